@@ -1,0 +1,58 @@
+# Two commands set up everything on a fresh machine: `make demo` and `make test`.
+# They need Python 3.11 or newer and make, nothing else; all goes into the checkout.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help install demo test check format bench proto lock clean
+
+help:
+	@echo "make demo     a shared to-do list in two browser tabs, on an embedded Postgres"
+	@echo "make test     every test: unit, integration, interop with the stock npm client"
+	@echo "make check    lint, types, import directions, and the fast tests"
+	@echo "make bench    the benchmarks, as ratios"
+	@echo "make clean    removes what the other targets made"
+
+.venv/.installed: requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Python packages: installing"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+install: .venv/.installed
+	@$(BIN)/python scripts/node_setup.py
+
+demo: install
+	@exec $(BIN)/leyden demo
+
+test: install
+	@$(BIN)/python -m pytest
+
+check: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/unit
+
+format: .venv/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install
+	@$(BIN)/python -m pytest tests/benchmarks -s
+
+# The generated protocol classes are checked in; a test regenerates and compares them.
+proto: .venv/.installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I src/leyden/satellite \
+	    --python_out=src/leyden/satellite --mypy_out=src/leyden/satellite satellite.proto
+
+lock: .venv/.installed
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --extra dev --no-emit-index-url \
+	    --no-emit-find-links --no-emit-trusted-host --no-header --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf .venv node_modules .leyden .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build
+	rm -rf src/leyden/demo/page src/leyden.egg-info

@@ -1,0 +1,17 @@
+"""The configuration: environment variables in, one frozen `Settings` or every mistake at once out."""
+
+from .authentication import load_auth_settings
+from .database import DatabaseAddress, parse_database_url
+from .problems import ConfigurationError, Problem
+from .settings import LogLevel, Settings, load_settings
+
+__all__ = [
+    "ConfigurationError",
+    "DatabaseAddress",
+    "LogLevel",
+    "Problem",
+    "Settings",
+    "load_auth_settings",
+    "load_settings",
+    "parse_database_url",
+]

@@ -1,0 +1,1 @@
+"""Conflict resolution between clients and Postgres: pure functions on one row."""

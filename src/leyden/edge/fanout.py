@@ -1,0 +1,283 @@
+"""Fan-out: each transaction is encoded once per feed, and the same bytes go to every client of that feed.
+
+A *feed* is what equal clients have in common: the tables they see and their SQL dialect. A :class:`Subscriber` that
+stands at the head of the log is *live* and costs one ``send`` per transaction. One that is behind, whose window of
+unacknowledged transactions is full, whose socket is slow, or that is being delivered initial data leaves the live lane
+and catches up from the log later. Nobody waits for the slowest, and memory per client is bounded.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from leyden.edge.socket import HIGH_WATER_BYTES, Packet, Socket
+from leyden.events import Emit, UnexpectedError, ignore
+from leyden.log import TransactionLog
+from leyden.model import Delete, Row, SnapshotPoint, Table, Transaction
+from leyden.satellite.encoding import Encoder
+from leyden.satellite.migrations import Dialect
+
+FeedKey = tuple[Dialect, frozenset[int]]
+
+#: Transactions sent and not acknowledged at which sending stops. The stock client acknowledges each transaction from
+#: the 21st of a connection on, so this must stay above 21 (satellite-protocol.md §5.6).
+WINDOW = 30
+
+#: Transactions whose visibility in a new snapshot is still worth asking (see :meth:`FanOut.is_seen_by`).
+RECENT = 1_000
+
+#: Encoded packets kept for clients that catch up side by side.
+CACHED_PACKETS = 256
+
+#: Transactions read from the log at a time while a client catches up.
+CATCH_UP_BATCH = 64
+
+
+class Subscriber:
+    """One client's place in the stream."""
+
+    __slots__ = (
+        "client_id",
+        "dialect",
+        "dropped",
+        "filters",
+        "held",
+        "live",
+        "position",
+        "socket",
+        "tables",
+        "unacked",
+    )
+
+    def __init__(
+        self,
+        client_id: str,
+        socket: Socket,
+        dialect: Dialect,
+        tables: frozenset[int],
+        position: int,
+        dropped: Callable[[str], None],
+    ) -> None:
+        self.client_id = client_id
+        self.socket = socket
+        self.dialect = dialect
+        self.tables = tables
+        #: Everything up to here was sent. Kept current only outside the live lane.
+        self.position = position
+        #: Called once, with a reason, when this client cannot be served any further.
+        self.dropped = dropped
+        #: Tables whose initial data came from a snapshot: what that snapshot saw is not sent again.
+        self.filters: dict[int, SnapshotPoint] = {}
+        self.unacked: deque[int] = deque()
+        self.live = False
+        self.held = False
+
+    @property
+    def feed(self) -> FeedKey:
+        return (self.dialect, self.tables)
+
+
+class FanOut:
+    """Distributes the transactions of one log. Runs in the event loop; every method returns at once."""
+
+    def __init__(self, log: TransactionLog, encoder: Encoder, emit: Emit = ignore) -> None:
+        self._log = log
+        self._emit = emit
+        self._encoder = encoder
+        self._feeds: dict[FeedKey, set[Subscriber]] = {}
+        self._waiting: set[Subscriber] = set()
+        self._by_client: dict[str, Subscriber] = {}
+        self._packets: OrderedDict[tuple[int, FeedKey, bool], Packet | None] = OrderedDict()
+        self._recent: deque[tuple[int, int]] = deque(maxlen=RECENT)
+        for transaction in log.after(log.floor):
+            self._recent.append((transaction.position, transaction.xid))
+        #: Ends the fan-out: it hears of no further transaction.
+        self.close = log.subscribe(self.publish)
+
+    @property
+    def head(self) -> int:
+        return self._log.head
+
+    # ---- membership ----------------------------------------------------------------------------------------------
+
+    def join(self, subscriber: Subscriber) -> None:
+        """Starts sending to ``subscriber`` what comes after its position."""
+        self._by_client[subscriber.client_id] = subscriber
+        self._waiting.add(subscriber)
+        self.pump(subscriber)
+
+    def leave(self, subscriber: Subscriber) -> None:
+        self._demote(subscriber, self._log.head)
+        self._waiting.discard(subscriber)
+        subscriber.held = True
+        if self._by_client.get(subscriber.client_id) is subscriber:
+            del self._by_client[subscriber.client_id]
+
+    def hold(self, subscriber: Subscriber) -> int:
+        """Stops sending to ``subscriber`` until :meth:`release`; returns the position up to which it was sent."""
+        if subscriber.live:
+            self._demote(subscriber, self._log.head)
+        subscriber.held = True
+        return subscriber.position
+
+    def release(self, subscriber: Subscriber) -> None:
+        subscriber.held = False
+        self.pump(subscriber)
+
+    def see(self, subscriber: Subscriber, tables: Iterable[int], filters: Mapping[int, SnapshotPoint]) -> None:
+        """Changes what ``subscriber`` sees from now on."""
+        if subscriber.live:
+            self._demote(subscriber, self._log.head)
+        subscriber.tables = frozenset(tables)
+        subscriber.filters = {
+            table: point for table, point in (subscriber.filters | dict(filters)).items() if table in tables
+        }
+        self.pump(subscriber)
+
+    def acknowledge(self, subscriber: Subscriber, position: int) -> None:
+        unacked = subscriber.unacked
+        while unacked and unacked[0] <= position:
+            unacked.popleft()
+        if not subscriber.live:
+            self.pump(subscriber)
+
+    def tick(self) -> None:
+        """To be called about once a second: a socket that was slow may have room again."""
+        for subscriber in tuple(self._waiting):
+            self.pump(subscriber)
+
+    def is_seen_by(self, point: SnapshotPoint, position: int) -> bool:
+        """Whether the snapshot ``point`` sees every transaction up to ``position``.
+
+        The stream can be a moment ahead of a snapshot: Postgres writes the commit to the WAL before it makes it
+        visible. Only recent transactions can be in that state.
+        """
+        return all(point.sees(xid) for at, xid in self._recent if at <= position)
+
+    def deleted_after(self, position: int, tables: Iterable[Table]) -> Iterator[tuple[Table, Row]]:
+        """The rows of ``tables`` deleted by transactions after ``position``."""
+        ids = {table.id for table in tables}
+        for transaction in self._log.after(position):
+            for change in transaction.changes:
+                if isinstance(change, Delete) and change.table.id in ids:
+                    yield change.table, change.old
+
+    # ---- the live lane -------------------------------------------------------------------------------------------
+
+    def publish(self, transaction: Transaction) -> None:
+        """A transaction was appended to the log."""
+        try:
+            self._publish(transaction)
+        except Exception as error:
+            # A defect must not cost anybody a transaction: whoever reconnects gets it from the log.
+            trace = "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
+            self._emit(UnexpectedError("fan-out", trace))
+            for subscriber in tuple(self._by_client.values()):
+                subscriber.dropped("a transaction could not be distributed")
+
+    def _publish(self, transaction: Transaction) -> None:
+        position = transaction.position
+        self._recent.append((position, transaction.xid))
+        author = self._by_client.get(transaction.origin) if transaction.origin is not None else None
+        touched = {change.table.id for change in transaction.changes}
+        everybody = transaction.migration is not None
+        for feed, members in list(self._feeds.items()):
+            if not (everybody or touched & feed[1]):
+                continue
+            packet = self._packet(transaction, feed, for_author=False)
+            if packet is None:
+                continue
+            for subscriber in tuple(members):
+                if subscriber is not author:
+                    self._send_live(subscriber, packet, position)
+        if author is not None and author.live:
+            packet = self._packet(transaction, author.feed, for_author=True)
+            if packet is not None:
+                self._send_live(author, packet, position)
+        for subscriber in tuple(self._waiting):
+            self.pump(subscriber)
+
+    def _send_live(self, subscriber: Subscriber, packet: Packet, position: int) -> None:
+        unacked = subscriber.unacked
+        unacked.append(position)
+        if not subscriber.socket.send(packet) or len(unacked) >= WINDOW:
+            self._demote(subscriber, position)
+
+    def _demote(self, subscriber: Subscriber, position: int) -> None:
+        if not subscriber.live:
+            return
+        subscriber.live = False
+        subscriber.position = position
+        members = self._feeds[subscriber.feed]
+        members.discard(subscriber)
+        if not members:
+            del self._feeds[subscriber.feed]
+        self._waiting.add(subscriber)
+
+    def _promote(self, subscriber: Subscriber) -> None:
+        subscriber.live = True
+        self._waiting.discard(subscriber)
+        self._feeds.setdefault(subscriber.feed, set()).add(subscriber)
+
+    # ---- catching up ---------------------------------------------------------------------------------------------
+
+    def pump(self, subscriber: Subscriber) -> None:
+        """Sends to a subscriber outside the live lane what it lacks, as far as it can take it."""
+        if subscriber.live or subscriber.held:
+            return
+        if not self._log.holds(subscriber.position):
+            self._waiting.discard(subscriber)
+            subscriber.held = True
+            subscriber.dropped("too far behind: its position is no longer held")
+            return
+        while not self._is_blocked(subscriber):
+            batch = self._log.after(subscriber.position, CATCH_UP_BATCH)
+            if not batch:
+                if not subscriber.filters:
+                    self._promote(subscriber)
+                return
+            for transaction in batch:
+                if self._is_blocked(subscriber):
+                    return
+                self._send_behind(subscriber, transaction)
+
+    @staticmethod
+    def _is_blocked(subscriber: Subscriber) -> bool:
+        return len(subscriber.unacked) >= WINDOW or subscriber.socket.buffered > HIGH_WATER_BYTES
+
+    def _send_behind(self, subscriber: Subscriber, transaction: Transaction) -> None:
+        tables = self._unfiltered(subscriber, transaction)
+        author = transaction.origin == subscriber.client_id
+        packet = self._packet(transaction, (subscriber.dialect, tables), for_author=author)
+        if packet is not None:
+            subscriber.unacked.append(transaction.position)
+            subscriber.socket.send(packet)
+        subscriber.position = transaction.position
+
+    @staticmethod
+    def _unfiltered(subscriber: Subscriber, transaction: Transaction) -> frozenset[int]:
+        """The tables of which ``transaction`` is news to ``subscriber``."""
+        if not subscriber.filters:
+            return subscriber.tables
+        seen = set()
+        for table, point in list(subscriber.filters.items()):
+            if transaction.position > point.wal_position:
+                del subscriber.filters[table]
+            elif point.sees(transaction.xid):
+                seen.add(table)
+        return subscriber.tables - seen
+
+    def _packet(self, transaction: Transaction, feed: FeedKey, *, for_author: bool) -> Packet | None:
+        dialect, tables = feed
+        key = (transaction.position, feed, for_author)
+        try:
+            return self._packets[key]
+        except KeyError:
+            pass
+        payloads = self._encoder.transaction(transaction, tables, dialect, for_author=for_author)
+        packet = self._packets[key] = Packet(payloads) if payloads else None
+        if len(self._packets) > CACHED_PACKETS:
+            self._packets.popitem(last=False)
+        return packet

@@ -1,0 +1,275 @@
+"""The nouns that flow through the service. Plain immutable data; knows nothing else of Leyden.
+
+A :class:`Transaction` is the one thing that flows down (Postgres → clients); an :class:`Upload` is the one
+thing that flows up (client → Postgres). Rows are tuples of Postgres *text forms* (UTF-8 bytes, ``None`` for
+NULL) in the column order of the table's description; the wire's spelling of a value is the business of
+``satellite/``, the SQL spelling that of ``postgres/``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+#: One row: Postgres text form of each column, UTF-8, ``None`` = NULL, in description order.
+Row = tuple[bytes | None, ...]
+
+#: Name under which writes made by Postgres itself appear in tags and as the origin of transactions. It must sort
+#: after every client UUID in UTF-16 order, because the client breaks timestamp ties that way.
+POSTGRES_ORIGIN = "postgres_1"
+
+#: Tag of a row that was never written since its table was electrified.
+EPOCH_TAG = "postgres_1@0"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column as the catalog describes it. ``type`` is the short catalog name (``int4``), or the enum's name."""
+
+    name: str
+    type: str
+    not_null: bool
+    is_enum: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """``columns`` of this table reference ``ref_columns`` of ``ref_table`` (all in schema public)."""
+
+    name: str
+    columns: tuple[str, ...]
+    ref_table: str
+    ref_columns: tuple[str, ...]
+    on_delete: str = "NO ACTION"
+    on_update: str = "NO ACTION"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexColumn:
+    name: str
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    name: str
+    columns: tuple[IndexColumn, ...]
+    unique: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EnumType:
+    name: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """An electrified table. ``id`` is its oid; it doubles as the relation id on the wire (server-wide)."""
+
+    id: int
+    name: str
+    columns: tuple[Column, ...]
+    primary_key: tuple[str, ...]
+    primary_key_name: str
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    indexes: tuple[Index, ...] = ()
+    enums: tuple[EnumType, ...] = ()
+    key_positions: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        order = {column.name: position for position, column in enumerate(self.columns)}
+        object.__setattr__(self, "key_positions", tuple(order[name] for name in self.primary_key))
+
+    def __hash__(self) -> int:
+        return self.id  # cheap: tables are keys of caches on hot paths
+
+    def key_of(self, row: Row) -> Row:
+        """The primary key values of ``row``, in key order."""
+        return tuple(row[position] for position in self.key_positions)
+
+
+# ---- down: Postgres → clients -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    table: Table
+    row: Row
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A change of non-key columns. A change of the key arrives as :class:`Delete` and :class:`Insert`."""
+
+    table: Table
+    old: Row
+    new: Row
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    table: Table
+    old: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    table: Table
+
+
+Change = Insert | Update | Delete | Truncate
+
+
+@dataclass(frozen=True, slots=True)
+class CreateEnum:
+    enum: EnumType
+
+
+@dataclass(frozen=True, slots=True)
+class CreateTable:
+    """A table became electrified: the table and its indexes."""
+
+    table: Table
+
+
+@dataclass(frozen=True, slots=True)
+class AddColumns:
+    """``table`` is the description after the whole migration; ``columns`` are the names that are new."""
+
+    table: Table
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CreateIndex:
+    table: Table
+    index: Index
+
+
+SchemaChange = CreateEnum | CreateTable | AddColumns | CreateIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One version of the clients' schema. Versions sort as text in commit order and match ``^[0-9_]+$``."""
+
+    version: str
+    xid: int
+    committed_at_ms: int
+    changes: tuple[SchemaChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What the author of a refused upload must hold instead: the true row with its tags, or ``None`` for none."""
+
+    table: Table
+    key: Row
+    row: Row | None
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """Everything of one Postgres commit, in order.
+
+    ``position`` is the end LSN of the commit record (64 bit), ``xid`` the full 64-bit transaction id,
+    ``committed_at_ms`` what clients compare timestamps with: for a client's transaction exactly the client's own
+    millisecond, otherwise the greatest millisecond among the tags written (never below the commit's own).
+    ``origin`` is the author's client id, ``None`` for Postgres itself. ``corrections`` concern the author only.
+    """
+
+    position: int
+    xid: int
+    committed_at_ms: int
+    origin: str | None
+    changes: tuple[Change, ...]
+    migration: Migration | None = None
+    corrections: tuple[Correction, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPoint:
+    """What a Postgres snapshot sees (``pg_current_snapshot()``), and the WAL position read after it was taken.
+
+    A transaction whose position is above ``wal_position`` is certainly not visible.
+    """
+
+    xmin: int
+    xmax: int
+    in_progress: frozenset[int]
+    wal_position: int
+
+    def sees(self, xid: int) -> bool:
+        return xid < self.xmin or (xid < self.xmax and xid not in self.in_progress)
+
+
+# ---- up: client → Postgres --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ClientInsert:
+    table: Table
+    #: Values by column name; columns that the client does not know are absent.
+    row: Mapping[str, bytes | None]
+    observed: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientUpdate:
+    table: Table
+    old: Mapping[str, bytes | None]
+    new: Mapping[str, bytes | None]
+    observed: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientDelete:
+    table: Table
+    old: Mapping[str, bytes | None]
+    observed: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCompensation:
+    """A touch of a parent row that a child of the same transaction references. ``key`` holds the known columns."""
+
+    table: Table
+    key: Mapping[str, bytes | None]
+    observed: frozenset[str]
+
+
+ClientChange = ClientInsert | ClientUpdate | ClientDelete | ClientCompensation
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One client transaction. ``lsn`` are the client's own four bytes; ``timestamp_ms`` its clock."""
+
+    client_id: str
+    user_id: str
+    lsn: bytes
+    timestamp_ms: int
+    changes: tuple[ClientChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionRecord:
+    """A subscription as stored for resume: its id and the names of the tables it asked for."""
+
+    id: str
+    tables: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRecord:
+    """What is remembered of a client between connections."""
+
+    client_id: str
+    user_id: str
+    #: The last client LSN durably applied, empty for none.
+    upload_lsn: bytes
+    subscriptions: tuple[SubscriptionRecord, ...]

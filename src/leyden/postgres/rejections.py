@@ -1,0 +1,147 @@
+"""Uploads refused for good: the record for the operator, the truth for the author.
+
+The wire has no message for "refused". Instead the transaction that stores the refusal announces itself as the
+client's own, which makes the client drop its pending changes, and carries in the announcement the true
+state of every row that the upload touched, which the stream sends to the author alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from leyden.conflict.tags import format_tags
+from leyden.model import ClientChange, ClientDelete, ClientInsert, ClientUpdate, Table, Upload
+from leyden.postgres.clients import claim_upload, require_owner
+from leyden.postgres.rows import Connection, RawKey, RowReader, StoredRow, text
+from leyden.postgres.sqlstates import Refusal
+from leyden.postgres.upload_plan import change_keys
+
+#: Prefix of the logical message that names the author of a transaction.
+ANNOUNCEMENT = "leyden.tx"
+
+
+async def announce(conn: Connection, upload: Upload, corrections: Iterable[Mapping[str, Any]] = ()) -> None:
+    """Write into the WAL whose transaction this is: ``{client, ms, corrections}``."""
+    message = {"client": upload.client_id, "ms": upload.timestamp_ms, "corrections": list(corrections)}
+    await conn.execute(
+        "SELECT pg_catalog.pg_logical_emit_message(true, %s::text, %s::text)",
+        [ANNOUNCEMENT, json.dumps(message, ensure_ascii=False)],
+    )
+
+
+async def record_refusal(conn: Connection, upload: Upload, refusal: Refusal) -> bool:
+    """Store the refusal and tell the author, in one transaction. False when the LSN was reached before.
+
+    Raises :class:`~leyden.postgres.clients.ClientBelongsToOther` and database errors.
+    """
+    async with conn.transaction():
+        claim = await claim_upload(conn, upload)
+        if claim.rowcount == 0:
+            await require_owner(conn, upload)
+            return False
+        await conn.execute(
+            "INSERT INTO leyden.rejected (client_id, user_id, lsn, sqlstate, message, ops)"
+            " VALUES (%s, %s, %s, %s, %s, %s)",
+            [
+                upload.client_id,
+                upload.user_id,
+                upload.lsn,
+                refusal.sqlstate,
+                refusal.message,
+                Jsonb([_change_to_json(change) for change in upload.changes]),
+            ],
+        )
+        await announce(conn, upload, await _corrections(conn, upload.changes))
+    return True
+
+
+async def _corrections(conn: Connection, changes: Iterable[ClientChange]) -> list[dict[str, Any]]:
+    touched: dict[int, tuple[Table, list[RawKey]]] = {}
+    for change in changes:
+        try:
+            keys = [key for key in change_keys(change) if key is not None]
+        except UnicodeDecodeError:
+            # No row has such a key, and no message could name it.
+            continue
+        touched.setdefault(change.table.id, (change.table, []))[1].extend(keys)
+    corrections = []
+    for _, (table, keys) in sorted(touched.items()):
+        if not keys:
+            continue
+        corrections += [_correction(table, key, row) for key, row in (await _truth(conn, table, keys)).items()]
+    return corrections
+
+
+async def _truth(conn: Connection, table: Table, keys: list[RawKey]) -> dict[RawKey, StoredRow | None]:
+    """The rows as they stand, locked until the commit so that no later version reaches the author earlier.
+
+    ``None`` for a key that cannot be a key of this table. Nothing at all when the table itself cannot be
+    read as described: there is no truth to tell, and the author will hear of the changed schema otherwise.
+    """
+    try:
+        return dict(await _read(conn, table, keys))
+    except psycopg.DataError:
+        if len(keys) == 1:
+            return {keys[0]: None}
+        truth: dict[RawKey, StoredRow | None] = {}
+        for key in dict.fromkeys(keys):
+            truth |= await _truth(conn, table, [key])
+        return truth
+    except psycopg.ProgrammingError:
+        return {}
+
+
+async def _read(conn: Connection, table: Table, keys: list[RawKey]) -> dict[RawKey, StoredRow]:
+    reader = RowReader(table, keys, lock=True)
+    async with conn.transaction():
+        await reader.send(conn)
+    return reader.rows()
+
+
+def _correction(table: Table, key: RawKey, row: StoredRow | None) -> dict[str, Any]:
+    if row is None or row.state.main is None:
+        return {"table": table.id, "key": list(key if row is None else row.key), "row": None, "tags": []}
+    return {
+        "table": table.id,
+        "key": list(row.key),
+        "row": [text(row.state.main[column.name]) for column in table.columns],
+        "tags": format_tags(row.state.tags),
+    }
+
+
+def _change_to_json(change: ClientChange) -> dict[str, Any]:
+    written: dict[str, Any] = {"table": change.table.name, "observed": sorted(map(_clean, change.observed))}
+    match change:
+        case ClientInsert(row=row):
+            return {"op": "insert", "row": _values_to_json(row), **written}
+        case ClientUpdate(old=old, new=new):
+            return {"op": "update", "old": _values_to_json(old), "new": _values_to_json(new), **written}
+        case ClientDelete(old=old):
+            return {"op": "delete", "old": _values_to_json(old), **written}
+        case _:
+            return {"op": "compensation", "key": _values_to_json(change.key), **written}
+
+
+def _values_to_json(values: Mapping[str, bytes | None]) -> dict[str, Any]:
+    return {name: _value_to_json(value) for name, value in values.items()}
+
+
+def _value_to_json(value: bytes | None) -> str | dict[str, str] | None:
+    """Text as it is; what ``jsonb`` cannot hold (NUL, invalid UTF-8) as ``{"base64": …}``."""
+    if value is None:
+        return None
+    try:
+        decoded = value.decode()
+    except UnicodeDecodeError:
+        decoded = "\0"
+    return {"base64": base64.b64encode(value).decode()} if "\0" in decoded else decoded
+
+
+def _clean(tag: str) -> str:
+    return tag.replace("\0", "")

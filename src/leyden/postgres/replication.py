@@ -1,0 +1,300 @@
+"""The reader of the replication slot: from Postgres' WAL into the transaction log, for as long as the service
+runs.
+
+Owns the life cycle: connect, claim the slot, stream, confirm, reconnect. What a message means is
+``ingest``'s, who reads the log is not known here.
+
+The slot is confirmed no further than the log's floor, so that after a restart Postgres sends the whole window
+again and the memory log is as it was: the slot is what makes the log durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import psycopg
+
+from leyden.events import (
+    Emit,
+    ReplicationCaughtUp,
+    ReplicationInterrupted,
+    ReplicationStarted,
+    UnexpectedError,
+)
+from leyden.log import TransactionLog
+from leyden.model import Migration, Table, Transaction
+from leyden.postgres import catalog
+from leyden.postgres.ingest import Ingest
+from leyden.postgres.publication import slot_name
+from leyden.postgres.sessions import connect
+from leyden.postgres.slot import Claim, Connection, SlotUnusable, claim, remember
+from leyden.postgres.wal_stream import WalStream
+
+HEARTBEAT_PREFIX = "leyden.heartbeat"
+
+#: How often :meth:`Replication.reach` looks (seconds); a message is on its way for about a millisecond.
+REACH_POLL = 0.002
+
+#: The slot moves in steps of at least this many bytes of WAL, as each is written down first, which is WAL
+#: itself.
+_CONFIRM_STEP = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Intervals in seconds."""
+
+    #: Between status updates to the walsender, each of which it must answer.
+    status: float = 10.0
+    #: Of idleness before the walsender is written to. A walsender that misses the wake-up of a commit sleeps until
+    #: it hears something (seen with Postgres 18: about once in a hundred starts); a tenth of this while catching up.
+    nudge: float = 1.0
+    #: Without any movement of the stream before a heartbeat is written.
+    heartbeat: float = 15.0
+    #: Without any sign of the server before the connection is given up.
+    silence: float = 45.0
+    #: Of uninterrupted work before the event loop gets to serve others.
+    slice: float = 0.01
+    #: Shortest and longest wait before reconnecting.
+    shortest_retry: float = 1.0
+    longest_retry: float = 10.0
+
+
+class Replication:
+    """Fills ``log`` from the database at ``dsn``. ``wal_window`` is the resumable window in bytes of WAL.
+
+    ``on_migration`` hears of each migration not known before, ``on_epoch`` of each new epoch after the first
+    one (every position given out before is void then). Both before the log does; neither may raise.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        log: TransactionLog,
+        emit: Emit,
+        *,
+        wal_window: int,
+        on_migration: Callable[[Migration], None] | None = None,
+        on_epoch: Callable[[str], None] | None = None,
+        timing: Timing = Timing(),
+    ) -> None:
+        self._dsn = dsn
+        self._log = log
+        self._emit = emit
+        self._wal_window = wal_window
+        self._on_migration = on_migration
+        self._on_epoch = on_epoch
+        self._timing = timing
+        #: Set while every transaction that had committed when the present connection was made is in the log.
+        self.caught_up = asyncio.Event()
+        #: Identifies the history that positions belong to; empty until the slot was claimed for the first
+        #: time.
+        self.epoch = ""
+        #: Why replication is not ready, for people; empty when it is.
+        self.status = "not started"
+        #: Every migration known, in order of version.
+        self.migrations: list[Migration] = []
+        self._tables: dict[int, Table] = {}
+        self._ingest: Ingest | None = None
+        self._saved = (0, 0)
+        self._transactions = 0
+
+    @property
+    def tables(self) -> Mapping[int, Table]:
+        """Current descriptions by table id; live."""
+        return self._tables
+
+    @property
+    def stopped(self) -> Mapping[int, str]:
+        """Tables whose rows are not delivered because they no longer match their description, and why."""
+        return self._ingest.stopped if self._ingest is not None else {}
+
+    @property
+    def position(self) -> int:
+        """The WAL position up to which every transaction is in the log."""
+        return self._ingest.position if self._ingest is not None else 0
+
+    async def run(self) -> None:
+        """Until cancelled. Whatever goes wrong is told to ``emit`` and tried again after a while."""
+        retry_in = self._timing.shortest_retry
+        while True:
+            self.status = "connecting to Postgres"
+            try:
+                await self._session()
+            except (psycopg.Error, OSError, SlotUnusable) as error:
+                reason = _first_line(error)
+            except Exception as error:
+                # A defect of ours. Trying again is all that can be done, and it must be seen.
+                reason = f"unexpected {type(error).__name__}"
+                self._emit(UnexpectedError("replication", "".join(traceback.format_tb(error.__traceback__))))
+            if self.caught_up.is_set():
+                retry_in = self._timing.shortest_retry
+                self.caught_up.clear()
+            self.status = f"replication interrupted: {reason}"
+            self._emit(ReplicationInterrupted(reason, retry_in))
+            await asyncio.sleep(retry_in)
+            retry_in = min(retry_in * 2, self._timing.longest_retry)
+
+    async def reach(self, conn: Connection) -> None:
+        """Returns once the log holds every transaction that had committed when this was called.
+
+        ``conn`` is an ordinary session outside a transaction block, or in one that it may commit.
+        """
+        target = await _emit_heartbeat(conn, transactional=True)
+        await conn.commit()
+        while self.position < target:
+            await asyncio.sleep(REACH_POLL)
+
+    async def _session(self) -> None:
+        """From connecting to the failure that ends it."""
+        async with await connect(self._dsn, autocommit=True) as control:
+            wal = await WalStream.open(self._dsn)
+            try:
+                await self._stream(control, wal)
+            finally:
+                await wal.close()
+
+    async def _stream(self, control: Connection, wal: WalStream) -> None:
+        system = await wal.identify()
+        self.status = "preparing the replication slot; this waits for running transactions to end"
+        claimed = await claim(control, slot_name(system.database), system)
+        ingest = await self._take_up(control, claimed)
+        self.status = "reading the resumable window from Postgres"
+        await wal.start(claimed.slot, self._log.head)
+        self._emit(ReplicationStarted(claimed.slot, self._log.head))
+        # Transactional, because only a commit is flushed at once, and only what is flushed is streamed.
+        target = await _emit_heartbeat(control, transactional=True)
+        reader = asyncio.create_task(self._read(wal, ingest, target))
+        keeper = asyncio.create_task(self._keep(control, wal, ingest))
+        try:
+            await asyncio.wait((reader, keeper), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            reader.cancel()
+            keeper.cancel()
+            outcomes = await asyncio.gather(reader, keeper, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    async def _take_up(self, control: Connection, claimed: Claim) -> Ingest:
+        """Go on where the last session ended, or begin with what the database says now."""
+        self._saved = (claimed.floor, claimed.confirmed)
+        ingest = self._ingest
+        if ingest is None or claimed.epoch != self.epoch:
+            async with control.transaction():
+                # One snapshot for all: the migrations known are those that the descriptions include.
+                await control.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                cursor = await control.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
+                row = await cursor.fetchone()
+                tables = await catalog.load_tables(control)
+                migrations = await catalog.load_migrations(control)
+            self._tables.clear()
+            self._tables.update(tables)
+            self.migrations[:] = migrations
+            self._log.reset(claimed.floor)
+            ingest = self._ingest = Ingest(
+                self._tables,
+                self.migrations,
+                next_xid=int(row[0]) if row is not None else 0,
+                emit=self._emit,
+                on_migration=self._on_migration,
+            )
+            self._transactions = 0
+            earlier, self.epoch = self.epoch, claimed.epoch
+            if earlier and self._on_epoch is not None:
+                self._on_epoch(self.epoch)
+        else:
+            ingest.start_session()
+        return ingest
+
+    async def _read(self, wal: WalStream, ingest: Ingest, target: int) -> None:
+        """Stream into the log. ``target`` is where this session has caught up."""
+        pause_at = time.monotonic() + self._timing.slice
+        while True:
+            for frame in wal.drain():
+                if isinstance(frame, bytes):
+                    if ingest.feed(frame):
+                        assembling = ingest.assemble()
+                        while True:
+                            try:
+                                next(assembling)
+                            except StopIteration as end:
+                                if end.value is not None:
+                                    self._append(*end.value)
+                                break
+                            pause_at = await self._pause(pause_at)
+                else:
+                    ingest.advance(frame.position)
+                    if frame.reply_requested:
+                        wal.report(ingest.position)
+                if ingest.position >= target and not self.caught_up.is_set():
+                    ingest.caught_up()
+                    self.status = ""
+                    self.caught_up.set()
+                    self._emit(ReplicationCaughtUp(ingest.position, self._transactions))
+                pause_at = await self._pause(pause_at)
+            idle = self._timing.nudge if self.caught_up.is_set() else self._timing.nudge / 10
+            if not await wal.wait(idle):
+                wal.report(ingest.position)
+            pause_at = time.monotonic() + self._timing.slice
+
+    async def _pause(self, pause_at: float) -> float:
+        """Let others run if the slice is used up. Returns when the present slice ends."""
+        if time.monotonic() < pause_at:
+            return pause_at
+        await asyncio.sleep(0)
+        return time.monotonic() + self._timing.slice
+
+    def _append(self, transaction: Transaction, size: int) -> None:
+        if transaction.position <= self._log.head:
+            return  # sent again after the slot fell back in a crash
+        self._transactions += 1
+        self._log.append(transaction, size)
+        self._log.trim(transaction.position - self._wal_window)
+
+    async def _keep(self, control: Connection, wal: WalStream, ingest: Ingest) -> None:
+        """Status updates, confirmation and heartbeats; apart from reading, as they wait for the database."""
+        moved_at, seen = time.monotonic(), ingest.position
+        while True:
+            await asyncio.sleep(self._timing.status)
+            now = time.monotonic()
+            if now - wal.heard_at > self._timing.silence:
+                raise psycopg.OperationalError("the replication stream fell silent")
+            wal.report(ingest.position, ask=True)
+            await self._confirm(control, wal, ingest)
+            if ingest.position != seen:
+                moved_at, seen = now, ingest.position
+            elif now - moved_at >= self._timing.heartbeat:
+                moved_at = now
+                await _emit_heartbeat(control, transactional=False)
+
+    async def _confirm(self, control: Connection, wal: WalStream, ingest: Ingest) -> None:
+        log = self._log
+        log.trim(ingest.position - self._wal_window)
+        floor, confirmed = self._saved
+        # With nothing in the log there is nothing to be sent again: the slot may go with the stream.
+        safe = max(confirmed, log.floor if log.head > log.floor else ingest.position)
+        if log.floor == floor and safe - confirmed < _CONFIRM_STEP:
+            return
+        saved = (log.floor, safe)
+        await remember(control, floor=log.floor, confirmed=safe)
+        self._saved = saved
+        wal.confirm(ingest.position, safe)
+
+
+async def _emit_heartbeat(control: Connection, *, transactional: bool) -> int:
+    """Write a message that every reader of the slot receives. Returns its WAL position."""
+    cursor = await control.execute(
+        "SELECT pg_logical_emit_message(%s, %s, '') - '0/0'::pg_lsn", [transactional, HEARTBEAT_PREFIX]
+    )
+    row = await cursor.fetchone()
+    return int(row[0]) if row is not None else 0
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

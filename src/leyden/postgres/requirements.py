@@ -1,0 +1,143 @@
+"""What a database must offer before the service can use it.
+
+Owns the checks and, for each, the sentence that says how to meet it. Must not know what happens when one
+fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from leyden.postgres.publication import slot_name
+
+#: Major versions of Postgres that are supported, both inclusive.
+OLDEST_VERSION = 14
+NEWEST_VERSION = 18
+
+#: Roles by which hosts grant replication to roles that cannot have the attribute.
+_REPLICATION_GROUPS = ["rds_replication", "rds_superuser"]
+
+_FACTS = """
+SELECT current_setting('server_version_num')::int AS version,
+       current_setting('wal_level') AS wal_level,
+       current_setting('server_encoding') AS encoding,
+       pg_is_in_recovery() AS standby,
+       current_database() AS database,
+       current_user AS role,
+       r.rolsuper AS superuser,
+       r.rolsuper OR r.rolreplication OR EXISTS (
+           SELECT FROM pg_roles g WHERE g.rolname = ANY(%(groups)s) AND pg_has_role(r.oid, g.oid, 'MEMBER')
+       ) AS replication,
+       has_database_privilege(current_database(), 'CREATE') AS may_create,
+       current_setting('max_replication_slots')::int
+           - (SELECT count(*) FROM pg_replication_slots)::int AS free_slots,
+       EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %(slot)s) AS has_slot,
+       current_setting('max_wal_senders')::int
+           - (SELECT count(*) FROM pg_stat_replication)::int AS free_senders
+FROM pg_roles r WHERE r.rolname = current_user
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One requirement that is not met. ``code`` is stable, ``remedy`` says what to do."""
+
+    code: str
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.remedy}"
+
+
+class DatabaseRequirementError(Exception):
+    """The database cannot be used as it is. ``unmet`` holds every requirement not met, at least one."""
+
+    def __init__(self, unmet: tuple[Requirement, ...]) -> None:
+        super().__init__("\n".join(map(str, unmet)))
+        self.unmet = unmet
+
+
+async def require(conn: psycopg.AsyncConnection[Any], *, slot: str | None = None) -> None:
+    """Raise :class:`DatabaseRequirementError` unless the database and the session's role are fit for use."""
+    unmet = await unmet_requirements(conn, slot=slot)
+    if unmet:
+        raise DatabaseRequirementError(unmet)
+
+
+async def unmet_requirements(conn: psycopg.AsyncConnection[Any], *, slot: str | None = None) -> tuple[Requirement, ...]:
+    """Everything that is missing, most basic first. ``slot`` defaults to :func:`slot_name`."""
+    async with conn.cursor(row_factory=dict_row) as cursor:
+        name = slot or slot_name(conn.info.dbname)
+        await cursor.execute(_FACTS, {"groups": _REPLICATION_GROUPS, "slot": name})
+        facts = await cursor.fetchone()
+    assert facts is not None  # the session's role exists
+    return judge(facts)
+
+
+def judge(facts: Mapping[str, Any]) -> tuple[Requirement, ...]:
+    """What is missing, given the facts that :func:`unmet_requirements` reads."""
+    unmet = []
+
+    def need(met: bool, code: str, message: str, remedy: str) -> None:
+        if not met:
+            unmet.append(Requirement(code, message, remedy))
+
+    major = facts["version"] // 10000
+    role = '"' + facts["role"].replace('"', '""') + '"'
+    database = '"' + facts["database"].replace('"', '""') + '"'
+    need(
+        OLDEST_VERSION <= major <= NEWEST_VERSION,
+        "version",
+        f"Postgres {major} is not supported",
+        f"use a version from {OLDEST_VERSION} to {NEWEST_VERSION}",
+    )
+    need(
+        facts["encoding"] == "UTF8",
+        "encoding",
+        f"the database has encoding {facts['encoding']}",
+        "clients speak UTF-8: create the database with ENCODING 'UTF8'",
+    )
+    need(
+        not facts["standby"],
+        "standby",
+        "the server is a standby, which cannot be written",
+        "connect to the primary",
+    )
+    need(
+        facts["wal_level"] == "logical",
+        "wal_level",
+        f"wal_level is {facts['wal_level']}",
+        "ALTER SYSTEM SET wal_level = logical, then restart Postgres (managed hosts have a switch for it)",
+    )
+    need(
+        facts["replication"],
+        "replication",
+        f"role {role} may not replicate",
+        f"as a superuser: ALTER ROLE {role} REPLICATION",
+    )
+    need(
+        facts["may_create"],
+        "create",
+        f"role {role} may not create schemas in database {database}",
+        f"as the database's owner: GRANT CREATE ON DATABASE {database} TO {role}",
+    )
+    need(
+        facts["has_slot"] or facts["free_slots"] > 0,
+        "slots",
+        "all replication slots are taken",
+        "drop one that is not used (SELECT slot_name, active FROM pg_replication_slots) or raise"
+        " max_replication_slots and restart Postgres",
+    )
+    need(
+        facts["free_senders"] > 0,
+        "senders",
+        "all replication connections are taken",
+        "raise max_wal_senders and restart Postgres",
+    )
+    return tuple(unmet)

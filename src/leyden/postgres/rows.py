@@ -1,0 +1,299 @@
+"""One row of an electrified table with its ``leyden.row_state``: reading, locking and writing both.
+
+Owns the SQL for that and nothing else: what to write is decided in ``conflict/``, in which transaction by the
+writer. All values cross as Postgres text forms: parameters are bound as text and cast to the column's type,
+results are taken as the output functions print them. The sessions must run with the settings of
+:mod:`leyden.postgres.sessions`, or those forms would depend on the server's configuration.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from leyden.conflict.operations import Values
+from leyden.conflict.resolution import RowState
+from leyden.conflict.tags import column_tags_from_json, column_tags_to_json, format_tags, parse_observed
+from leyden.model import Column, Row, Table
+from leyden.postgres.row_key import key_expression
+
+Connection = psycopg.AsyncConnection[Any]
+Cursor = psycopg.AsyncCursor[Any]
+
+#: A key as the client spelt it, one text form for each primary key column, in key order.
+RawKey = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRow:
+    """A row as it stands in the database.
+
+    ``pk`` is the key in the canonical form of ``leyden.row_state``. ``tags`` and ``column_tags`` are exactly
+    what the state row holds (``None``: there is no state row), for comparison at the time of writing.
+    """
+
+    table: Table
+    pk: str
+    state: RowState
+    tags: tuple[str, ...] | None = None
+    column_tags: str | None = None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return tuple(json.loads(self.pk))
+
+    @property
+    def key_values(self) -> Values:
+        return {name: part.encode() for name, part in zip(self.table.primary_key, self.key, strict=True)}
+
+    def after(self, state: RowState) -> StoredRow:
+        """The same row once ``state`` is written."""
+        return StoredRow(
+            self.table,
+            self.pk,
+            state,
+            tuple(format_tags(state.tags)),
+            json.dumps(column_tags_to_json(state.column_tags), ensure_ascii=False),
+        )
+
+
+def row_values(table: Table, row: Row) -> Values:
+    return {column.name: value for column, value in zip(table.columns, row, strict=True)}
+
+
+def text(value: bytes | None) -> str | None:
+    """The form in which a value is bound. Raises :class:`UnicodeDecodeError` for what is not UTF-8."""
+    return None if value is None else value.decode()
+
+
+def raw_rows(cursor: Cursor) -> list[Row]:
+    """All rows of a finished statement as the output functions print them, without conversion."""
+    result = cursor.pgresult
+    if result is None:
+        return []
+    return [tuple(result.get_value(row, column) for column in range(result.nfields)) for row in range(result.ntuples)]
+
+
+class RowReader:
+    """Reads rows of one table by key, in three statements queued together.
+
+    Use inside a pipeline: :meth:`send` queues, :meth:`rows` is called once the pipeline has been
+    synchronised. Locks, when asked for, are taken in the order of the canonical key, main rows before state
+    rows: the order in which a write by Postgres takes them for one row.
+    """
+
+    def __init__(self, table: Table, keys: Iterable[RawKey], *, lock: bool) -> None:
+        self.table = table
+        self.keys = tuple(dict.fromkeys(keys))
+        self._lock = lock
+        self._cursors: tuple[Cursor, Cursor, Cursor] | None = None
+
+    async def send(self, conn: Connection) -> None:
+        arrays: list[Any] = [list(part) for part in zip(*self.keys, strict=True)]
+        table = self.table
+        ordinal = _ordinal(table)
+        parts = {"wanted": _wanted(table, ordinal), "wanted_key": key_expression(table, "k")}
+        spelling = sql.SQL("SELECT {wanted_key} FROM {wanted} ORDER BY {ordinal}").format(
+            **parts, ordinal=sql.Identifier("k", ordinal)
+        )
+        main = sql.SQL("SELECT {key}, {columns} FROM {target} AS t JOIN {wanted} ON {match} {lock}").format(
+            **parts,
+            key=key_expression(table, "t"),
+            columns=sql.SQL(", ").join(sql.Identifier("t", column.name) for column in table.columns),
+            target=_name(table),
+            match=sql.SQL(" AND ").join(
+                sql.SQL("{} = {}").format(sql.Identifier("t", name), sql.Identifier("k", name))
+                for name in table.primary_key
+            ),
+            lock=sql.SQL('ORDER BY {} COLLATE "C" FOR UPDATE OF t' if self._lock else "").format(
+                *([key_expression(table, "t")] if self._lock else [])
+            ),
+        )
+        state = sql.SQL(
+            "SELECT s.pk, pg_catalog.to_jsonb(s.tags), s.col_tags, s.dead FROM leyden.row_state AS s"
+            ' WHERE s.table_id = %s AND s.pk IN (SELECT {wanted_key} COLLATE "C" FROM {wanted}) {lock}'
+        ).format(**parts, lock=sql.SQL("ORDER BY s.pk FOR UPDATE OF s" if self._lock else ""))
+        self._cursors = (
+            await conn.execute(spelling, arrays),
+            await conn.execute(main, arrays),
+            await conn.execute(state, [table.id, *arrays]),
+        )
+
+    def rows(self) -> dict[RawKey, StoredRow]:
+        """What is stored for each key asked for, also where nothing is."""
+        assert self._cursors is not None
+        spelling, main, state = map(raw_rows, self._cursors)
+        present = {row[0]: row_values(self.table, row[1:]) for row in main}
+        states = {row[0]: row[1:] for row in state}
+        return {
+            key: self._stored(pk, present.get(pk), states.get(pk))
+            for key, (pk,) in zip(self.keys, spelling, strict=True)
+        }
+
+    def _stored(self, pk: bytes | None, main: Values | None, state: Row | None) -> StoredRow:
+        assert pk is not None
+        if state is None:
+            return StoredRow(self.table, pk.decode(), RowState(main))
+        tags_json, column_tags_json, dead_json = state
+        tags = json.loads(tags_json or b"[]")
+        column_tags = column_tags_json or b"{}"
+        dead = None
+        if dead_json is not None:
+            known: dict[str, str | None] = json.loads(dead_json)
+            # A dead version may be older than a column of today.
+            dead = {
+                column.name: None if (value := known.get(column.name)) is None else value.encode()
+                for column in self.table.columns
+            }
+        row_state = RowState(main, dead, parse_observed(tags), column_tags_from_json(json.loads(column_tags)))
+        return StoredRow(self.table, pk.decode(), row_state, tuple(tags), column_tags.decode())
+
+
+class RowWrite:
+    """Writes one row's new state: the main row, then its state row. For use inside a pipeline.
+
+    Before the main row is touched the transaction-local setting ``leyden.server_row`` names it, so that the
+    table's trigger leaves this row's state to us; rows that cascades and other triggers change are still its
+    business.
+    """
+
+    def __init__(self, before: StoredRow, after: RowState) -> None:
+        self.before = before
+        self.after = before.after(after)
+        self._cursors: list[Cursor] = []
+
+    @property
+    def needed(self) -> bool:
+        """Whether there is anything to write. A row that stays absent in the same state is left alone."""
+        return self.before.state.main is not None or self.before.state != self.after.state
+
+    @property
+    def revives(self) -> bool:
+        """Whether the row comes back from its last dead version."""
+        before = self.before.state
+        return before.main is None and before.dead is not None and self.after.state.main is not None
+
+    async def send(self, conn: Connection) -> None:
+        statement = self._main_row()
+        if statement is not None:
+            await name_server_row(conn, f"{self.before.table.id}:{self.before.pk}")
+            self._cursors.append(await conn.execute(*statement))
+        self._cursors.append(await conn.execute(*self._state_row()))
+
+    def hit(self) -> bool:
+        """Whether every statement met the row as it was read. Valid once the pipeline has been synchronised.
+
+        False means that a side effect of an earlier statement of this transaction (a cascade, another
+        trigger) changed the row after it was read, or that a trigger or policy suppressed the write.
+        """
+        return all(cursor.rowcount == 1 for cursor in self._cursors)
+
+    def _main_row(self) -> tuple[sql.Composed, list[str | None]] | None:
+        table, old, new = self.before.table, self.before.state.main, self.after.state.main
+        key: list[str | None] = list(self.before.key)
+        if new is None:
+            if old is None:
+                return None
+            return sql.SQL("DELETE FROM {} AS t WHERE {}").format(_name(table), _key_matches(table)), key
+        if old is None:
+            statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
+                _name(table),
+                sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns),
+                sql.SQL(", ").join(_cast(sql.Placeholder(), column) for column in table.columns),
+            )
+            return statement, [text(new[column.name]) for column in table.columns]
+        changed = [column for column in table.columns if old[column.name] != new[column.name]]
+        if not changed:
+            # Written all the same: the change of tags must reach the other clients, and the echo its author.
+            touched = sql.Identifier(table.primary_key[0])
+            assignments: sql.Composable = sql.SQL("{} = t.{}").format(touched, touched)
+        else:
+            assignments = sql.SQL(", ").join(
+                sql.SQL("{} = {}").format(sql.Identifier(column.name), _cast(sql.Placeholder(), column))
+                for column in changed
+            )
+        statement = sql.SQL("UPDATE {} AS t SET {} WHERE {}").format(_name(table), assignments, _key_matches(table))
+        return statement, [*(text(new[column.name]) for column in changed), *key]
+
+    def _state_row(self) -> tuple[sql.Composed, list[Any]]:
+        state = self.after.state
+        dead = None
+        # While the row lives its former dead version can have no effect, so it is not kept.
+        if state.main is None and state.dead is not None:
+            dead = json.dumps({name: text(value) for name, value in state.dead.items()}, ensure_ascii=False)
+        new = [list(self.after.tags or ()), self.after.column_tags, dead]
+        if self.before.tags is None:
+            statement = sql.SQL(
+                "INSERT INTO leyden.row_state (table_id, pk, tags, col_tags, dead, touched)"
+                " VALUES (%s, %s, %s::text[], %s::jsonb, %s::jsonb, pg_catalog.now())"
+                " ON CONFLICT (table_id, pk) DO NOTHING"
+            ).format()
+            return statement, [self.before.table.id, self.before.pk, *new]
+        statement = sql.SQL(
+            "UPDATE leyden.row_state SET tags = %s::text[], col_tags = %s::jsonb, dead = %s::jsonb,"
+            " touched = pg_catalog.now()"
+            " WHERE table_id = %s AND pk = %s AND tags = %s::text[] AND col_tags = %s::jsonb"
+        ).format()
+        return statement, [
+            *new,
+            self.before.table.id,
+            self.before.pk,
+            list(self.before.tags),
+            self.before.column_tags,
+        ]
+
+
+async def name_server_row(conn: Connection, row: str) -> None:
+    """Name the row that is ours to tag (``<table oid>:<pk json>``) until the next call; empty for none."""
+    await conn.execute("SELECT pg_catalog.set_config('leyden.server_row', %s, true)", [row])
+
+
+def key_columns(table: Table) -> list[Column]:
+    return [table.columns[position] for position in table.key_positions]
+
+
+def _name(table: Table) -> sql.Identifier:
+    return sql.Identifier("public", table.name)
+
+
+def _cast(expression: sql.Composable, column: Column) -> sql.Composed:
+    """``expression``, a text form, as a value of the column's type, as its input function reads it."""
+    kind = sql.Identifier("public" if column.is_enum else "pg_catalog", column.type)
+    return sql.SQL("{}::text::{}").format(expression, kind)
+
+
+def _ordinal(table: Table) -> str:
+    """A column name that no key column has."""
+    name = "ordinal"
+    while name in table.primary_key:
+        name += "_"
+    return name
+
+
+def _wanted(table: Table, ordinal: str) -> sql.Composed:
+    """The keys asked for as a relation ``k``: one text array parameter for each key column, cast to its
+    type."""
+    numbered = [sql.Identifier(f"part{position}") for position in range(len(table.primary_key))]
+    return sql.SQL(
+        "(SELECT {parts}, n AS {ordinal} FROM ROWS FROM ({arrays}) WITH ORDINALITY AS wanted ({names}, n)) AS k"
+    ).format(
+        parts=sql.SQL(", ").join(
+            sql.SQL("{} AS {}").format(_cast(part, column), sql.Identifier(column.name))
+            for part, column in zip(numbered, key_columns(table), strict=True)
+        ),
+        ordinal=sql.Identifier(ordinal),
+        arrays=sql.SQL(", ").join(sql.SQL("pg_catalog.unnest(%s::text[])") for _ in numbered),
+        names=sql.SQL(", ").join(numbered),
+    )
+
+
+def _key_matches(table: Table) -> sql.Composed:
+    return sql.SQL(" AND ").join(
+        sql.SQL("t.{} = {}").format(sql.Identifier(column.name), _cast(sql.Placeholder(), column))
+        for column in key_columns(table)
+    )

@@ -1,0 +1,261 @@
+-- Electrify a table, keep it so, give it up.
+
+-- Makes a table available to clients. Raises with every objection at once. Rows are left alone: without an entry in
+-- leyden.row_state they have the tag postgres_1@0. On an electrified table it only catches up with additive changes
+-- that no event trigger saw.
+CREATE OR REPLACE FUNCTION leyden.enable(relation regclass) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    description jsonb;
+    known jsonb;
+BEGIN
+    PERFORM leyden.check_owner(relation);
+    IF EXISTS (SELECT FROM leyden.tables WHERE table_id = relation) THEN
+        IF NOT leyden.catch_up(relation) THEN
+            RAISE NOTICE 'table % is already electrified', relation;
+        END IF;
+        RETURN;
+    END IF;
+    PERFORM leyden.check_objections(relation, format('table %s cannot be electrified', relation));
+    -- Nobody may write between the trigger's creation and the table's entry into the publication.
+    EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', relation);
+    PERFORM leyden.check_objections(relation, format('table %s cannot be electrified', relation));
+    description := leyden.describe(relation);
+    known := leyden.known_table(description ->> 'name');
+
+    EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', relation);
+    EXECUTE format('ALTER PUBLICATION leyden ADD TABLE %s', relation);
+    PERFORM leyden.generate_row_trigger(relation);
+    EXECUTE format('CREATE TRIGGER leyden_write AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION leyden.%I()',
+                   relation, 'on_write_' || relation::oid);
+    EXECUTE format('CREATE TRIGGER leyden_truncate AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION leyden.on_truncate()',
+                   relation);
+    EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER leyden_write, ENABLE ALWAYS TRIGGER leyden_truncate', relation);
+
+    INSERT INTO leyden.tables (table_id, schema_name, table_name, description)
+    VALUES (relation, 'public', description ->> 'name', description);
+    IF known IS NULL THEN
+        PERFORM leyden.record_enums(description);
+        PERFORM leyden.record_change(jsonb_build_object('kind', 'create_table', 'table', description));
+    ELSE
+        -- Clients hold a table of this name from an earlier time; it can only be continued.
+        PERFORM leyden.record_difference(relation, known, description, true);
+    END IF;
+END
+$$;
+
+-- Takes a table away from clients. It stays on the devices that have it, but nothing reaches it any more.
+CREATE OR REPLACE FUNCTION leyden.disable(relation regclass) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    referencing text;
+BEGIN
+    PERFORM leyden.check_owner(relation);
+    SELECT string_agg(t.table_name, ', ') INTO referencing
+    FROM pg_constraint c JOIN leyden.tables t ON t.table_id = c.conrelid
+    WHERE c.confrelid = relation AND c.contype = 'f' AND c.conrelid <> relation;
+    IF referencing IS NOT NULL THEN
+        RAISE EXCEPTION 'table % is referenced by the electrified table(s) %', relation, referencing
+            USING ERRCODE = 'dependent_objects_still_exist', HINT = 'Disable the referencing tables first.';
+    END IF;
+    DELETE FROM leyden.tables WHERE table_id = relation;
+    IF NOT FOUND THEN
+        RAISE NOTICE 'table % is not electrified', relation;
+        RETURN;
+    END IF;
+    DELETE FROM leyden.row_state WHERE table_id = relation;
+    EXECUTE format('DROP TRIGGER IF EXISTS leyden_write ON %s', relation);
+    EXECUTE format('DROP TRIGGER IF EXISTS leyden_truncate ON %s', relation);
+    EXECUTE format('DROP FUNCTION IF EXISTS leyden.%I()', 'on_write_' || relation::oid);
+    IF EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+               WHERE p.pubname = 'leyden' AND r.prrelid = relation) THEN
+        EXECUTE format('ALTER PUBLICATION leyden DROP TABLE %s', relation);
+    END IF;
+    EXECUTE format('ALTER TABLE %s REPLICA IDENTITY DEFAULT', relation);
+END
+$$;
+
+-- Compares an electrified table with what clients know of it: raises if they could not follow, else records what is
+-- new. True if there was anything new.
+CREATE OR REPLACE FUNCTION leyden.catch_up(relation regclass) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    known jsonb := (SELECT description FROM leyden.tables WHERE table_id = relation);
+    refusal text := format('table %s is electrified; clients cannot follow this change', known ->> 'name');
+BEGIN
+    PERFORM leyden.check_objections(relation, refusal);
+    PERFORM leyden.check_attachments(relation, refusal);
+    RETURN leyden.record_difference(relation, known, leyden.describe(relation), false);
+END
+$$;
+
+-- Records how `current` goes beyond `known` (or even nothing, if `always`); raises if it does not contain it.
+-- An index that is gone here stays on clients, and so in the description: its name remains taken.
+CREATE OR REPLACE FUNCTION leyden.record_difference(relation regclass, known jsonb, current jsonb, always boolean)
+RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    old_count int := jsonb_array_length(known -> 'columns');
+    reasons text[] := leyden.breaking_differences(known, current);
+    new_columns jsonb;
+    new_indexes jsonb;
+    merged jsonb;
+    index jsonb;
+BEGIN
+    IF cardinality(reasons) > 0 THEN
+        RAISE EXCEPTION E'table % is known to clients; they cannot follow this change:\n  - %',
+                        known ->> 'name', array_to_string(reasons, E'\n  - ')
+            USING ERRCODE = 'feature_not_supported',
+                  HINT = 'Clients only take added columns without NOT NULL and default, and added indexes. '
+                         'For anything else make a new table, or give this one up with leyden.disable and use another name.';
+    END IF;
+    SELECT coalesce(jsonb_agg(c.value -> 'name' ORDER BY c.position), '[]') INTO new_columns
+    FROM jsonb_array_elements(current -> 'columns') WITH ORDINALITY AS c(value, position) WHERE c.position > old_count;
+    SELECT coalesce(jsonb_agg(c.value ORDER BY c.position), '[]') INTO new_indexes
+    FROM jsonb_array_elements(current -> 'indexes') WITH ORDINALITY AS c(value, position)
+    WHERE NOT EXISTS (SELECT FROM jsonb_array_elements(known -> 'indexes') AS k(value)
+                      WHERE k.value -> 'name' = c.value -> 'name');
+    merged := current || jsonb_build_object('indexes', (known -> 'indexes') || new_indexes);
+
+    IF new_columns = '[]' AND new_indexes = '[]' AND NOT always THEN
+        RETURN false;
+    END IF;
+    UPDATE leyden.tables SET description = merged WHERE table_id = relation;
+    IF new_columns <> '[]' OR (always AND new_indexes = '[]') THEN
+        PERFORM leyden.record_enums(merged);
+        PERFORM leyden.record_change(jsonb_build_object('kind', 'add_columns', 'table', merged, 'columns', new_columns));
+        PERFORM leyden.generate_row_trigger(relation);
+    END IF;
+    FOR index IN SELECT value FROM jsonb_array_elements(new_indexes) LOOP
+        PERFORM leyden.record_change(jsonb_build_object('kind', 'create_index', 'table', merged, 'index', index));
+    END LOOP;
+    RETURN true;
+END
+$$;
+
+-- Why `current` is not `known` with something added. Empty if it is.
+CREATE OR REPLACE FUNCTION leyden.breaking_differences(known jsonb, current jsonb) RETURNS text[]
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+WITH old_column AS (
+    SELECT value, position FROM jsonb_array_elements(known -> 'columns') WITH ORDINALITY AS c(value, position)
+), new_column AS (
+    SELECT value, position FROM jsonb_array_elements(current -> 'columns') WITH ORDINALITY AS c(value, position)
+), reason(text) AS (
+    SELECT format('the table is now called %I', current ->> 'name') WHERE known -> 'name' <> current -> 'name'
+    UNION ALL
+    SELECT format('column %I is dropped, renamed or in another place', o.value ->> 'name')
+    FROM old_column o LEFT JOIN new_column n USING (position) WHERE n.value -> 'name' IS DISTINCT FROM o.value -> 'name'
+    UNION ALL
+    SELECT format('column %I has type %s now, it was %s', o.value ->> 'name', n.value ->> 'type', o.value ->> 'type')
+    FROM old_column o JOIN new_column n USING (position)
+    WHERE n.value -> 'name' = o.value -> 'name'
+      AND (n.value -> 'type', n.value -> 'is_enum') IS DISTINCT FROM (o.value -> 'type', o.value -> 'is_enum')
+    UNION ALL
+    SELECT format('column %I was %s', o.value ->> 'name',
+                  CASE WHEN (o.value ->> 'not_null')::boolean THEN 'NOT NULL' ELSE 'nullable' END)
+    FROM old_column o JOIN new_column n USING (position)
+    WHERE n.value -> 'name' = o.value -> 'name' AND n.value -> 'not_null' <> o.value -> 'not_null'
+    UNION ALL
+    SELECT format('the added column %I is NOT NULL', n.value ->> 'name')
+    FROM new_column n
+    WHERE n.position > jsonb_array_length(known -> 'columns') AND (n.value ->> 'not_null')::boolean
+    UNION ALL
+    SELECT 'the primary key or its name changed'
+    WHERE (known -> 'primary_key', known -> 'primary_key_name')
+          IS DISTINCT FROM (current -> 'primary_key', current -> 'primary_key_name')
+    UNION ALL
+    SELECT 'a foreign key was added, dropped, renamed or changed' WHERE known -> 'foreign_keys' <> current -> 'foreign_keys'
+    UNION ALL
+    SELECT format('the labels of enum %I changed', o.value ->> 'name')
+    FROM jsonb_array_elements(known -> 'enums') AS o(value) JOIN jsonb_array_elements(current -> 'enums') AS n(value)
+      ON n.value -> 'name' = o.value -> 'name' AND n.value -> 'labels' <> o.value -> 'labels'
+    UNION ALL
+    SELECT format('clients already have another index called %I', n.value ->> 'name')
+    FROM jsonb_array_elements(current -> 'indexes') AS n(value) JOIN jsonb_array_elements(known -> 'indexes') AS o(value)
+      ON n.value -> 'name' = o.value -> 'name' AND n.value <> o.value
+)
+SELECT coalesce(array_agg(text), '{}') FROM reason
+$$;
+
+-- Records the enums of a description that clients have not heard of; raises if they know another one by that name.
+CREATE OR REPLACE FUNCTION leyden.record_enums(description jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    enum jsonb;
+    known jsonb;
+BEGIN
+    FOR enum IN SELECT value FROM jsonb_array_elements(description -> 'enums') LOOP
+        known := leyden.known_enum(enum ->> 'name');
+        IF known IS NULL THEN
+            PERFORM leyden.record_change(jsonb_build_object('kind', 'create_enum', 'enum', enum));
+        ELSIF known <> enum THEN
+            RAISE EXCEPTION 'clients know the enum % with other labels', quote_ident(enum ->> 'name')
+                USING ERRCODE = 'feature_not_supported', HINT = 'Make an enum with another name.';
+        END IF;
+    END LOOP;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION leyden.check_objections(relation regclass, refusal text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    problems text;
+    remedies text;
+BEGIN
+    SELECT string_agg(E'\n  - ' || problem, '' ORDER BY problem), string_agg(DISTINCT initcap(left(remedy, 1)) || substr(remedy, 2) || '.', ' ')
+    INTO problems, remedies FROM leyden.objections(relation);
+    IF problems IS NOT NULL THEN
+        RAISE EXCEPTION '%:%', refusal, problems USING ERRCODE = 'feature_not_supported', HINT = remedies;
+    END IF;
+END
+$$;
+
+-- What the service attached to the table and cannot do without.
+CREATE OR REPLACE FUNCTION leyden.check_attachments(relation regclass, refusal text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    lost text;
+BEGIN
+    SELECT string_agg(what, ', ') INTO lost FROM (
+        SELECT 'REPLICA IDENTITY FULL' AS what FROM pg_class WHERE oid = relation AND relreplident <> 'f'
+        UNION ALL
+        SELECT format('trigger %s, enabled ALWAYS', name) FROM unnest(ARRAY['leyden_write', 'leyden_truncate']) AS name
+        WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = relation AND tgname = name AND tgenabled = 'A')
+        UNION ALL
+        SELECT 'its place in publication leyden'
+        WHERE NOT EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+                          WHERE p.pubname = 'leyden' AND r.prrelid = relation)) AS missing;
+    IF lost IS NOT NULL THEN
+        RAISE EXCEPTION E'%:\n  - it would lose %', refusal, lost
+            USING ERRCODE = 'feature_not_supported', HINT = 'Use leyden.disable to give the table up.';
+    END IF;
+END
+$$;
+
+-- The caller must own the table, and so must the service, which attaches itself to it.
+CREATE OR REPLACE FUNCTION leyden.check_owner(relation regclass) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    owner oid := (SELECT relowner FROM pg_class WHERE oid = relation);
+    -- current_user is the service here; the role setting is not touched by SECURITY DEFINER.
+    caller name := CASE current_setting('role') WHEN 'none' THEN session_user ELSE current_setting('role') END;
+BEGIN
+    IF NOT pg_has_role(caller, owner, 'USAGE') THEN
+        RAISE EXCEPTION 'must be owner of table %', relation USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    IF NOT pg_has_role(current_user, owner, 'USAGE') THEN
+        RAISE EXCEPTION 'the service''s role % is not an owner of table %', quote_ident(current_user), relation
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = format('GRANT %I TO %I', pg_get_userbyid(owner), current_user);
+    END IF;
+END
+$$;

@@ -1,0 +1,144 @@
+-- The trigger side of conflict resolution: every write by Postgres itself replaces the row's tags with one of its
+-- own, which beats every tag the row had. Writes by clients come through the service, which stores the state itself.
+
+-- A row was inserted or updated. `columns` are its columns outside the primary key, `changed` those with new values.
+-- The tag's time is the transaction's start, lifted to the row's newest column tag: a client's clock may be ahead.
+CREATE OR REPLACE FUNCTION leyden.row_written(relation oid, key text, columns text[], changed text[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    started bigint := extract(epoch FROM current_timestamp(3)) * 1000;
+BEGIN
+    IF leyden.written_by_service(relation, key) THEN
+        RETURN;
+    END IF;
+    INSERT INTO leyden.row_state AS state (table_id, pk, tags, col_tags, dead, touched)
+    VALUES (relation, key, ARRAY['postgres_1@' || started], leyden.column_tags(columns, started), NULL, current_timestamp)
+    ON CONFLICT (table_id, pk) DO UPDATE SET (tags, col_tags, dead, touched) = (
+        SELECT ARRAY['postgres_1@' || lifted.ms], state.col_tags || leyden.column_tags(changed, lifted.ms),
+               NULL::jsonb, current_timestamp
+        FROM (SELECT greatest(started, (SELECT max((value ->> 0)::bigint) FROM jsonb_each(state.col_tags))) AS ms) AS lifted);
+END
+$$;
+
+-- A row was deleted. Its column tags stay: they decide about a client's write that did not see the deletion.
+CREATE OR REPLACE FUNCTION leyden.row_deleted(relation oid, key text, last_version jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF leyden.written_by_service(relation, key) THEN
+        RETURN;
+    END IF;
+    INSERT INTO leyden.row_state AS state (table_id, pk, tags, col_tags, dead, touched)
+    VALUES (relation, key, '{}', '{}', last_version, current_timestamp)
+    ON CONFLICT (table_id, pk) DO UPDATE SET tags = '{}', dead = last_version, touched = current_timestamp;
+END
+$$;
+
+-- Whether the row is the one that the service writes at this moment for a client, and whose state it stores itself.
+CREATE OR REPLACE FUNCTION leyden.written_by_service(relation oid, key text) RETURNS boolean
+LANGUAGE sql STABLE
+AS $$ SELECT coalesce(current_setting('leyden.server_row', true) = relation || ':' || key, false) $$;
+
+CREATE OR REPLACE FUNCTION leyden.column_tags(columns text[], ms bigint) RETURNS jsonb
+LANGUAGE sql IMMUTABLE
+AS $$ SELECT coalesce(jsonb_object_agg(name, jsonb_build_array(ms, NULL)), '{}') FROM unnest(columns) AS name $$;
+
+-- TRUNCATE tells no rows: their tags go, their last versions are not known.
+CREATE OR REPLACE FUNCTION leyden.on_truncate() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE leyden.row_state SET tags = '{}', touched = current_timestamp
+    WHERE table_id = TG_RELID AND tags <> '{}';
+    RETURN NULL;
+END
+$$;
+
+-- (Re)generates the row trigger's function from the catalog. Names are quoted and values printed as the service's own
+-- sessions print them, whatever the session that writes has set; only settings that matter to the table's types are
+-- fixed, because each costs at every call.
+CREATE OR REPLACE FUNCTION leyden.generate_row_trigger(relation oid) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    description jsonb := leyden.describe(relation);
+    settings text;
+    old_key text;
+    new_key text;
+    names text;
+    last_version text;
+    others text;
+    changes text;
+BEGIN
+    SELECT string_agg(DISTINCT CASE
+               WHEN type IN ('float4', 'float8') THEN 'SET extra_float_digits = 1 '
+               WHEN type = 'bytea' THEN 'SET bytea_output = hex '
+               WHEN type IN ('date', 'timestamp') THEN 'SET DateStyle = ''ISO, DMY'' '
+               WHEN type = 'timestamptz' THEN 'SET DateStyle = ''ISO, DMY'' SET TimeZone = ''UTC'' '
+           END, ''),
+           string_agg(quote_literal(name), ', ' ORDER BY position),
+           string_agg(leyden.text_form('OLD', name, type), ', ' ORDER BY position),
+           string_agg(quote_literal(name), ', ' ORDER BY position) FILTER (WHERE NOT is_key),
+           string_agg(format('CASE WHEN %s IS DISTINCT FROM %s THEN %L END',
+                             leyden.comparable('NEW', name, type), leyden.comparable('OLD', name, type), name),
+                      ', ' ORDER BY position) FILTER (WHERE NOT is_key)
+    INTO settings, names, last_version, others, changes
+    FROM (
+        SELECT c.value ->> 'name' AS name, c.value ->> 'type' AS type, c.position,
+               description -> 'primary_key' ? (c.value ->> 'name') AS is_key
+        FROM jsonb_array_elements(description -> 'columns') WITH ORDINALITY AS c(value, position)) AS col;
+
+    SELECT string_agg(leyden.text_form('OLD', k.name, c.value ->> 'type'), ', ' ORDER BY k.position),
+           string_agg(leyden.text_form('NEW', k.name, c.value ->> 'type'), ', ' ORDER BY k.position)
+    INTO old_key, new_key
+    FROM jsonb_array_elements_text(description -> 'primary_key') WITH ORDINALITY AS k(name, position)
+    JOIN jsonb_array_elements(description -> 'columns') AS c(value) ON c.value ->> 'name' = k.name;
+
+    EXECUTE format($template$
+        CREATE OR REPLACE FUNCTION leyden.%I() RETURNS trigger
+        LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp %s
+        AS %L
+    $template$, 'on_write_' || relation, settings, format($body$
+DECLARE
+    old_key text;
+    new_key text;
+BEGIN
+    IF TG_OP <> 'INSERT' THEN
+        old_key := jsonb_build_array(%2$s)::text;
+    END IF;
+    IF TG_OP <> 'DELETE' THEN
+        new_key := jsonb_build_array(%3$s)::text;
+    END IF;
+    IF old_key <> new_key COLLATE "C" OR TG_OP = 'DELETE' THEN
+        PERFORM leyden.row_deleted(%1$s, old_key, jsonb_object(ARRAY[%4$s], ARRAY[%5$s]));
+    END IF;
+    IF TG_OP = 'INSERT' OR old_key <> new_key COLLATE "C" THEN
+        PERFORM leyden.row_written(%1$s, new_key, ARRAY[%6$s]::text[], ARRAY[%6$s]::text[]);
+    ELSIF TG_OP = 'UPDATE' THEN
+        PERFORM leyden.row_written(%1$s, new_key, ARRAY[%6$s]::text[], array_remove(ARRAY[%7$s]::text[], NULL));
+    END IF;
+    RETURN NULL;
+END
+$body$, relation, old_key, new_key, names, last_version, others, changes));
+END
+$$;
+
+-- A field of NEW or OLD. Always quoted: quote_ident leaves words like `by` alone, on which PL/pgSQL stumbles.
+CREATE OR REPLACE FUNCTION leyden.field(record text, column_name text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT record || '."' || replace(column_name, '"', '""') || '"' $$;
+
+-- The value as the replication stream prints it. For bool a cast would print `true`.
+CREATE OR REPLACE FUNCTION leyden.text_form(record text, column_name text, type text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT CASE type WHEN 'bool' THEN format('CASE WHEN %1$s THEN ''t'' WHEN NOT %1$s THEN ''f'' END', leyden.field(record, column_name))
+                       ELSE leyden.field(record, column_name) || '::text' END $$;
+
+-- The value in a form in which it equals another exactly if clients see the same: 0 and -0, 1 and 1.0 in jsonb, and
+-- texts under a collation that finds them equal, are different values to a client.
+CREATE OR REPLACE FUNCTION leyden.comparable(record text, column_name text, type text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT CASE WHEN type IN ('float4', 'float8', 'jsonb') THEN leyden.field(record, column_name) || '::text COLLATE "C"'
+                  WHEN type IN ('text', 'varchar') THEN leyden.field(record, column_name) || ' COLLATE "C"'
+                  ELSE leyden.field(record, column_name) END $$;

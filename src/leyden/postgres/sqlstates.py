@@ -1,0 +1,77 @@
+"""What a failure of Postgres means for a client's upload: try again, or refuse it. Pure; keyed by SQLSTATE.
+
+Codes and classes are those of the PostgreSQL manual, appendix A.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psycopg
+
+#: Lost a race with another transaction; the same statements can succeed next time.
+_CONTENTION = frozenset({"40001", "40003", "40P01", "55P03"})
+
+#: The server, not the statement, is in trouble: connection exception, insufficient resources, operator
+#: intervention, system error, internal error.
+_SERVER_CLASSES = ("08", "53", "57", "58", "XX")
+
+#: A standby or a database that is read-only for now, as during a failover.
+_READ_ONLY = "25006"
+
+#: What psycopg reports without a code when text holds what Postgres cannot store (NUL, invalid UTF-8).
+UNTRANSLATABLE_TEXT = "22021"
+
+#: ``no_data``: a statement that had to change one row changed none.
+NO_DATA = "02000"
+
+UNIQUE_VIOLATION = "23505"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an upload was refused for good. ``message`` holds no row value, unless an application's trigger
+    put it there."""
+
+    sqlstate: str
+    message: str
+
+
+def is_contention(error: psycopg.Error) -> bool:
+    """Whether the whole transaction may simply be run again."""
+    return error.sqlstate in _CONTENTION
+
+
+def is_server_trouble(error: psycopg.Error) -> bool:
+    """Whether the database cannot be used right now, whatever is asked of it."""
+    code = error.sqlstate
+    if code is None:
+        return isinstance(error, psycopg.OperationalError)
+    return code == _READ_ONLY or code.startswith(_SERVER_CLASSES)
+
+
+def refusal_of(error: psycopg.Error) -> Refusal:
+    """The permanent reading of ``error``.
+
+    Postgres quotes values in the text of data exceptions (class 22) and in every DETAIL, so only the names it
+    reports are kept, and its primary message where that is made of names: integrity violations (class 23),
+    and what an application's own trigger raised.
+    """
+    code = error.sqlstate or UNTRANSLATABLE_TEXT
+    diag = error.diag
+    if diag.message_primary and (code.startswith("23") or code == "P0001"):
+        return Refusal(code, diag.message_primary)
+    try:
+        condition = psycopg.errors.lookup(code).__name__
+    except KeyError:
+        condition = "Refused"
+    names = [
+        f"{kind} {name}"
+        for kind, name in (
+            ("table", diag.table_name),
+            ("column", diag.column_name),
+            ("constraint", diag.constraint_name),
+        )
+        if name
+    ]
+    return Refusal(code, ", ".join([condition, *names]))

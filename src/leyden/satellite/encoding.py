@@ -1,0 +1,226 @@
+"""Server → client messages: relations, transactions, initial rows and GONE batches, as payloads ready to send.
+
+Everything here is a pure function of its arguments. A transaction's bytes depend only on the tables that are
+visible and on the dialect, so all connections with an equal feed share one encoding (design.md §5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import islice
+
+from leyden.model import (
+    POSTGRES_ORIGIN,
+    Change,
+    Correction,
+    CreateEnum,
+    Delete,
+    Insert,
+    Migration,
+    Row,
+    Table,
+    Transaction,
+    Update,
+)
+from leyden.satellite import satellite_pb2 as pb
+from leyden.satellite.frames import encode
+from leyden.satellite.migrations import Dialect, operations
+from leyden.satellite.positions import Positions
+from leyden.satellite.rows import RowEncoder
+
+#: Operations per SatOpLog. A transaction may span several; the client joins them.
+OPERATIONS_PER_MESSAGE = 500
+
+#: Rows per GONE batch: the published client joins a batch into one SQL expression, and SQLite refuses an expression
+#: deeper than 1000 (satellite-protocol.md §5.10).
+GONE_BATCH_ROWS = 500
+
+
+@lru_cache(maxsize=4096)
+def relation(table: Table) -> bytes:
+    """The SatRelation payload of ``table``. The relation id is the table's oid, the same on every connection."""
+    keys = frozenset(table.primary_key)
+    message = pb.SatRelation(
+        schema_name="public",
+        table_type=pb.SatRelation.TABLE,
+        table_name=table.name,
+        relation_id=table.id,
+        columns=[
+            pb.SatRelationColumn(
+                name=column.name,
+                type=column.type,
+                primaryKey=column.name in keys,
+                is_nullable=not column.not_null,
+            )
+            for column in table.columns
+        ],
+    )
+    return encode(message)
+
+
+@lru_cache(maxsize=4096)
+def _row_encoder(table: Table) -> RowEncoder:
+    return RowEncoder(table)
+
+
+def _chunks(operations: Iterable[pb.SatTransOp]) -> Iterator[bytes]:
+    remaining = iter(operations)
+    while chunk := list(islice(remaining, OPERATIONS_PER_MESSAGE)):
+        yield encode(pb.SatOpLog(ops=chunk))
+
+
+def _insert(table: Table, row: Row, tags: Sequence[str]) -> pb.SatTransOp:
+    return pb.SatTransOp(insert=pb.SatOpInsert(relation_id=table.id, row_data=_row_encoder(table).full(row), tags=tags))
+
+
+def _operation(change: Change) -> pb.SatTransOp:
+    table = change.table
+    rows = _row_encoder(table)
+    match change:
+        case Insert():
+            return _insert(table, change.row, change.tags)
+        case Update():
+            update = pb.SatOpUpdate(
+                relation_id=table.id,
+                row_data=rows.full(change.new),
+                old_row_data=rows.full(change.old),
+                tags=change.tags,
+            )
+            return pb.SatTransOp(update=update)
+        case Delete():
+            # the primary key is all that the client reads of a deleted row
+            delete = pb.SatOpDelete(relation_id=table.id, old_row_data=rows.key_only(change.old))
+            return pb.SatTransOp(delete=delete)
+
+
+def _correction(correction: Correction) -> pb.SatTransOp:
+    table = correction.table
+    if correction.row is not None:
+        return _insert(table, correction.row, correction.tags)
+    row: list[bytes | None] = [None] * len(table.columns)
+    for position, value in zip(table.key_positions, correction.key, strict=True):
+        row[position] = value
+    gone = pb.SatOpGone(relation_id=table.id, pk_data=_row_encoder(table).key_only(tuple(row)))
+    return pb.SatTransOp(gone=gone)
+
+
+def _changed_tables(migration: Migration) -> list[Table]:
+    final = {c.table.id: c.table for c in migration.changes if not isinstance(c, CreateEnum)}
+    return list(final.values())
+
+
+class Encoder:
+    """Encodes for one epoch of positions."""
+
+    def __init__(self, positions: Positions) -> None:
+        self._positions = positions
+
+    def migration(self, migration: Migration, dialect: Dialect, position: int) -> list[bytes]:
+        """``migration`` as a transaction of its own at ``position``, after the relations it changes.
+
+        Rows never share a transaction with DDL: the client skips a transaction whole, rows included, when it
+        already has the migration's version (satellite-protocol.md §5.5).
+        """
+        lsn = self._positions.encode(position)
+        begin = pb.SatOpBegin(
+            commit_timestamp=migration.committed_at_ms,
+            lsn=lsn,
+            origin=POSTGRES_ORIGIN,
+            is_migration=True,
+            transaction_id=migration.xid,
+        )
+        commit = pb.SatOpCommit(commit_timestamp=migration.committed_at_ms, lsn=lsn)
+        ops = [pb.SatTransOp(begin=begin)]
+        ops += [pb.SatTransOp(migrate=operation) for operation in operations(migration, dialect)]
+        ops.append(pb.SatTransOp(commit=commit))
+        return [relation(table) for table in _changed_tables(migration)] + list(_chunks(ops))
+
+    def transaction(
+        self, transaction: Transaction, tables: Collection[int], dialect: Dialect, *, for_author: bool = False
+    ) -> list[bytes]:
+        """Payloads of ``transaction`` for a client that sees ``tables`` (by id); empty when nothing concerns it.
+
+        The author always gets begin and commit, even with nothing between: that echo, with the client's own
+        millisecond, is how it learns that its write was kept (satellite-protocol.md §5.4). Corrections of a refused
+        write go to the author only.
+        """
+        payloads: list[bytes] = []
+        migration = transaction.migration
+        if migration is not None:
+            # One below, so that a client that drops after the migration still asks for the rows.
+            payloads += self.migration(migration, dialect, transaction.position - 1)
+        visible = [change for change in transaction.changes if change.table.id in tables]
+        corrections = transaction.corrections if for_author else ()
+        if not (visible or for_author):
+            return payloads
+        payloads += _chunks(self._operations(transaction, visible, corrections))
+        return payloads
+
+    def _operations(
+        self, transaction: Transaction, visible: list[Change], corrections: Iterable[Correction]
+    ) -> Iterator[pb.SatTransOp]:
+        lsn = self._positions.encode(transaction.position)
+        begin = pb.SatOpBegin(
+            commit_timestamp=transaction.committed_at_ms,
+            lsn=lsn,
+            origin=transaction.origin or POSTGRES_ORIGIN,
+            transaction_id=transaction.xid,
+        )
+        yield pb.SatTransOp(begin=begin)
+        for change in visible:
+            yield _operation(change)
+        for correction in corrections:
+            yield _correction(correction)
+        yield pb.SatTransOp(commit=pb.SatOpCommit(commit_timestamp=transaction.committed_at_ms, lsn=lsn))
+
+    @staticmethod
+    def relations(tables: Iterable[Table]) -> list[bytes]:
+        """Announcements of ``tables``: needed anew on each connection before the first operation on a table."""
+        return [relation(table) for table in tables]
+
+    # ---- initial data ------------------------------------------------------------------------------------------
+
+    def subscription_begin(self, subscription_id: str, position: int) -> bytes:
+        """Opens a delivery. The client persists ``position`` as its resume point."""
+        lsn = self._positions.encode(position)
+        return encode(pb.SatSubsDataBegin(subscription_id=subscription_id, lsn=lsn))
+
+    @staticmethod
+    def shape_begin(request_id: str) -> bytes:
+        return encode(pb.SatShapeDataBegin(request_id=request_id))
+
+    @staticmethod
+    def initial_rows(table: Table, rows: Iterable[tuple[Row, Sequence[str]]]) -> list[bytes]:
+        """Inserts without begin and commit, as the client expects them inside a delivery."""
+        return list(_chunks(_insert(table, row, tags) for row, tags in rows))
+
+    SHAPE_END = encode(pb.SatShapeDataEnd())
+    SUBSCRIPTION_END = encode(pb.SatSubsDataEnd())
+
+    # ---- GONE --------------------------------------------------------------------------------------------------
+
+    def gone_batches(
+        self, subscription_ids: Sequence[str], position: int, rows: Iterable[tuple[Table, Row]]
+    ) -> Iterator[list[bytes]]:
+        """Batches of at most :data:`GONE_BATCH_ROWS` rows; only the last names ``subscription_ids``.
+
+        There is always a last one, even without rows: until it comes, the client keeps the subscription in the
+        state "cancelling".
+        """
+        lsn = self._positions.encode(position)
+        remaining = iter(rows)
+        batch = list(islice(remaining, GONE_BATCH_ROWS))
+        while True:
+            following = list(islice(remaining, GONE_BATCH_ROWS))
+            ids = subscription_ids if not following else ()
+            payloads = [encode(pb.SatUnsubsDataBegin(subscription_ids=ids, lsn=lsn))]
+            payloads += _chunks(
+                pb.SatTransOp(gone=pb.SatOpGone(relation_id=table.id, pk_data=_row_encoder(table).key_only(row)))
+                for table, row in batch
+            )
+            payloads.append(encode(pb.SatUnsubsDataEnd()))
+            yield payloads
+            if not following:
+                return
+            batch = following

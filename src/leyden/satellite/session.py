@@ -1,0 +1,571 @@
+"""One connection's conversation, without I/O.
+
+:class:`Session` takes what arrived and the answers to the questions it asked, and returns what to do: messages to
+send and actions to run, in order. It opens no socket, runs no SQL and reads no clock, so a whole conversation can be
+played in a unit test with plain values. The rules are those of satellite-protocol.md §5; where one exists because of
+how the stock client behaves, the comment says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Protocol
+
+from google.protobuf.message import DecodeError, Message
+
+from leyden.model import ClientRecord, Migration, SubscriptionRecord, Table, Upload
+from leyden.satellite import rpc
+from leyden.satellite import satellite_pb2 as pb
+from leyden.satellite.frames import MalformedFrame, decode
+from leyden.satellite.migrations import Dialect
+from leyden.satellite.positions import ForeignPosition, InvalidPosition, Positions
+from leyden.satellite.uploads import InvalidUpload, UploadDecoder
+from leyden.shapes.request import Select, Shape, ShapeError, ShapeRequest, plan
+
+#: Unacknowledged transactions announced to the client. From 70 % of it on the client acknowledges each transaction.
+UNACKED_WINDOW = 30
+
+MAX_CLIENT_ID_BYTES = 64
+MAX_SUBSCRIPTION_ID_BYTES = 128
+MAX_SUBSCRIPTIONS = 1_000
+MAX_SHAPES_PER_SUBSCRIPTION = 100
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_START_ERROR = pb.SatInStartReplicationResp.ReplicationError
+_SUBS_ERROR = pb.SatSubsResp.SatSubsError
+
+
+# ---- what a session asks its shell to do --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End the connection with this WebSocket close code and reason; ``detail`` is for the log."""
+
+    code: int
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """Verify ``token`` and look the client up, then call :meth:`Session.authenticated` or :meth:`Session.refused`."""
+
+    client_id: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetSubscriptions:
+    """The client starts afresh: what is stored of its subscriptions is void."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepSubscriptions:
+    """The client resumed listing only these ids: all others are void."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StartStream:
+    """Stream transactions after ``position``, for ``tables`` (by id). First send ``migrations`` at that position."""
+
+    position: int
+    tables: tuple[Table, ...]
+    dialect: Dialect
+    migrations: tuple[Migration, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StopStream:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Deliver the initial data of a subscription, once the client has certainly recorded it."""
+
+    subscription: SubscriptionRecord
+    shapes: tuple[Shape, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """End subscriptions: ``gone`` are the tables that no remaining subscription holds."""
+
+    ids: tuple[str, ...]
+    gone: tuple[Table, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """The client has applied everything up to ``position``."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    upload: Upload
+
+
+Output = (
+    Send
+    | Close
+    | Authenticate
+    | ForgetSubscriptions
+    | KeepSubscriptions
+    | StartStream
+    | StopStream
+    | Deliver
+    | Withdraw
+    | Acknowledge
+    | Write
+)
+
+
+class World(Protocol):
+    """What a session may look at. All of it is memory: no question here waits for anything."""
+
+    @property
+    def instance_id(self) -> str: ...
+
+    @property
+    def positions(self) -> Positions: ...
+
+    @property
+    def tables(self) -> Mapping[str, Table]:
+        """The electrified tables by name."""
+
+    @property
+    def migrations(self) -> Sequence[Migration]:
+        """All known, in order of version."""
+
+    @property
+    def head(self) -> int:
+        """Position of the newest transaction."""
+
+    def holds(self, position: int) -> bool:
+        """Whether everything after ``position`` can be sent."""
+
+
+class _State(Enum):
+    OPEN = auto()
+    AUTHENTICATING = auto()
+    AUTHENTICATED = auto()
+    STREAMING = auto()
+    CLOSED = auto()
+
+
+class _Refuse(Exception):
+    """Ends the conversation: an error message to send, and the close that follows it."""
+
+    def __init__(self, message: Message | None, close: Close) -> None:
+        self.outputs: list[Output] = [] if message is None else [Send(message)]
+        self.outputs.append(close)
+
+
+def _protocol_error(detail: str, message: str | None = None, lsn: bytes | None = None) -> _Refuse:
+    error = pb.SatErrorResp(error_type=pb.SatErrorResp.INVALID_REQUEST, message=message, lsn=lsn)
+    return _Refuse(error, Close(1007, detail=detail))
+
+
+class Session:
+    """The state of one connection. Every method returns the outputs to perform, in order."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._state = _State.OPEN
+        self._client: ClientRecord | None = None
+        self._request: pb.SatRpcRequest | None = None  # the authenticate call under way
+        self._subscriptions: dict[str, SubscriptionRecord] = {}
+        self._uploads: UploadDecoder | None = None
+        self._uploading = False
+        self._expired = False
+        self._server_request = 0
+        self._awaiting_start: int | None = None
+
+    @property
+    def client(self) -> ClientRecord | None:
+        """Whom this connection belongs to; ``None`` before authentication."""
+        return self._client
+
+    @property
+    def streaming(self) -> bool:
+        return self._state is _State.STREAMING
+
+    # ---- inbound -------------------------------------------------------------------------------------------------
+
+    def receive(self, payload: bytes) -> list[Output]:
+        """A binary WebSocket message arrived."""
+        if self._state is _State.CLOSED:
+            return []
+        try:
+            try:
+                message = decode(payload)
+            except MalformedFrame as error:
+                raise _Refuse(
+                    pb.SatErrorResp(error_type=pb.SatErrorResp.INTERNAL),
+                    Close(1007, "Message not formatted according to Electric protocol", str(error)),
+                ) from None
+            return self._dispatch(message)
+        except _Refuse as refusal:
+            self._state = _State.CLOSED
+            return refusal.outputs
+
+    def _dispatch(self, message: Message) -> list[Output]:
+        match message:
+            case pb.SatRpcRequest():
+                return self._rpc(message)
+            case pb.SatErrorResp():
+                raise _Refuse(None, Close(1000, detail="the client reported an error"))
+        if self._client is None:
+            # fail closed: nothing but `authenticate` is looked at before authentication
+            raise _Refuse(
+                pb.SatErrorResp(error_type=pb.SatErrorResp.AUTH_REQUIRED),
+                Close(1007, detail=f"{type(message).__name__} before authentication"),
+            )
+        match message:
+            case pb.SatRpcResponse():
+                return self._answer(message)
+            case pb.SatOpLogAck():
+                return self._acknowledge(message)
+            case pb.SatRelation():
+                return self._relation(message)
+            case pb.SatOpLog():
+                return self._oplog(message)
+            case _:
+                raise _protocol_error(f"unexpected {type(message).__name__}")
+
+    def _rpc(self, request: pb.SatRpcRequest) -> list[Output]:
+        request_type = rpc.REQUEST_TYPES.get(request.method)
+        if (self._client is None or self._expired) and request.method != rpc.AUTHENTICATE:
+            raise self._rpc_error(request, pb.SatErrorResp.AUTH_REQUIRED, "not authenticated")
+        if request_type is None:
+            raise self._rpc_error(request, pb.SatErrorResp.INVALID_REQUEST, "unknown RPC method")
+        call = request_type()
+        try:
+            call.ParseFromString(request.message)
+        except DecodeError:
+            raise self._rpc_error(
+                request, pb.SatErrorResp.INVALID_REQUEST, f"undecodable {request.method} request"
+            ) from None
+        match call:
+            case pb.SatAuthReq():
+                return self._authenticate(request, call)
+            case pb.SatInStartReplicationReq():
+                return self._start(request, call)
+            case pb.SatInStopReplicationReq():
+                return self._stop(request)
+            case pb.SatSubsReq():
+                return self._subscribe(request, call)
+            case pb.SatUnsubsReq():
+                return self._unsubscribe(request, call)
+        raise AssertionError(request.method)
+
+    @staticmethod
+    def _rpc_error(
+        request: pb.SatRpcRequest,
+        code: pb.SatErrorResp.ErrorCode.ValueType,
+        detail: str,
+        message: str | None = None,
+    ) -> _Refuse:
+        # The answer goes first, because the client waits out its time limit when only the socket closes.
+        return _Refuse(rpc.failure(request, code, message), Close(1007, detail=detail))
+
+    # ---- authenticate --------------------------------------------------------------------------------------------
+
+    def _authenticate(self, request: pb.SatRpcRequest, call: pb.SatAuthReq) -> list[Output]:
+        invalid = pb.SatErrorResp.INVALID_REQUEST
+        if not call.id or not call.token:
+            raise self._rpc_error(request, invalid, "token_missing" if call.id else "client_id_missing")
+        if not _usable_client_id(call.id):
+            raise self._rpc_error(
+                request,
+                invalid,
+                "client_id_invalid",
+                f"A client id has at most {MAX_CLIENT_ID_BYTES} bytes, printable, without @",
+            )
+        if self._request is not None:
+            raise self._rpc_error(request, invalid, "authenticate while authenticating")
+        if self._client is not None and call.id != self._client.client_id:
+            raise self._rpc_error(request, invalid, "renewal with another client id")
+        self._request = request
+        if self._client is None:
+            self._state = _State.AUTHENTICATING
+        return [Authenticate(call.id, call.token)]
+
+    def authenticated(self, record: ClientRecord) -> list[Output]:
+        """The token was good, and ``record`` is what is known of the client."""
+        request, self._request = self._request, None
+        if request is None:
+            raise RuntimeError("no authentication is under way")
+        if self._client is None:
+            self._client = record
+            self._state = _State.AUTHENTICATED
+            self._uploads = UploadDecoder(record.client_id, record.user_id)
+        elif record.user_id != self._client.user_id:
+            self._state = _State.CLOSED
+            return self._rpc_error(request, pb.SatErrorResp.INVALID_REQUEST, "renewal for another user").outputs
+        self._expired = False
+        return [Send(rpc.success(request, pb.SatAuthResp(id=self._world.instance_id)))]
+
+    def refused(self, code: str, message: str | None) -> list[Output]:
+        """The token or the client id was refused: ``code`` for the log, ``message`` for the client, if any.
+
+        Always inside the RPC answer: a top-level error at this stage is an uncaught exception in the client.
+        """
+        request, self._request = self._request, None
+        if request is None:
+            raise RuntimeError("no authentication is under way")
+        self._state = _State.CLOSED
+        renewal = self._client is not None
+        error = pb.SatErrorResp.INVALID_REQUEST if renewal else pb.SatErrorResp.AUTH_REQUIRED
+        return self._rpc_error(request, error, code, message).outputs
+
+    def expired(self) -> list[Output]:
+        """The token's time is over.
+
+        Only after replication has started may the reason be ``JWT-expired``: before, the client throws an uncaught
+        exception at it (satellite-protocol.md §1.5).
+        """
+        self._expired = True
+        if not self.streaming:
+            return []  # the next RPC is refused; the shell closes when none comes
+        self._state = _State.CLOSED
+        return [Close(4000, "JWT-expired", "the token has expired")]
+
+    # ---- replication ---------------------------------------------------------------------------------------------
+
+    def _start(self, request: pb.SatRpcRequest, call: pb.SatInStartReplicationReq) -> list[Output]:
+        client = self._client
+        assert client is not None
+        if self.streaming:
+            raise self._rpc_error(request, pb.SatErrorResp.INVALID_REQUEST, "replication is already started")
+        dialect = Dialect.POSTGRESQL if call.sql_dialect == call.POSTGRES else Dialect.SQLITE
+        versions = [migration.version for migration in self._world.migrations]
+        if call.HasField("schema_version") and call.schema_version not in versions:
+            raise self._start_error(
+                request,
+                _START_ERROR.UNKNOWN_SCHEMA_VSN,
+                f'Unknown schema version: "{call.schema_version[:64]}"',
+            )
+        if not call.lsn:
+            if call.subscription_ids:
+                raise self._start_error(
+                    request,
+                    _START_ERROR.INVALID_POSITION,
+                    "Cannot resume subscriptions for a first-time client",
+                )
+            known = call.schema_version if call.HasField("schema_version") else ""
+            missing = tuple(m for m in self._world.migrations if m.version > known)
+            self._subscriptions.clear()
+            stream = StartStream(self._world.head, (), dialect, missing)
+            before: list[Output] = [ForgetSubscriptions()]
+        else:
+            position = self._resume_position(request, call.lsn)
+            self._subscriptions = self._resumed(request, client, call.subscription_ids)
+            stream = StartStream(position, self._subscribed_tables(), dialect)
+            before = [KeepSubscriptions(tuple(call.subscription_ids))]
+        self._state = _State.STREAMING
+        answer = pb.SatInStartReplicationResp(unacked_window_size=UNACKED_WINDOW)
+        # Without our own startReplication the client never uploads anything.
+        return [*before, Send(rpc.success(request, answer)), Send(self._start_upload(client)), stream]
+
+    def _start_error(self, request: pb.SatRpcRequest, code: _START_ERROR.Code.ValueType, message: str) -> _Refuse:
+        error = _START_ERROR(code=code, message=message)
+        answer = rpc.success(request, pb.SatInStartReplicationResp(err=error))
+        return _Refuse(answer, Close(1007, detail=f"startReplication: {message}"))
+
+    def _resume_position(self, request: pb.SatRpcRequest, lsn: bytes) -> int:
+        try:
+            position = self._world.positions.decode(lsn)
+        except ForeignPosition:
+            raise self._start_error(
+                request, _START_ERROR.BEHIND_WINDOW, "The position belongs to another history of the database"
+            ) from None
+        except InvalidPosition:
+            # Not MALFORMED_LSN: the client swallows that one and stays connected without replication for ever,
+            # whereas INVALID_POSITION makes it start afresh.
+            raise self._start_error(
+                request, _START_ERROR.INVALID_POSITION, "Could not validate start replication request"
+            ) from None
+        if not self._world.holds(position):
+            raise self._start_error(
+                request, _START_ERROR.BEHIND_WINDOW, "Cannot catch up to the server's current state"
+            )
+        return position
+
+    def _resumed(
+        self, request: pb.SatRpcRequest, client: ClientRecord, ids: Sequence[str]
+    ) -> dict[str, SubscriptionRecord]:
+        stored = {record.id: record for record in client.subscriptions}
+        for subscription_id in ids:
+            if subscription_id not in stored:
+                shown = subscription_id if len(subscription_id) <= 128 else subscription_id[:126] + "..."
+                raise self._start_error(request, _START_ERROR.SUBSCRIPTION_NOT_FOUND, f"Unknown subscription: {shown}")
+        # In the order in which they were made; a cancelled one holds no table, the client lists it all the same.
+        return {record.id: record for record in client.subscriptions if record.id in set(ids)}
+
+    def _start_upload(self, client: ClientRecord) -> pb.SatRpcRequest:
+        self._awaiting_start = self._server_request
+        self._server_request += 1
+        call = pb.SatInStartReplicationReq(lsn=client.upload_lsn)
+        return pb.SatRpcRequest(
+            method=rpc.START_REPLICATION, request_id=self._awaiting_start, message=call.SerializeToString()
+        )
+
+    def _answer(self, response: pb.SatRpcResponse) -> list[Output]:
+        expected = (
+            response.method == rpc.START_REPLICATION
+            and self._awaiting_start is not None
+            and response.request_id == self._awaiting_start
+        )
+        if not expected:
+            raise _protocol_error("an answer to no request")
+        if response.WhichOneof("result") == "error":
+            raise _protocol_error("the client refused to start uploading")
+        self._awaiting_start = None
+        self._uploading = True
+        if self._uploads is not None:
+            self._uploads.restart()
+        return []
+
+    def _stop(self, request: pb.SatRpcRequest) -> list[Output]:
+        if not self.streaming:
+            raise self._rpc_error(request, pb.SatErrorResp.INVALID_REQUEST, "replication is not started")
+        self._state = _State.AUTHENTICATED
+        return [StopStream(), Send(rpc.success(request, pb.SatInStopReplicationResp()))]
+
+    def _acknowledge(self, ack: pb.SatOpLogAck) -> list[Output]:
+        if not self.streaming:
+            return []
+        try:
+            return [Acknowledge(self._world.positions.decode(ack.lsn))]
+        except (InvalidPosition, ForeignPosition):
+            raise _protocol_error("acknowledged an invalid position") from None
+
+    # ---- subscriptions -------------------------------------------------------------------------------------------
+
+    def _subscribe(self, request: pb.SatRpcRequest, call: pb.SatSubsReq) -> list[Output]:
+        if not self.streaming:
+            raise self._rpc_error(request, pb.SatErrorResp.INVALID_REQUEST, "subscribe before startReplication")
+        shapes: list[Shape] = []
+        error = self._subscription_error(call) or self._plan(call, shapes)
+        answer = pb.SatSubsResp(subscription_id=call.subscription_id[:MAX_SUBSCRIPTION_ID_BYTES], err=error)
+        if error is not None:
+            return [Send(rpc.success(request, answer))]
+        record = SubscriptionRecord(call.subscription_id, tuple(shape.table.name for shape in shapes))
+        self._subscriptions[record.id] = record
+        return [Send(rpc.success(request, answer)), Deliver(record, tuple(shapes))]
+
+    def _subscription_error(self, call: pb.SatSubsReq) -> pb.SatSubsResp.SatSubsError | None:
+        subscription_id = call.subscription_id
+        request_ids = [shape.request_id for shape in call.shape_requests]
+        code = _SUBS_ERROR.SHAPE_REQUEST_ERROR
+        if len(subscription_id.encode("utf-8")) > MAX_SUBSCRIPTION_ID_BYTES:
+            message = "ID too long"
+        elif subscription_id in self._subscriptions:
+            code = _SUBS_ERROR.SUBSCRIPTION_ID_ALREADY_EXISTS
+            message = (
+                "Cannot establish multiple subscriptions with the same ID. "
+                "If you want to change the subscription, you need to unsubscribe first."
+            )
+        elif not request_ids:
+            message = "Subscription must include at least one shape request"
+        elif not _UUID.fullmatch(subscription_id):
+            message = "Subscription ID should be a valid UUID"
+        elif len(set(request_ids)) != len(request_ids):
+            message = "Duplicated request ids are not allowed"
+        elif len(request_ids) > MAX_SHAPES_PER_SUBSCRIPTION:
+            message = f"A subscription has at most {MAX_SHAPES_PER_SUBSCRIPTION} shape requests"
+        elif len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
+            message = f"A client has at most {MAX_SUBSCRIPTIONS} subscriptions"
+        else:
+            return None
+        return _SUBS_ERROR(code=code, message=message)
+
+    def _plan(self, call: pb.SatSubsReq, shapes: list[Shape]) -> pb.SatSubsResp.SatSubsError | None:
+        errors = []
+        for shape in call.shape_requests:
+            try:
+                shapes.append(plan(_shape_request(shape), self._world.tables))
+            except ShapeError as error:
+                errors.append(
+                    _SUBS_ERROR.ShapeReqError(
+                        code=_SUBS_ERROR.ShapeReqError.Code.Value(error.code.name),
+                        message=error.message,
+                        request_id=shape.request_id,
+                    )
+                )
+        if not errors:
+            return None
+        return _SUBS_ERROR(
+            code=_SUBS_ERROR.SHAPE_REQUEST_ERROR,
+            message="Could not establish a subscription due to errors on requests",
+            shape_request_error=errors,
+        )
+
+    def _unsubscribe(self, request: pb.SatRpcRequest, call: pb.SatUnsubsReq) -> list[Output]:
+        if not self.streaming:
+            raise self._rpc_error(request, pb.SatErrorResp.INVALID_REQUEST, "unsubscribe before startReplication")
+        before = {table.id: table for table in self._subscribed_tables()}
+        for subscription_id in call.subscription_ids:
+            self._subscriptions.pop(subscription_id, None)
+        for table in self._subscribed_tables():
+            before.pop(table.id, None)
+        # Unknown ids too: after a reconnect the client cancels once more what it cancelled before, and waits.
+        ids = tuple(call.subscription_ids)[:MAX_SUBSCRIPTIONS]
+        return [Send(rpc.success(request, pb.SatUnsubsResp())), Withdraw(ids, tuple(before.values()))]
+
+    def _subscribed_tables(self) -> tuple[Table, ...]:
+        names = dict.fromkeys(name for record in self._subscriptions.values() for name in record.tables)
+        tables = self._world.tables
+        return tuple(tables[name] for name in names if name in tables)
+
+    # ---- uploads -------------------------------------------------------------------------------------------------
+
+    def _relation(self, message: pb.SatRelation) -> list[Output]:
+        if self._uploads is None or not self._uploading:
+            return []
+        try:
+            self._uploads.relation(message, self._world.tables)
+        except InvalidUpload as error:
+            raise _protocol_error(error.message, error.message) from None
+        return []
+
+    def _oplog(self, message: pb.SatOpLog) -> list[Output]:
+        if self._uploads is None or not self._uploading:
+            return []  # as the old service does: the client sends it again after our startReplication
+        uploads, error = self._uploads.operations(message)
+        outputs: list[Output] = [Write(upload) for upload in uploads]
+        if error is not None:
+            self._state = _State.CLOSED
+            outputs += _protocol_error("invalid upload", error.message, error.lsn).outputs
+        return outputs
+
+
+def _usable_client_id(client_id: str) -> bool:
+    """A client id becomes the origin of tags (``id@ms``), so it may hold no ``@``, and must not pass for Postgres."""
+    return (
+        len(client_id.encode("utf-8")) <= MAX_CLIENT_ID_BYTES
+        and client_id.isprintable()
+        and "@" not in client_id
+        and not client_id.startswith("postgres_")
+    )
+
+
+def _shape_request(request: pb.SatShapeReq) -> ShapeRequest:
+    selects = tuple(
+        Select(select.tablename, select.where, len(select.include)) for select in request.shape_definition.selects
+    )
+    return ShapeRequest(request.request_id, selects)

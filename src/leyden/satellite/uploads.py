@@ -1,0 +1,212 @@
+"""Client → server: SatRelation and SatOpLog become :class:`leyden.model.Upload`.
+
+Parses, bounds and types every byte; what comes out needs no further doubt than whether Postgres will take it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from leyden.model import (
+    ClientChange,
+    ClientCompensation,
+    ClientDelete,
+    ClientInsert,
+    ClientUpdate,
+    Table,
+    Upload,
+)
+from leyden.satellite import satellite_pb2 as pb
+from leyden.satellite.rows import InvalidRow, unpack
+from leyden.satellite.values import InvalidValue, parser_for
+
+MAX_RELATIONS = 10_000
+MAX_TAGS = 10_000
+MAX_TIMESTAMP_MS = 253_402_300_799_999  # end of year 9999
+
+
+class _HasFields(Protocol):
+    def HasField(self, field_name: Any, /) -> bool: ...
+
+
+class InvalidUpload(Exception):
+    """A client broke the upload rules. ``message`` may be told to it; ``lsn`` is its transaction, when known."""
+
+    def __init__(self, message: str = "unexpected error", lsn: bytes | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.lsn = lsn
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    name: str
+    not_null: bool  # as the client declared it
+    parse: Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Relation:
+    table: Table
+    columns: tuple[_Column, ...]
+
+
+class UploadDecoder:
+    """Reads one client's upload stream; holds its relations and the transaction under way."""
+
+    def __init__(self, client_id: str, user_id: str) -> None:
+        self._client_id = client_id
+        self._user_id = user_id
+        self._relations: dict[int, _Relation] = {}
+        self._begin: tuple[bytes, int] | None = None
+        self._changes: list[ClientChange] = []
+
+    def relation(self, message: pb.SatRelation, tables: Mapping[str, Table]) -> None:
+        """Takes a table announcement; ``tables`` are the electrified tables by name.
+
+        Types come from the server's schema, never from the client. A column that the client does not know (it is one
+        migration behind) simply stays out.
+        """
+        table = tables.get(message.table_name)
+        if message.schema_name != "public" or table is None:
+            raise InvalidUpload("Unknown table in relation message")
+        if len(self._relations) >= MAX_RELATIONS and message.relation_id not in self._relations:
+            raise InvalidUpload("Too many relations")
+        known = {column.name: column for column in table.columns}
+        labels = {enum.name: enum.labels for enum in table.enums}
+        columns = []
+        for announced in message.columns:
+            column = known.pop(announced.name, None)
+            if column is None:
+                raise InvalidUpload(f"Unknown or repeated column in relation message of table {table.name}")
+            parse = parser_for(column, labels.get(column.type, ()))
+            columns.append(_Column(column.name, not announced.is_nullable, parse))
+        if any(name in known for name in table.primary_key):
+            raise InvalidUpload(f"Primary key missing in relation message of table {table.name}")
+        self._relations[message.relation_id] = _Relation(table, tuple(columns))
+
+    def restart(self) -> None:
+        """The upload starts anew on this connection: relations and any half transaction are forgotten."""
+        self._relations.clear()
+        self._begin = None
+        self._changes = []
+
+    def operations(self, message: pb.SatOpLog) -> tuple[list[Upload], InvalidUpload | None]:
+        """The transactions completed by ``message`` in order, and what stopped the reading, if anything did.
+
+        Complete transactions in front of a bad one are kept (satellite-protocol.md §5.4).
+        """
+        complete: list[Upload] = []
+        try:
+            for operation in message.ops:
+                upload = self._operation(operation)
+                if upload is not None:
+                    complete.append(upload)
+        except InvalidUpload as error:
+            if error.lsn is None and self._begin is not None:
+                error.lsn = self._begin[0]
+            self.restart()
+            return complete, error
+        return complete, None
+
+    def _operation(self, operation: pb.SatTransOp) -> Upload | None:
+        kind = operation.WhichOneof("op")
+        if kind == "begin":
+            begin = operation.begin
+            if self._begin is not None or len(begin.lsn) != 4:
+                raise InvalidUpload
+            if begin.commit_timestamp > MAX_TIMESTAMP_MS:
+                raise InvalidUpload("Commit timestamp out of range")
+            self._begin = (begin.lsn, begin.commit_timestamp)
+            self._changes = []
+            return None
+        if self._begin is None:
+            raise InvalidUpload
+        if kind == "commit":
+            (lsn, timestamp), self._begin = self._begin, None
+            changes, self._changes = tuple(self._changes), []
+            return Upload(self._client_id, self._user_id, lsn, timestamp, changes)
+        self._changes.append(self._change(kind, operation))
+        return None
+
+    def _change(self, kind: str | None, operation: pb.SatTransOp) -> ClientChange:
+        match kind:
+            case "insert":
+                relation = self._relation(operation.insert.relation_id)
+                row = self._row(relation, operation.insert, "row_data")
+                return ClientInsert(relation.table, _with_key(relation.table, row), _observed(operation.insert.tags))
+            case "update":
+                update = operation.update
+                relation = self._relation(update.relation_id)
+                new = self._row(relation, update, "row_data")
+                if not update.HasField("old_row_data"):
+                    # clients of old releases wrote a compensation this way
+                    return self._compensation(relation, new, update.tags)
+                old = self._row(relation, update, "old_row_data")
+                _same_key(relation.table, old, _with_key(relation.table, new))
+                return ClientUpdate(relation.table, old, new, _observed(update.tags))
+            case "delete":
+                relation = self._relation(operation.delete.relation_id)
+                old = self._row(relation, operation.delete, "old_row_data", nullable=True)
+                return ClientDelete(relation.table, _with_key(relation.table, old), _observed(operation.delete.tags))
+            case "compensation":
+                compensation = operation.compensation
+                relation = self._relation(compensation.relation_id)
+                key = self._row(relation, compensation, "pk_data", nullable=True)
+                return self._compensation(relation, key, compensation.tags)
+            case _:
+                raise InvalidUpload  # gone, migrate and additional data are the server's to send
+
+    @staticmethod
+    def _compensation(relation: _Relation, row: Mapping[str, bytes | None], tags: Iterable[str]) -> ClientCompensation:
+        known = {name: value for name, value in row.items() if value is not None}
+        return ClientCompensation(relation.table, known, _observed(tags))
+
+    def _relation(self, relation_id: int) -> _Relation:
+        relation = self._relations.get(relation_id)
+        if relation is None:
+            raise InvalidUpload
+        return relation
+
+    @staticmethod
+    def _row(relation: _Relation, holder: _HasFields, field: str, *, nullable: bool = False) -> dict[str, bytes | None]:
+        if not holder.HasField(field):
+            raise InvalidUpload
+        try:
+            values = unpack(getattr(holder, field), len(relation.columns))
+            row: dict[str, bytes | None] = {}
+            for column, value in zip(relation.columns, values, strict=True):
+                if value is None and column.not_null and not nullable:
+                    raise InvalidUpload
+                row[column.name] = None if value is None else column.parse(value)
+        except InvalidRow:
+            raise InvalidUpload from None
+        except InvalidValue as error:
+            raise InvalidUpload(str(error)) from None
+        return row
+
+
+def _observed(tags: Iterable[str]) -> frozenset[str]:
+    observed = frozenset(tags)
+    if len(observed) > MAX_TAGS:
+        raise InvalidUpload("Too many tags")
+    for tag in observed:
+        origin, at, milliseconds = tag.partition("@")
+        if not (origin and at and len(tag) <= 256 and milliseconds.isascii() and milliseconds.isdigit()):
+            raise InvalidUpload("Malformed tag")
+    return observed
+
+
+def _same_key(table: Table, old: Mapping[str, bytes | None], new: Mapping[str, bytes | None]) -> None:
+    changed = [name for name in table.primary_key if old[name] != new[name]]
+    if changed:
+        names = ", ".join(changed)
+        raise InvalidUpload(f"Attempt to update table {table.name} primary key(s) {names} (ImmutablePrimaryKey)")
+
+
+def _with_key(table: Table, row: Mapping[str, bytes | None]) -> Mapping[str, bytes | None]:
+    if any(row[name] is None for name in table.primary_key):
+        raise InvalidUpload
+    return row

@@ -1,0 +1,281 @@
+"""Which parts run in this process, and the order in which they start and stop.
+
+Start: database (embedded or given) → requirements → our schema → pool → replication until it has caught up → accept
+connections. Stop: accept no more → close connections with 1001 → finish what is being written → end replication →
+pool → embedded database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import traceback
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute
+
+from leyden.config import Settings
+from leyden.edge.app import close_all, create_app
+from leyden.edge.connection import Connection, Core
+from leyden.edge.fanout import FanOut
+from leyden.events import DatabaseUnavailable, Emit, InsecureModeActive, UnexpectedError
+from leyden.log.memory import MemoryLog
+from leyden.model import Migration, Table
+from leyden.observe.logging import LogWriter
+from leyden.postgres import requirements, schema, sessions
+from leyden.postgres.clients import ClientStore
+from leyden.postgres.embedded import EmbeddedPostgres
+from leyden.postgres.replication import Replication
+from leyden.postgres.snapshots import Snapshots
+from leyden.postgres.writer import Writer
+from leyden.satellite.encoding import Encoder
+from leyden.satellite.positions import Positions
+
+#: Connections to Postgres for snapshots, uploads and client state.
+POOL_SIZE = 10
+
+#: Longest wait before Postgres is tried again (seconds).
+LONGEST_RETRY = 10.0
+
+#: How often insecure mode reminds of itself (seconds).
+INSECURE_REMINDER = 3600.0
+
+Pool = AsyncConnectionPool[psycopg.AsyncConnection[Any]]
+
+
+class LiveWorld:
+    """What sessions may look at: the state of replication, as of this very moment."""
+
+    def __init__(self, instance_id: str, replication: Replication, log: MemoryLog) -> None:
+        self.instance_id = instance_id
+        self.positions = Positions(replication.epoch)
+        self._replication = replication
+        self._log = log
+
+    @property
+    def tables(self) -> Mapping[str, Table]:
+        stopped = self._replication.stopped
+        return {table.name: table for table in self._replication.tables.values() if table.id not in stopped}
+
+    @property
+    def migrations(self) -> Sequence[Migration]:
+        return self._replication.migrations
+
+    @property
+    def head(self) -> int:
+        return self._log.head
+
+    def holds(self, position: int) -> bool:
+        return self._log.holds(position)
+
+
+class Service:
+    """The parts of one process. :meth:`run` is its whole life; the rest is for those who look at it."""
+
+    def __init__(self, settings: Settings, emit: Emit | None = None) -> None:
+        self.settings = settings
+        self.emit: Emit = emit or LogWriter(settings.log_level, settings.log_format)
+        self.embedded: EmbeddedPostgres | None = None
+        self._log = MemoryLog(settings.txn_cache_size)
+        self._replication: Replication | None = None
+        self._pool: Pool | None = None
+        self._core: Core | None = None
+        self._waiting_for = "starting"
+        self._stopping = False
+        #: Set once the database is prepared; the demo waits for it.
+        self.prepared = asyncio.Event()
+        self.ready_event = asyncio.Event()
+        #: Set when the service ended by itself and will not come back.
+        self.failed = asyncio.Event()
+
+    # ---- what may be asked ---------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        return self.core is not None
+
+    @property
+    def reason(self) -> str:
+        if self._stopping:
+            return "stopping"
+        if self._replication is None:
+            return self._waiting_for
+        return self._replication.status
+
+    @property
+    def migrations(self) -> Sequence[Migration]:
+        return () if self._replication is None else self._replication.migrations
+
+    @property
+    def core(self) -> Core | None:
+        replication = self._replication
+        if self._stopping or replication is None or not replication.caught_up.is_set():
+            return None
+        return self._core
+
+    @property
+    def connections(self) -> Sequence[Connection]:
+        """The authenticated connections."""
+        return () if self._core is None else tuple(self._core.connections.values())
+
+    @property
+    def dsn(self) -> str:
+        """Connection string of the database.
+
+        Raises:
+            RuntimeError: the embedded database is not started yet.
+        """
+        given = self.settings.database_conninfo
+        if given is not None:
+            return given
+        if self.embedded is None:
+            raise RuntimeError("the embedded Postgres is not started")
+        return self.embedded.dsn()
+
+    # ---- life ----------------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Runs the service for as long as the context is open."""
+        task = asyncio.create_task(self._run())
+        task.add_done_callback(self._ended)
+        try:
+            yield
+        finally:
+            self._stopping = True
+            if self._core is not None:
+                await close_all(self._core)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """The parts ended by themselves: a defect, or an embedded Postgres that does not start."""
+        if task.cancelled() or self._stopping:
+            return
+        error = task.exception()
+        self._core = None
+        self._waiting_for = f"the service failed: {type(error).__name__}"
+        trace = "".join(traceback.format_tb(error.__traceback__)) if error is not None else ""
+        self.emit(UnexpectedError("service", f"{trace}{type(error).__name__}: {error}"))
+        self.failed.set()
+
+    async def _run(self) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            if self.settings.auth.mode == "insecure":
+                stack.push_async_callback(_cancel, asyncio.create_task(self._remind()))
+            if self.settings.database is None:
+                self._waiting_for = "starting the embedded Postgres"
+                self.embedded = EmbeddedPostgres(self.settings.data_dir.resolve() / "postgres")
+                stack.callback(self.embedded.stop)
+                await asyncio.to_thread(self.embedded.start)
+            await self._prepare_database()
+            self.prepared.set()
+            pool: Pool = AsyncConnectionPool(
+                sessions.session_conninfo(self.dsn), min_size=2, max_size=POOL_SIZE, open=False
+            )
+            self._pool = pool
+            await stack.enter_async_context(pool)
+            await self._replicate(pool)
+
+    async def _prepare_database(self) -> None:
+        """Waits for a usable Postgres and installs our schema in it. Each reason for waiting is told once."""
+        retry_in, told = 1.0, ""
+        while True:
+            try:
+                async with await sessions.connect(self.dsn, autocommit=True, connect_timeout=10) as conn:
+                    await requirements.require(conn)
+                    await schema.install(conn)
+                    return
+            except (psycopg.Error, requirements.DatabaseRequirementError, schema.SchemaTooNewError) as error:
+                reason = str(error).strip() or type(error).__name__
+            self._waiting_for = reason
+            if reason != told:
+                told = reason
+                self.emit(DatabaseUnavailable(reason, retry_in))
+            await asyncio.sleep(retry_in)
+            retry_in = min(retry_in * 2, LONGEST_RETRY)
+
+    async def _replicate(self, pool: Pool) -> None:
+        replication = Replication(
+            self.dsn,
+            self._log,
+            self.emit,
+            wal_window=self.settings.resumable_wal_window,
+            on_epoch=lambda epoch: self._assemble(pool),
+        )
+        self._replication = replication
+        running = asyncio.create_task(replication.run())
+        try:
+            await replication.caught_up.wait()
+            self._assemble(pool)
+            self.ready_event.set()
+            while True:
+                await asyncio.sleep(1.0)
+                if self._core is not None:
+                    self._core.fanout.tick()
+        finally:
+            await _cancel(running)
+
+    def _assemble(self, pool: Pool) -> None:
+        """Makes the parts that belong to one history of the database; those of an earlier one end."""
+        replication = self._replication
+        assert replication is not None
+        if self._core is not None:
+            for connection in self.connections:
+                connection.end(1012, detail="the database's history changed")
+            self._core.fanout.close()
+
+        async def catch_up() -> None:
+            async with pool.connection() as conn:
+                await replication.reach(conn)
+
+        world = LiveWorld(self.settings.instance_id, replication, self._log)
+        encoder = Encoder(world.positions)
+        self._core = Core(
+            world=world,
+            verifier=self.settings.verifier,
+            error_detail=self.settings.auth.error_detail,
+            encoder=encoder,
+            fanout=FanOut(self._log, encoder, self.emit),
+            clients=ClientStore(pool),
+            snapshots=Snapshots(pool),
+            writer=Writer(pool, self.emit),
+            catch_up=catch_up,
+            emit=self.emit,
+        )
+
+    async def _remind(self) -> None:
+        while True:
+            self.emit(InsecureModeActive())
+            await asyncio.sleep(INSECURE_REMINDER)
+
+
+async def _cancel(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def service_app(service: Service, extra_routes: Sequence[BaseRoute] = ()) -> Starlette:
+    """The ASGI application around ``service``, which runs during the application's lifespan."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with service.running():
+            yield
+
+    return create_app(service, lifespan=lifespan, extra_routes=list(extra_routes))
+
+
+def asgi_app(settings: Settings, *, emit: Emit | None = None) -> Starlette:
+    """Leyden as an ASGI application, to be served alone or mounted in another.
+
+    A mounted application's lifespan is not run by its host: hand it on, as in
+    ``FastAPI(lifespan=lambda _: app.router.lifespan_context(app))``.
+    """
+    return service_app(Service(settings, emit))

@@ -1,0 +1,1 @@
+"""Shapes: which rows a client asked for. Knows no sockets and no encoding."""

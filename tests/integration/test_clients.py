@@ -1,0 +1,84 @@
+"""What the database remembers of a client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from psycopg_pool import AsyncConnectionPool
+
+from leyden.model import ClientRecord, SubscriptionRecord, Upload
+from leyden.postgres.clients import ClientBelongsToOther, ClientStore
+from leyden.postgres.sessions import session_conninfo
+from leyden.postgres.writer import Writer
+
+A = SubscriptionRecord("a", ("items", "Other"))
+B = SubscriptionRecord("b", ())
+
+
+@pytest.fixture
+async def pool(database: str) -> AsyncIterator[AsyncConnectionPool[Any]]:
+    pool: AsyncConnectionPool[Any] = AsyncConnectionPool(session_conninfo(database), min_size=1, max_size=4, open=False)
+    async with pool:
+        yield pool
+
+
+@pytest.fixture
+def store(pool: AsyncConnectionPool[Any]) -> ClientStore:
+    return ClientStore(pool)
+
+
+async def test_a_new_client_is_bound_with_nothing_remembered(store: ClientStore) -> None:
+    assert await store.bind("c", "u") == ClientRecord("c", "u", b"", ())
+
+
+async def test_a_client_id_stays_with_its_user(store: ClientStore) -> None:
+    await store.bind("c", "u")
+    with pytest.raises(ClientBelongsToOther) as refusal:
+        await store.bind("c", "v")
+    assert refusal.value.code == "client_belongs_to_other"
+    assert (await store.bind("c", "u")).user_id == "u"
+
+
+async def test_of_two_users_racing_for_a_client_id_one_gets_it(store: ClientStore) -> None:
+    results = await asyncio.gather(*(store.bind("c", user) for user in "uvwx"), return_exceptions=True)
+    assert sum(isinstance(result, ClientRecord) for result in results) == 1
+    assert sum(isinstance(result, ClientBelongsToOther) for result in results) == 3
+
+
+async def test_the_last_upload_is_remembered(store: ClientStore, pool: AsyncConnectionPool[Any]) -> None:
+    await store.bind("c", "u")
+    await Writer(pool).apply(Upload("c", "u", b"\0\0\1\0", 5, ()))
+    assert (await store.bind("c", "u")).upload_lsn == b"\0\0\1\0"
+    await store.forget("c")
+    assert (await store.bind("c", "u")).upload_lsn == b"\0\0\1\0"
+
+
+async def test_subscriptions_are_remembered_in_their_order(store: ClientStore) -> None:
+    await store.bind("c", "u")
+    await store.save_subscription("c", B)
+    await store.save_subscription("c", A)
+    await store.save_subscription("other", SubscriptionRecord("x", ("t",)))
+    assert (await store.bind("c", "u")).subscriptions == (B, A)
+
+
+async def test_saving_a_subscription_again_replaces_it(store: ClientStore) -> None:
+    await store.save_subscription("c", A)
+    await store.save_subscription("c", SubscriptionRecord("a", ("one",)))
+    assert (await store.bind("c", "u")).subscriptions == (SubscriptionRecord("a", ("one",)),)
+
+
+async def test_subscriptions_can_be_dropped_kept_and_forgotten(store: ClientStore) -> None:
+    for subscription in (A, B, SubscriptionRecord("d", ("t",))):
+        await store.save_subscription("c", subscription)
+        await store.save_subscription("other", subscription)
+    await store.drop_subscriptions("c", ["d", "unknown"])
+    assert (await store.bind("c", "u")).subscriptions == (A, B)
+    await store.keep_only("c", {"b", "unknown"})
+    assert (await store.bind("c", "u")).subscriptions == (B,)
+    await store.forget("c")
+    assert (await store.bind("c", "u")).subscriptions == ()
+    await store.keep_only("other", [])
+    assert (await store.bind("other", "u")).subscriptions == ()

@@ -1,0 +1,218 @@
+"""DDL on electrified tables: what clients can follow is recorded, the rest is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+Conn = psycopg.Connection[Any]
+
+
+@pytest.fixture
+def conn(database: str) -> Iterator[Conn]:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("""
+            CREATE TYPE mood AS ENUM ('sad', 'happy');
+            CREATE TABLE parents (id text PRIMARY KEY);
+            CREATE TABLE items (id text PRIMARY KEY, a text, m mood, p text CONSTRAINT items_p REFERENCES parents);
+            CREATE INDEX items_a ON items (a);
+            CALL electric.electrify('parents');
+            CALL electric.electrify('items');
+        """)
+        yield connection
+
+
+def latest(conn: Conn) -> list[Any]:
+    row = conn.execute("SELECT changes FROM leyden.versions ORDER BY version DESC LIMIT 1").fetchone()
+    assert row is not None
+    return list(row[0])
+
+
+def count(conn: Conn) -> int:
+    row = conn.execute("SELECT count(*) FROM leyden.versions").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def stored(conn: Conn, name: str = "items") -> Any:
+    row = conn.execute("SELECT description FROM leyden.tables WHERE table_name = %s", (name,)).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def test_an_added_column_is_recorded_and_watched(conn: Conn) -> None:
+    conn.execute("ALTER TABLE items ADD COLUMN n int4, ADD COLUMN t timestamptz")
+    (change,) = latest(conn)
+    assert (change["kind"], change["columns"], change["table"]) == ("add_columns", ["n", "t"], stored(conn))
+    conn.execute("INSERT INTO items (id) VALUES ('x')")
+    assert conn.execute("SELECT col_tags ? 'n' FROM leyden.row_state").fetchone() == (True,)
+
+
+def test_an_added_column_of_a_new_enum_brings_the_enum(conn: Conn) -> None:
+    conn.execute("CREATE TYPE size AS ENUM ('s', 'm'); ALTER TABLE items ADD COLUMN s size, ADD COLUMN m2 mood")
+    enum, added = latest(conn)
+    assert enum == {"kind": "create_enum", "enum": {"name": "size", "labels": ["s", "m"]}}
+    assert added["columns"] == ["s", "m2"]
+
+
+def test_an_added_index_is_recorded(conn: Conn) -> None:
+    conn.execute("CREATE INDEX by_a ON items (a DESC, id)")
+    (change,) = latest(conn)
+    assert change["kind"] == "create_index"
+    assert change["index"] == {
+        "name": "by_a",
+        "unique": False,
+        "columns": [{"name": "a", "descending": True}, {"name": "id", "descending": False}],
+    }
+    assert change["table"] == stored(conn)
+
+
+def test_an_index_made_concurrently_is_recorded(conn: Conn) -> None:
+    conn.execute("CREATE INDEX CONCURRENTLY by_a ON items (a)")
+    assert latest(conn)[0]["index"]["name"] == "by_a"
+
+
+def test_one_transaction_is_one_version_with_final_descriptions(conn: Conn) -> None:
+    before = count(conn)
+    with conn.transaction():
+        conn.execute("ALTER TABLE items ADD COLUMN n int4")
+        conn.execute("CREATE TABLE fresh (id text PRIMARY KEY, m mood); CALL electric.electrify('fresh')")
+        conn.execute("ALTER TABLE items ADD COLUMN o int4; ALTER TABLE fresh ADD COLUMN p int4")
+        conn.execute("CREATE INDEX fresh_p ON fresh (p)")
+    assert count(conn) == before + 1
+    first, create, second = latest(conn)
+    assert first["columns"] == ["n"]
+    assert second["columns"] == ["o"]
+    assert first["table"] == second["table"] == stored(conn)
+    assert create == {"kind": "create_table", "table": stored(conn, "fresh")}
+
+
+def test_a_table_given_up_in_the_same_transaction_is_no_version(conn: Conn) -> None:
+    before = count(conn)
+    with conn.transaction():
+        conn.execute("CREATE TABLE fresh (id text PRIMARY KEY); CALL electric.electrify('fresh')")
+        conn.execute("SELECT leyden.disable('fresh'); DROP TABLE fresh")
+    assert count(conn) == before
+
+
+def test_immediate_constraints_still_give_one_version(conn: Conn) -> None:
+    before = count(conn)
+    with conn.transaction():
+        conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        conn.execute("ALTER TABLE items ADD COLUMN n int4")
+        conn.execute("ALTER TABLE items ADD COLUMN o int4")
+    assert count(conn) == before + 1
+    assert [change["columns"] for change in latest(conn)] == [["n"], ["o"]]
+
+
+REFUSED = [
+    "ALTER TABLE items DROP COLUMN a",
+    "ALTER TABLE items RENAME COLUMN a TO b",
+    "ALTER TABLE items RENAME TO things",
+    "ALTER TABLE items RENAME CONSTRAINT items_p TO items_q",
+    "ALTER TABLE items RENAME CONSTRAINT items_pkey TO items_key",
+    "ALTER INDEX items_pkey RENAME TO items_key",
+    "ALTER TABLE items ALTER COLUMN a TYPE varchar",
+    "ALTER TABLE items ALTER COLUMN a SET NOT NULL",
+    "ALTER TABLE items ALTER COLUMN a SET DEFAULT 'x'",
+    "ALTER TABLE items ADD COLUMN b int4 NOT NULL",
+    "ALTER TABLE items ADD COLUMN b int4 DEFAULT 1",
+    "ALTER TABLE items ADD COLUMN b numeric",
+    "ALTER TABLE items ADD COLUMN b text REFERENCES parents",
+    "ALTER TABLE items ADD COLUMN b text GENERATED ALWAYS AS (a) STORED",
+    "ALTER TABLE items ADD COLUMN b int4 GENERATED ALWAYS AS IDENTITY",
+    'ALTER TABLE items ADD COLUMN "A" text',
+    "ALTER TABLE items ADD CHECK (a > '')",
+    "ALTER TABLE items ADD UNIQUE (a)",
+    "ALTER TABLE items ADD FOREIGN KEY (a) REFERENCES parents",
+    "ALTER TABLE items DROP CONSTRAINT items_p",
+    "ALTER TABLE items DROP CONSTRAINT items_pkey",
+    "ALTER TABLE items ADD COLUMN ok int4, DROP COLUMN a",
+    "CREATE UNIQUE INDEX ON items (a)",
+    "DROP INDEX items_a; CREATE INDEX items_a ON items (p)",
+    "DROP TABLE items",
+    "CREATE TABLE z (); DROP TABLE z, items",
+    "DROP TABLE parents CASCADE",
+    "DROP SCHEMA public CASCADE",
+    "DROP TYPE mood CASCADE",
+    "ALTER TYPE mood ADD VALUE 'angry'",
+    "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'",
+    "ALTER TYPE mood RENAME TO feeling",
+    "CREATE SCHEMA z; ALTER TABLE items SET SCHEMA z",
+    "ALTER SCHEMA public RENAME TO z",
+    "ALTER TABLE items REPLICA IDENTITY DEFAULT",
+    "ALTER TABLE items DISABLE TRIGGER USER",
+    "ALTER TABLE items ENABLE TRIGGER leyden_write",
+    "DROP TRIGGER leyden_write ON items",
+    "DROP FUNCTION leyden.on_truncate() CASCADE",
+    "ALTER PUBLICATION leyden DROP TABLE items",
+    "CREATE TABLE kid () INHERITS (items)",
+    "CREATE TABLE whole (LIKE items) PARTITION BY LIST (id); ALTER TABLE whole ATTACH PARTITION items DEFAULT",
+    "DO $$ BEGIN EXECUTE 'ALTER TABLE items DROP COLUMN a'; END $$",
+]
+
+
+@pytest.mark.parametrize("ddl", REFUSED)
+def test_ddl_that_clients_cannot_follow_is_refused_whole(conn: Conn, ddl: Any) -> None:
+    before = stored(conn)
+    with pytest.raises(psycopg.errors.FeatureNotSupported) as refusal:
+        conn.execute(ddl)
+    assert refusal.value.diag.message_hint
+    assert stored(conn) == before
+    assert conn.execute(
+        "SELECT leyden.describe('items') = %s::jsonb", (psycopg.types.json.Jsonb(before),)
+    ).fetchone() == (True,)
+
+
+HARMLESS = [
+    "CREATE ROLE leyden_test_owner; ALTER TABLE items OWNER TO leyden_test_owner; ALTER TABLE items OWNER TO CURRENT_USER;"
+    "DROP ROLE leyden_test_owner",
+    "ALTER TABLE items ALTER COLUMN a SET STORAGE EXTERNAL",
+    "ALTER TABLE items ALTER COLUMN a SET STATISTICS 100",
+    "ALTER TABLE items SET (fillfactor = 70)",
+    "ALTER TABLE items ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON items USING (true); DROP POLICY p ON items",
+    "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+    "CREATE TRIGGER t BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION f();"
+    "ALTER TABLE items DISABLE TRIGGER t; DROP TRIGGER t ON items",
+    "COMMENT ON TABLE items IS 'hello'",
+    "GRANT SELECT ON items TO PUBLIC",
+    "DROP INDEX items_a",
+    "DROP INDEX items_a; CREATE INDEX items_a ON items (a)",
+    "CREATE INDEX ON items (lower(a)); CREATE INDEX ON items (a) WHERE a > ''; CREATE INDEX ON items USING hash (a)",
+    "REINDEX TABLE items",
+    "CLUSTER items USING items_pkey",
+    "VACUUM FULL items",
+    "CREATE VIEW v AS SELECT * FROM items; DROP VIEW v",
+    "CREATE TABLE z (id int PRIMARY KEY, p text REFERENCES items UNIQUE); ALTER TABLE z DROP COLUMN p; DROP TABLE z",
+    "CREATE TEMP TABLE items2 (id int); DROP TABLE items2",
+    "CREATE TYPE other AS ENUM ('x'); ALTER TYPE other ADD VALUE 'y'; DROP TYPE other",
+]
+
+
+@pytest.mark.parametrize("ddl", HARMLESS)
+def test_ddl_that_means_nothing_to_clients_passes_unrecorded(conn: Conn, ddl: str) -> None:
+    before, description = count(conn), stored(conn)
+    for statement in [ddl] if "AS 'BEGIN" in ddl else ddl.split(";"):
+        conn.execute(statement.encode())
+    assert (count(conn), stored(conn)) == (before, description)
+
+
+def test_the_error_names_the_reason_and_the_way_out(conn: Conn) -> None:
+    with pytest.raises(psycopg.errors.FeatureNotSupported) as refusal:
+        conn.execute("ALTER TABLE items DROP COLUMN a")
+    assert "column a is dropped, renamed or in another place" in str(refusal.value.diag.message_primary)
+    assert "leyden.disable" in str(refusal.value.diag.message_hint)
+
+
+def test_without_a_guard_a_second_electrify_catches_up(conn: Conn) -> None:
+    conn.execute("DROP EVENT TRIGGER leyden_ddl; ALTER TABLE items ADD COLUMN n int4")
+    conn.execute("CALL electric.electrify('items')")
+    assert latest(conn)[0]["columns"] == ["n"]
+
+
+def test_everything_can_be_removed(conn: Conn) -> None:
+    conn.execute("DROP EVENT TRIGGER leyden_ddl; DROP EVENT TRIGGER leyden_drop; DROP PUBLICATION leyden")
+    conn.execute("DROP SCHEMA leyden CASCADE; DROP SCHEMA electric CASCADE; DROP TABLE items")

@@ -1,0 +1,116 @@
+"""Versions of the clients' schema: their names, their order, who may choose them."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+Conn = psycopg.Connection[Any]
+
+
+@pytest.fixture
+def conn(database: str) -> Iterator[Conn]:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CREATE TABLE items (id text PRIMARY KEY)")
+        yield connection
+
+
+def versions(conn: Conn) -> list[str]:
+    return [row[0] for row in conn.execute("SELECT version FROM leyden.versions ORDER BY xid")]
+
+
+def test_the_default_version_is_the_start_of_the_transaction(conn: Conn) -> None:
+    with conn.transaction():
+        started = conn.execute("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISS_MS')").fetchone()
+        conn.execute("SET LOCAL TimeZone = 'Asia/Tokyo'; CALL electric.electrify('items')")
+    assert started is not None
+    assert versions(conn) == [started[0]]
+    assert re.fullmatch(r"\d{14}_\d{3}", versions(conn)[0])
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_version_may_be_named_before_or_after_the_change(conn: Conn, before: bool) -> None:
+    calls = ["CALL electric.migration_version('0042_1')", "CALL electric.electrify('items')"]
+    with conn.transaction():
+        for call in calls if before else reversed(calls):
+            conn.execute(call.encode())
+    assert versions(conn) == ["0042_1"]
+
+
+def test_the_row_tells_the_transaction_and_its_time(conn: Conn) -> None:
+    with conn.transaction():
+        own = conn.execute("SELECT pg_current_xact_id()::text").fetchone()
+        conn.execute("CALL electric.electrify('items')")
+    assert conn.execute("SELECT xid::text FROM leyden.versions").fetchone() == own
+    assert conn.execute("SELECT committed_at <= clock_timestamp() FROM leyden.versions").fetchone() == (True,)
+    assert conn.execute("SELECT count(*) FROM leyden.pending_changes").fetchone() == (0,)
+
+
+def test_a_name_without_a_change_is_forgotten(conn: Conn) -> None:
+    conn.execute("CALL electric.migration_version('7')")
+    conn.execute("CALL electric.electrify('items')")
+    assert len(versions(conn)) == 1
+    assert versions(conn) != ["7"]
+
+
+@pytest.mark.parametrize("version", ["", "v1", "2024-01-01", "1 2", "1\n", "١", "1" * 129, None])
+def test_a_name_that_clients_could_not_read_is_refused(conn: Conn, version: str | None) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue):
+        conn.execute("CALL electric.migration_version(%s)", (version,))
+
+
+def test_a_name_that_sorts_before_the_newest_is_refused(conn: Conn) -> None:
+    with conn.transaction():
+        conn.execute("CALL electric.migration_version('100'); CALL electric.electrify('items')")
+    for version in ("100", "0999", "0", "10"):
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match="not greater than the newest version 100"):
+            conn.execute("CALL electric.migration_version(%s)", (version,))
+    with conn.transaction():
+        conn.execute("CALL electric.migration_version('2'); ALTER TABLE items ADD COLUMN n int4")
+    assert versions(conn) == ["100", "2"]
+
+
+def test_the_default_steps_over_a_name_that_sorts_after_the_clock(conn: Conn) -> None:
+    with conn.transaction():
+        conn.execute("CALL electric.migration_version('9999'); CALL electric.electrify('items')")
+    for name in "abc":
+        conn.execute(f"ALTER TABLE items ADD COLUMN {name} int4".encode())
+    assert versions(conn) == ["9999", "9999_000001", "9999_000002", "9999_000003"]
+
+
+def test_concurrent_migrations_get_versions_in_commit_order(database: str, conn: Conn) -> None:
+    names = [f"t{number}" for number in range(8)]
+    conn.execute("; ".join(f"CREATE TABLE {name} (id text PRIMARY KEY)" for name in names).encode())
+    failures: list[Exception] = []
+
+    def migrate(name: str) -> None:
+        try:
+            with psycopg.connect(database) as own:
+                own.execute("CALL electric.electrify(%s)", (name,))
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=migrate, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    by_time = conn.execute("SELECT version FROM leyden.versions ORDER BY committed_at").fetchall()
+    assert len(by_time) == len(names)
+    assert by_time == sorted(by_time)
+
+
+def test_a_transaction_undone_to_a_savepoint_records_only_what_stays(conn: Conn) -> None:
+    conn.execute("CREATE TABLE others (id text PRIMARY KEY)")
+    with conn.transaction():
+        conn.execute("CALL electric.electrify('items')")
+        with pytest.raises(psycopg.errors.DivisionByZero), conn.transaction():
+            conn.execute("CALL electric.electrify('others')")
+            conn.execute("SELECT 1 / 0")
+    assert conn.execute("SELECT jsonb_array_length(changes) FROM leyden.versions").fetchall() == [(1,)]

@@ -1,0 +1,300 @@
+"""What is committed in Postgres arrives in the log: every kind of change, its author, time, tags and order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+import pytest
+
+from leyden import events
+from leyden.log.memory import MemoryLog
+from leyden.model import (
+    EPOCH_TAG,
+    AddColumns,
+    CreateTable,
+    Delete,
+    Insert,
+    Table,
+    Transaction,
+    Truncate,
+    Update,
+)
+from leyden.postgres.replication import Replication
+from leyden.postgres.sessions import connect
+
+ITEMS = "CREATE TABLE items (id int8 PRIMARY KEY, title text, done bool)"
+
+
+@dataclass
+class Reader:
+    """A running reader, its log, and what it noticed."""
+
+    replication: Replication
+    log: MemoryLog
+    noticed: list[events.Event]
+    task: asyncio.Task[None]
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    taken: int = 0
+
+    async def next(self) -> Transaction:
+        """The first transaction not returned by an earlier call, once the log has it."""
+        async with asyncio.timeout(20):
+            while not (found := self.log.after(self.taken, limit=1)):
+                self.arrived.clear()
+                await self.arrived.wait()
+        self.taken = found[0].position
+        return found[0]
+
+    def table(self, name: str) -> Table:
+        return next(table for table in self.replication.tables.values() if table.name == name)
+
+    async def stop(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+async def start(dsn: str, wal_window: int = 1 << 30) -> Reader:
+    log = MemoryLog(1 << 24)
+    noticed: list[events.Event] = []
+    replication = Replication(dsn, log, noticed.append, wal_window=wal_window)
+    reader = Reader(replication, log, noticed, asyncio.create_task(replication.run()))
+    log.subscribe(lambda _: reader.arrived.set())
+    async with asyncio.timeout(20):
+        await replication.caught_up.wait()
+    reader.taken = log.floor
+    return reader
+
+
+@pytest.fixture
+async def conn(database: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    async with await connect(database, autocommit=True) as conn:
+        yield conn
+
+
+@pytest.fixture
+async def reader(database: str, conn: psycopg.AsyncConnection[Any]) -> AsyncIterator[Reader]:
+    """A reader with the electrified table ``items``; its log holds the one transaction that announced it."""
+    reader = await start(database)
+    async with conn.transaction():
+        await conn.execute(ITEMS)
+        await conn.execute("CALL electric.electrify('items')")
+    await reader.next()
+    yield reader
+    await reader.stop()
+
+
+async def test_electrifying_a_table_arrives_as_a_migration(reader: Reader) -> None:
+    (announced,) = reader.log.after(reader.log.floor)
+    assert announced.migration is not None
+    (change,) = announced.migration.changes
+    assert isinstance(change, CreateTable)
+    assert change.table == reader.table("items")
+    assert reader.replication.migrations == [announced.migration]
+    assert events.MigrationSeen(announced.migration.version) in reader.noticed
+
+
+async def test_insert_update_and_delete_arrive_with_the_tags_postgres_gave(
+    reader: Reader, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    table = reader.table("items")
+    await conn.execute("INSERT INTO items VALUES (1, 'one', NULL)")
+    inserted = await reader.next()
+    await conn.execute("UPDATE items SET done = true")
+    updated = await reader.next()
+    await conn.execute("DELETE FROM items")
+    deleted = await reader.next()
+
+    (insert,) = inserted.changes
+    assert isinstance(insert, Insert)
+    assert (insert.table, insert.row) == (table, (b"1", b"one", None))
+    (tag,) = insert.tags
+    assert tag == f"postgres_1@{tag.partition('@')[2]}"
+    assert inserted.origin is None
+    assert inserted.committed_at_ms >= int(tag.partition("@")[2])
+    assert abs(inserted.committed_at_ms - time.time() * 1000) < 60_000
+
+    (update,) = updated.changes
+    assert isinstance(update, Update)
+    assert (update.old, update.new) == ((b"1", b"one", None), (b"1", b"one", b"t"))
+    assert update.tags != insert.tags
+    assert deleted.changes == (Delete(table, (b"1", b"one", b"t")),)
+    assert inserted.position < updated.position < deleted.position
+    assert inserted.xid < updated.xid < deleted.xid
+
+
+async def test_changes_of_one_transaction_keep_their_order(reader: Reader, conn: psycopg.AsyncConnection[Any]) -> None:
+    async with conn.transaction():
+        await conn.execute("INSERT INTO items VALUES (1, 'a')")
+        await conn.execute("DELETE FROM items")
+        await conn.execute("INSERT INTO items VALUES (1, 'b')")
+        await conn.execute("UPDATE items SET title = 'c'")
+        await conn.execute("UPDATE items SET title = 'd'")
+    changes = (await reader.next()).changes
+    assert [type(change) for change in changes] == [Insert, Delete, Insert, Update, Update]
+    last = changes[-1]
+    assert isinstance(last, Update)
+    assert last.new == (b"1", b"d", None)
+
+
+async def test_a_changed_primary_key_arrives_as_delete_and_insert(
+    reader: Reader, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    table = reader.table("items")
+    await conn.execute("INSERT INTO items VALUES (1, 'a')")
+    await reader.next()
+    await conn.execute("UPDATE items SET id = 2")
+    delete, insert = (await reader.next()).changes
+    assert delete == Delete(table, (b"1", b"a", None))
+    assert isinstance(insert, Insert)
+    assert insert.row == (b"2", b"a", None)
+    assert insert.tags != (EPOCH_TAG,)
+
+
+async def test_truncate_arrives(reader: Reader, conn: psycopg.AsyncConnection[Any]) -> None:
+    await conn.execute("INSERT INTO items VALUES (1, 'a')")
+    await reader.next()
+    await conn.execute("TRUNCATE items")
+    assert (await reader.next()).changes == (Truncate(reader.table("items")),)
+
+
+async def test_a_large_value_that_was_not_touched_is_complete_in_the_new_row(
+    reader: Reader, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    await conn.execute("INSERT INTO items SELECT 1, string_agg(md5(n::text), '') FROM generate_series(1, 3200) AS n")
+    (insert,) = (await reader.next()).changes
+    await conn.execute("UPDATE items SET done = true")
+    (update,) = (await reader.next()).changes
+    assert isinstance(insert, Insert)
+    assert isinstance(update, Update)
+    assert insert.row[1] is not None
+    assert len(insert.row[1]) == 102_400
+    assert update.old[1] == update.new[1] == insert.row[1]
+
+
+async def test_values_have_the_text_form_of_the_service_whatever_the_database_prefers(
+    database: str, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
+    await conn.execute(f"ALTER DATABASE \"{name}\" SET DateStyle = 'German'")
+    await conn.execute(f"ALTER DATABASE \"{name}\" SET TimeZone = 'Asia/Tokyo'")
+    await conn.execute(f"ALTER DATABASE \"{name}\" SET bytea_output = 'escape'")
+    await conn.execute("CREATE TABLE forms (id int4 PRIMARY KEY, at timestamptz, day date, f float8)")
+    await conn.execute("CALL electric.electrify('forms')")
+    reader = await start(database)
+    try:
+        await conn.execute("INSERT INTO forms VALUES (1, '2024-02-01 10:00:00.5+00', '2024-02-01', 0.1)")
+        (insert,) = (await reader.next()).changes
+        assert isinstance(insert, Insert)
+        assert insert.row == (b"1", b"2024-02-01 10:00:00.5+00", b"2024-02-01", b"0.1")
+    finally:
+        await reader.stop()
+
+
+async def test_an_added_column_is_known_from_its_migration_on(
+    reader: Reader, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    async with conn.transaction():
+        await conn.execute("INSERT INTO items VALUES (1, 'before')")
+        await conn.execute("ALTER TABLE items ADD COLUMN note text")
+        await conn.execute("INSERT INTO items VALUES (2, 'after', true, 'n')")
+    transaction = await reader.next()
+    table = reader.table("items")
+    assert [column.name for column in table.columns] == ["id", "title", "done", "note"]
+    assert transaction.migration is not None
+    assert transaction.migration.changes == (AddColumns(table, ("note",)),)
+    before, after = transaction.changes
+    assert isinstance(before, Insert)
+    assert isinstance(after, Insert)
+    assert before.row == (b"1", b"before", None, None)
+    assert after.row == (b"2", b"after", b"t", b"n")
+    assert not reader.replication.stopped
+
+
+async def test_rows_written_before_the_table_was_electrified_are_not_sent(
+    reader: Reader, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    async with conn.transaction():
+        await conn.execute("CREATE TABLE notes (id int4 PRIMARY KEY)")
+        await conn.execute("CREATE TABLE others (id int4 PRIMARY KEY)")
+        await conn.execute("INSERT INTO notes VALUES (1)")
+        await conn.execute("CALL electric.electrify('notes')")
+        await conn.execute("CALL electric.electrify('others')")
+        await conn.execute("INSERT INTO notes VALUES (2)")
+    transaction = await reader.next()
+    assert transaction.migration is not None
+    assert [type(change) for change in transaction.migration.changes] == [CreateTable, CreateTable]
+    (insert,) = transaction.changes
+    assert isinstance(insert, Insert)
+    assert insert.row == (b"2",)
+
+
+async def test_the_message_of_a_clients_transaction_gives_author_time_and_corrections(
+    reader: Reader, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    table = reader.table("items")
+    corrections = [
+        {"table": table.id, "key": ["7"], "row": ["7", "true title", None], "tags": ["a@1", "b@2"]},
+        {"table": table.id, "key": ["8"], "row": None, "tags": []},
+    ]
+    announcement = json.dumps({"client": "c-1", "ms": 1234, "corrections": corrections})
+    async with conn.transaction():
+        await conn.execute("SELECT pg_logical_emit_message(true, 'leyden.tx', %s)", [announcement])
+        await conn.execute("INSERT INTO items VALUES (1, 'a')")
+    transaction = await reader.next()
+    assert (transaction.origin, transaction.committed_at_ms) == ("c-1", 1234)
+    assert len(transaction.changes) == 1
+    first, second = transaction.corrections
+    assert (first.table, first.key, first.row) == (table, (b"7",), (b"7", b"true title", None))
+    assert first.tags == ("a@1", "b@2")
+    assert second.row is None
+
+
+async def test_an_empty_upload_arrives_and_other_messages_do_not(
+    reader: Reader, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    await conn.execute("SELECT pg_logical_emit_message(true, 'leyden.heartbeat', '')")
+    await conn.execute("SELECT pg_logical_emit_message(true, 'somebody else', 'x')")
+    await conn.execute("SELECT pg_logical_emit_message(true, 'leyden.tx', 'not ours')")
+    await conn.execute('SELECT pg_logical_emit_message(true, \'leyden.tx\', \'{"client":"c","ms":5}\')')
+    transaction = await reader.next()
+    assert (transaction.origin, transaction.committed_at_ms, transaction.changes) == ("c", 5, ())
+
+
+async def test_a_table_whose_columns_changed_behind_our_back_is_stopped(
+    reader: Reader, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    await conn.execute("SET event_triggers = off")
+    await conn.execute("ALTER TABLE items RENAME COLUMN title TO heading")
+    await conn.execute("ALTER TABLE items DISABLE TRIGGER leyden_write")
+    await conn.execute("INSERT INTO items VALUES (1, 'a')")
+    await conn.execute('SELECT pg_logical_emit_message(true, \'leyden.tx\', \'{"client":"c","ms":5}\')')
+    assert (await reader.next()).changes == ()
+    assert events.TableChangedOutside("items", "column title is missing") in reader.noticed
+    assert list(reader.replication.stopped) == [reader.table("items").id]
+
+
+async def test_a_large_transaction_leaves_the_loop_to_others(
+    reader: Reader, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    longest = 0.0
+
+    async def watch() -> None:
+        nonlocal longest
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.001)
+            longest = max(longest, time.monotonic() - before)
+
+    watching = asyncio.create_task(watch())
+    await conn.execute("INSERT INTO items SELECT n, 'row ' || n FROM generate_series(1, 20000) AS n")
+    transaction = await reader.next()
+    watching.cancel()
+    assert len(transaction.changes) == 20_000
+    assert all(change.tags != (EPOCH_TAG,) for change in transaction.changes if isinstance(change, Insert))
+    assert longest < 0.2

@@ -1,0 +1,264 @@
+"""What survives: a lost connection, a restart of the service, a slot that somebody took away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from leyden import events
+from leyden.log.memory import MemoryLog
+from leyden.model import AddColumns, Insert, Transaction
+from leyden.postgres.publication import slot_name
+from leyden.postgres.replication import Replication, Timing
+from leyden.postgres.sessions import connect
+
+FAST = Timing(status=0.05, heartbeat=0.1, shortest_retry=0.05, longest_retry=0.2)
+
+
+class Reader:
+    def __init__(self, dsn: str, *, wal_window: int = 1 << 30, timing: Timing = FAST) -> None:
+        self.log = MemoryLog(1 << 24)
+        self.noticed: list[events.Event] = []
+        self.epochs: list[str] = []
+        self.replication = Replication(
+            dsn,
+            self.log,
+            self.noticed.append,
+            wal_window=wal_window,
+            on_epoch=self.epochs.append,
+            timing=timing,
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Reader:
+        self._task = asyncio.create_task(self.replication.run())
+        await until(self.replication.caught_up.is_set)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    def held(self) -> list[Transaction]:
+        return list(self.log.after(self.log.floor))
+
+    def titles(self) -> list[bytes | None]:
+        return [c.row[1] for one in self.held() for c in one.changes if isinstance(c, Insert)]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110  conditions of many kinds, most without an event
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def conn(database: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    async with await connect(database, autocommit=True) as conn:
+        await conn.execute("CREATE TABLE items (id int4 PRIMARY KEY, title text)")
+        await conn.execute("CALL electric.electrify('items')")
+        yield conn
+
+
+def slot_of(conn: psycopg.AsyncConnection[Any]) -> str:
+    return slot_name(conn.info.dbname)
+
+
+async def confirmed_position(conn: psycopg.AsyncConnection[Any]) -> int:
+    cursor = await conn.execute(
+        "SELECT confirmed_flush_lsn - '0/0'::pg_lsn FROM pg_replication_slots WHERE slot_name = %s",
+        [slot_of(conn)],
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def confirmed_beyond(conn: psycopg.AsyncConnection[Any], position: int) -> None:
+    async with asyncio.timeout(20):
+        while await confirmed_position(conn) < position:  # noqa: ASYNC110  the database has no event for it
+            await asyncio.sleep(0.01)
+
+
+async def insert(conn: psycopg.AsyncConnection[Any], *ids: int) -> None:
+    for one in ids:
+        await conn.execute("INSERT INTO items VALUES (%s, %s)", [one, f"t{one}"])
+
+
+async def write_wal(conn: psycopg.AsyncConnection[Any], megabytes: int) -> None:
+    """WAL that concerns nobody."""
+    for _ in range(megabytes):
+        await conn.execute("SELECT pg_logical_emit_message(true, 'noise', repeat('x', 1048576))")
+
+
+async def test_a_restart_reads_the_held_window_again(database: str, conn: psycopg.AsyncConnection[Any]) -> None:
+    async with Reader(database) as first:
+        await insert(conn, 1, 2)
+        await conn.execute("ALTER TABLE items ADD COLUMN note text")
+        await insert(conn, 3)
+        await until(lambda: len(first.held()) == 4)
+    await insert(conn, 4)
+    async with Reader(database) as second:
+        held = second.held()
+        assert second.replication.epoch == first.replication.epoch
+        assert second.log.floor == first.log.floor
+        assert [one.position for one in held[:4]] == [one.position for one in first.held()]
+        assert [one.xid for one in held[:4]] == [one.xid for one in first.held()]
+        assert second.titles() == [b"t1", b"t2", b"t3", b"t4"]
+        # The rows of before read as the table is described now; the migration is where it was.
+        inserted = held[0].changes[0]
+        assert isinstance(inserted, Insert)
+        assert inserted.row == (b"1", b"t1", None)
+        assert inserted.tags == first.held()[0].changes[0].tags  # type: ignore[union-attr]
+        assert held[2].migration is not None
+        assert isinstance(held[2].migration.changes[0], AddColumns)
+        assert [one.version for one in second.replication.migrations] == [
+            one.version for one in first.replication.migrations
+        ]
+        assert not second.replication.stopped
+        assert not any(isinstance(event, events.MigrationSeen) for event in second.noticed)
+
+
+async def test_a_terminated_connection_is_made_again_and_nothing_is_lost_or_doubled(
+    database: str, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    async with Reader(database) as reader:
+        await insert(conn, 1)
+        await until(lambda: reader.held())
+        await conn.execute(
+            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = %s",
+            [slot_of(conn)],
+        )
+        await until(lambda: not reader.replication.caught_up.is_set())
+        assert reader.replication.status
+        await insert(conn, 2)
+        await until(reader.replication.caught_up.is_set)
+        assert reader.replication.status == ""
+        assert reader.titles() == [b"t1", b"t2"]
+        kinds = [type(event) for event in reader.noticed]
+        assert kinds[-3:] == [
+            events.ReplicationInterrupted,
+            events.ReplicationStarted,
+            events.ReplicationCaughtUp,
+        ]
+        assert reader.epochs == []
+
+
+async def test_the_slot_waits_at_the_floor_while_the_log_holds_transactions(
+    database: str, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    async with Reader(database) as reader:
+        await insert(conn, 1)
+        await until(lambda: reader.held())
+        await write_wal(conn, 3)
+        await until(lambda: reader.replication.position > reader.log.head + (3 << 20))
+        await asyncio.sleep(0.3)
+        assert await confirmed_position(conn) <= reader.log.floor
+        assert len(reader.held()) == 1
+
+
+async def test_an_empty_log_lets_the_slot_go_on_while_its_floor_stays(
+    database: str, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    async with Reader(database) as first:
+        floor = first.log.floor
+        before = await confirmed_position(conn)
+        await write_wal(conn, 3)
+        await confirmed_beyond(conn, before + (2 << 20))
+        assert first.log.floor == floor
+    async with Reader(database) as second:
+        assert second.log.floor == floor
+        assert second.replication.epoch == first.replication.epoch
+        assert second.log.holds(floor)
+        await insert(conn, 1)
+        await until(lambda: second.held())
+
+
+async def test_transactions_beyond_the_wal_window_are_forgotten_and_stay_forgotten(
+    database: str, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    async with Reader(database, wal_window=2 << 20) as first:
+        await insert(conn, 1)
+        await until(lambda: first.held())
+        position = first.log.head
+        await write_wal(conn, 4)
+        await until(lambda: not first.held())
+        assert first.log.floor == first.log.head == position
+        await confirmed_beyond(conn, position)
+    async with Reader(database, wal_window=2 << 20) as second:
+        assert (second.log.floor, second.log.head) == (position, position)
+        assert second.replication.epoch == first.replication.epoch
+
+
+async def test_a_lost_slot_begins_a_new_epoch(database: str, conn: psycopg.AsyncConnection[Any]) -> None:
+    async with Reader(database) as first:
+        await insert(conn, 1)
+        await until(lambda: first.held())
+    await conn.execute("SELECT pg_drop_replication_slot(%s)", [slot_of(conn)])
+    await insert(conn, 2)
+    async with Reader(database) as second:
+        assert second.replication.epoch != first.replication.epoch
+        assert not second.held()
+        assert not second.log.holds(first.log.head)
+
+
+async def test_a_slot_recreated_by_somebody_else_begins_a_new_epoch(
+    database: str, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    async with Reader(database) as first:
+        pass
+    await conn.execute("SELECT pg_drop_replication_slot(%s)", [slot_of(conn)])
+    await insert(conn, 1)
+    await conn.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [slot_of(conn)])
+    async with Reader(database) as second:
+        assert second.replication.epoch != first.replication.epoch
+
+
+async def test_a_slot_lost_while_running_begins_a_new_epoch_and_says_so(
+    database: str, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    # Slow to come back, so that the slot can be dropped meanwhile.
+    async with Reader(database, timing=Timing(shortest_retry=0.5)) as reader:
+        await insert(conn, 1)
+        await until(reader.held)
+        old_epoch, old_head = reader.replication.epoch, reader.log.head
+        await drop_under_its_reader(conn)
+        await until(lambda: reader.epochs)
+        await until(reader.replication.caught_up.is_set)
+        assert reader.epochs == [reader.replication.epoch]
+        assert reader.replication.epoch != old_epoch
+        assert not reader.log.holds(old_head)
+        await insert(conn, 2)
+        await until(lambda: reader.titles() == [b"t2"])
+
+
+async def drop_under_its_reader(conn: psycopg.AsyncConnection[Any]) -> None:
+    """Drop the slot in use; its reader comes back at once, so this may take several attempts."""
+    while True:
+        await conn.execute(
+            "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = %s",
+            [slot_of(conn)],
+        )
+        try:
+            await conn.execute("SELECT pg_drop_replication_slot(%s)", [slot_of(conn)])
+        except psycopg.errors.ObjectInUse:
+            continue
+        return
+
+
+async def test_a_second_reader_waits_and_says_why(database: str, conn: psycopg.AsyncConnection[Any]) -> None:
+    async with Reader(database) as first:
+        second = Reader(database)
+        task = asyncio.create_task(second.replication.run())
+        await until(lambda: any(isinstance(e, events.ReplicationInterrupted) for e in second.noticed))
+        assert "active" in second.replication.status
+        assert first.replication.caught_up.is_set()
+        await first.__aexit__()
+        await until(second.replication.caught_up.is_set)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

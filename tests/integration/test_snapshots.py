@@ -1,0 +1,162 @@
+"""A snapshot gives whole tables with their tags, and knows exactly which transactions it contains."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg_pool import AsyncConnectionPool
+
+from leyden.events import ignore
+from leyden.log.memory import MemoryLog
+from leyden.model import EPOCH_TAG, Insert, Table
+from leyden.postgres.catalog import load_tables
+from leyden.postgres.replication import Replication
+from leyden.postgres.sessions import connect, session_conninfo
+from leyden.postgres.snapshots import Snapshot, Snapshots, TaggedRow
+
+
+@pytest.fixture
+async def conn(database: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    async with await connect(database, autocommit=True) as conn:
+        await conn.execute(
+            "CREATE TABLE items (a text, b int4, flag bool, at timestamptz, f float8, raw bytea, PRIMARY KEY (b, a))"
+        )
+        await conn.execute("CREATE TABLE plain (id int4 PRIMARY KEY)")
+        await conn.execute("INSERT INTO items VALUES ('before', 1)")
+        await conn.execute("CALL electric.electrify('items')")
+        await conn.execute("CALL electric.electrify('plain')")
+        yield conn
+
+
+@pytest.fixture
+async def snapshots(database: str, conn: psycopg.AsyncConnection[Any]) -> AsyncIterator[Snapshots]:
+    async with AsyncConnectionPool(session_conninfo(database), min_size=1, max_size=2, open=False) as pool:
+        yield Snapshots(pool)
+
+
+async def table(conn: psycopg.AsyncConnection[Any], name: str) -> Table:
+    return next(one for one in (await load_tables(conn)).values() if one.name == name)
+
+
+async def all_rows(snapshot: Snapshot, one: Table, batch: int = 500) -> list[TaggedRow]:
+    return [row async for rows in snapshot.rows(one, batch) for row in rows]
+
+
+async def until_held(log: MemoryLog, count: int) -> None:
+    async with asyncio.timeout(20):
+        while len(log) < count:  # noqa: ASYNC110  simpler than a subscription
+            await asyncio.sleep(0.005)
+
+
+async def test_rows_come_with_their_tags(snapshots: Snapshots, conn: psycopg.AsyncConnection[Any]) -> None:
+    await conn.execute("""INSERT INTO items VALUES (E'q"u\\\\o\\tte ü', 2, true)""")
+    await conn.execute("UPDATE leyden.row_state SET tags = '{\"a b@1\",c@2}'")
+    async with snapshots.open() as snapshot:
+        rows = await all_rows(snapshot, await table(conn, "items"))
+    assert sorted(rows) == [
+        ((b"before", b"1", None, None, None, None), (EPOCH_TAG,)),
+        (('q"u\\o\tte ü'.encode(), b"2", b"t", None, None, None), ("a b@1", "c@2")),
+    ]
+
+
+async def test_a_table_comes_in_batches(snapshots: Snapshots, conn: psycopg.AsyncConnection[Any]) -> None:
+    await conn.execute("INSERT INTO plain SELECT generate_series(1, 25)")
+    plain = await table(conn, "plain")
+    async with snapshots.open() as snapshot:
+        sizes = [len(rows) async for rows in snapshot.rows(plain, batch=10)]
+        again = await all_rows(snapshot, plain, batch=25)
+    assert sizes == [10, 10, 5]
+    assert len(again) == 25
+    assert {tags for _, tags in again} != {(EPOCH_TAG,)}
+
+
+async def test_an_empty_table_has_no_batches(snapshots: Snapshots, conn: psycopg.AsyncConnection[Any]) -> None:
+    async with snapshots.open() as snapshot:
+        assert await all_rows(snapshot, await table(conn, "plain")) == []
+
+
+async def test_several_tables_are_seen_at_the_same_moment(
+    snapshots: Snapshots, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    items, plain = await table(conn, "items"), await table(conn, "plain")
+    async with snapshots.open() as snapshot:
+        assert len(await all_rows(snapshot, items)) == 1
+        await conn.execute("INSERT INTO plain VALUES (1)")
+        assert await all_rows(snapshot, plain) == []
+
+
+async def test_a_reading_left_early_leaves_the_connection_usable(
+    snapshots: Snapshots, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    await conn.execute("INSERT INTO plain SELECT generate_series(1, 25)")
+    plain = await table(conn, "plain")
+    for _ in range(3):
+        async with snapshots.open() as snapshot:
+            batches = snapshot.rows(plain, batch=10)
+            assert len(await anext(batches)) == 10
+            await batches.aclose()
+            assert len(await all_rows(snapshot, plain)) == 25
+
+
+async def test_the_point_sees_what_the_rows_contain_and_nothing_else(
+    database: str, snapshots: Snapshots, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    log = MemoryLog(1 << 24)
+    replication = Replication(database, log, ignore, wal_window=1 << 30)
+    reading = asyncio.create_task(replication.run())
+    async with asyncio.timeout(20):
+        await replication.caught_up.wait()
+    plain = await table(conn, "plain")
+    async with await connect(database) as open_one, await connect(database) as open_two:
+        # Begun in this order, committed in another, with the snapshot in between.
+        await open_one.execute("INSERT INTO plain VALUES (1)")
+        await open_two.execute("INSERT INTO plain VALUES (2)")
+        await conn.execute("INSERT INTO plain VALUES (3)")
+        await open_two.commit()
+        async with snapshots.open() as snapshot:
+            await open_one.commit()
+            await conn.execute("INSERT INTO plain VALUES (4)")
+            rows = {row[0] for row, _ in await all_rows(snapshot, plain)}
+    await until_held(log, 4)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+
+    point = snapshot.point
+    seen = {
+        change.row[0]
+        for one in log.after(log.floor)
+        for change in one.changes
+        if isinstance(change, Insert) and point.sees(one.xid)
+    }
+    assert rows == seen == {b"2", b"3"}
+    assert all(one.position <= point.wal_position for one in log.after(log.floor) if point.sees(one.xid))
+
+
+async def test_rows_read_the_same_from_a_snapshot_and_from_the_stream(
+    database: str, snapshots: Snapshots, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    log = MemoryLog(1 << 24)
+    replication = Replication(database, log, ignore, wal_window=1 << 30)
+    reading = asyncio.create_task(replication.run())
+    async with asyncio.timeout(20):
+        await replication.caught_up.wait()
+    await conn.execute(
+        "INSERT INTO items VALUES ('x', 9, false, '2024-02-01 10:00:00.123456+09', 1e-7, '\\x00ff'),"
+        " ('y', -9, true, 'infinity', 'NaN', NULL)"
+    )
+    await until_held(log, 1)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    streamed = [
+        (change.row, change.tags)
+        for one in log.after(log.floor)
+        for change in one.changes
+        if isinstance(change, Insert)
+    ]
+    async with snapshots.open() as snapshot:
+        rows = await all_rows(snapshot, await table(conn, "items"))
+    assert [row for row in rows if row[0][0] != b"before"] == streamed

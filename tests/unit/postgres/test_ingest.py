@@ -1,0 +1,336 @@
+"""What a commit in the stream becomes, for the cases that are hard to bring about in a real database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from leyden import events
+from leyden.model import (
+    EPOCH_TAG,
+    AddColumns,
+    Column,
+    CreateTable,
+    Delete,
+    Insert,
+    Migration,
+    Row,
+    Table,
+    Transaction,
+    Truncate,
+    Update,
+)
+from leyden.postgres.ingest import Ingest
+from leyden.postgres.pgoutput import DecodeError
+from leyden.postgres.tag_text import parse_key, parse_tags
+
+INT4, TEXT = 23, 25
+ITEMS, STATE, VERSIONS = 100, 200, 300
+
+Feed = Callable[..., "Transaction | None"]
+
+
+def items(*columns: str) -> Table:
+    return Table(ITEMS, "items", tuple(Column(name, "text", not_null=False) for name in columns), ("id",), "items_pkey")
+
+
+def added(version: str, table: Table, *columns: str) -> Migration:
+    return Migration(version, 1, 0, (AddColumns(table, columns),))
+
+
+def description(table: Table) -> dict[str, Any]:
+    return {
+        "id": table.id,
+        "name": table.name,
+        "columns": [
+            {"name": c.name, "type": c.type, "not_null": c.not_null, "is_enum": c.is_enum} for c in table.columns
+        ],
+        "primary_key": list(table.primary_key),
+        "primary_key_name": table.primary_key_name,
+        "foreign_keys": [],
+        "indexes": [],
+        "enums": [],
+    }
+
+
+class Stream:
+    """An :class:`Ingest` of the table ``items`` that takes whole transactions."""
+
+    def __init__(self, wire: Any, table: Table | None = None, migrations: Iterable[Migration] = ()) -> None:
+        self.noticed: list[events.Event] = []
+        tables = {} if table is None else {table.id: table}
+        self.ingest = Ingest(tables, list(migrations), next_xid=1000, emit=self.noticed.append)
+        self._wire = wire
+        self._lsn = 1000
+        self.relation("id", "title")
+        state = [("table_id", 26), ("pk", TEXT), ("tags", 1009), ("col_tags", 3802)]
+        self.ingest.feed(wire.relation(STATE, "row_state", state, namespace="leyden", identity="d"))
+        versions = [("version", TEXT), ("xid", 5069), ("changes", 3802)]
+        self.ingest.feed(wire.relation(VERSIONS, "versions", versions, namespace="leyden", identity="d"))
+
+    def relation(self, *columns: str, identity: str = "f", name: str = "items") -> None:
+        self.ingest.feed(self._wire.relation(ITEMS, name, [(column, TEXT) for column in columns], identity=identity))
+
+    def commit(self, *messages: bytes, xid: int = 1000) -> Transaction | None:
+        self._lsn += 100
+        self.ingest.feed(self._wire.begin(self._lsn, xid))
+        for message in messages:
+            assert not self.ingest.feed(message)
+        assert self.ingest.feed(self._wire.commit(self._lsn, self._lsn + 50))
+        assembling = self.ingest.assemble()
+        while True:
+            try:
+                next(assembling)
+            except StopIteration as end:
+                return None if end.value is None else end.value[0]
+
+    def changes(self, *messages: bytes) -> tuple[Any, ...]:
+        transaction = self.commit(*messages)
+        return () if transaction is None else transaction.changes
+
+
+@pytest.fixture
+def stream(wire: Any) -> Stream:
+    return Stream(wire, items("id", "title"))
+
+
+def state(wire: Any, key: str, tags: str, table: int = ITEMS) -> bytes:
+    data: bytes = wire.insert(STATE, str(table), key, tags, "{}")
+    return data
+
+
+def version(wire: Any, name: str, *changes: dict[str, Any]) -> bytes:
+    data: bytes = wire.insert(VERSIONS, name, "1000", json.dumps(changes))
+    return data
+
+
+def test_position_is_the_end_of_the_commit_record(stream: Stream, wire: Any) -> None:
+    transaction = stream.commit(wire.insert(ITEMS, "1", "a"))
+    assert transaction is not None
+    assert transaction.position == 1150
+    assert stream.ingest.position == 1150
+
+
+def test_a_transaction_of_no_concern_is_nothing_but_moves_the_position(stream: Stream, wire: Any) -> None:
+    assert stream.commit() is None
+    assert stream.commit(state(wire, '["1"]', "{a@1}")) is None
+    assert stream.commit(wire.message("leyden.heartbeat", "")) is None
+    assert stream.ingest.position == 1350
+
+
+def test_a_row_has_the_last_tags_its_transaction_wrote(stream: Stream, wire: Any) -> None:
+    changes = stream.changes(
+        state(wire, '["1"]', "{old@1}"),
+        wire.insert(ITEMS, "1", "a"),
+        wire.insert(ITEMS, "2", "b"),
+        wire.update(STATE, None, [str(ITEMS), '["1"]', '{x@2,"y z@3"}', "{}"]),
+        state(wire, '["2"]', "{other@9}", table=ITEMS + 1),
+    )
+    assert [change.tags for change in changes] == [("x@2", "y z@3"), (EPOCH_TAG,)]
+
+
+def test_time_is_the_commits_own_or_the_greatest_that_postgres_tagged(stream: Stream, wire: Any) -> None:
+    ahead = wire.commit_ms + 5000
+    rows = wire.insert(ITEMS, "1", "a"), wire.insert(ITEMS, "2", "b")
+    plain = stream.commit(*rows, state(wire, '["1"]', "{postgres_1@17}"))
+    lifted = stream.commit(
+        *rows, state(wire, '["1"]', f"{{c@{ahead + 9},postgres_1@{ahead}}}"), state(wire, '["2"]', "{}")
+    )
+    assert plain is not None
+    assert lifted is not None
+    assert (plain.committed_at_ms, lifted.committed_at_ms) == (wire.commit_ms, ahead)
+
+
+def test_a_clients_transaction_has_exactly_the_clients_time(stream: Stream, wire: Any) -> None:
+    transaction = stream.commit(
+        wire.message("leyden.tx", '{"client": "c", "ms": 42}'),
+        wire.insert(ITEMS, "1", "a"),
+        state(wire, '["1"]', "{postgres_1@99}"),
+        wire.message("leyden.tx", '{"client": "forged", "ms": 43}'),
+    )
+    assert transaction is not None
+    assert (transaction.origin, transaction.committed_at_ms) == ("c", 42)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"client": 1, "ms": 2}', '{"client": "c", "ms": true}', '{"client":"c"}']
+)
+def test_a_malformed_announcement_is_no_announcement(stream: Stream, wire: Any, content: str) -> None:
+    transaction = stream.commit(wire.message("leyden.tx", content), wire.insert(ITEMS, "1", "a"))
+    assert transaction is not None
+    assert transaction.origin is None
+
+
+def test_a_changed_key_becomes_delete_and_insert(stream: Stream, wire: Any) -> None:
+    table = stream.ingest.tables[ITEMS]
+    assert stream.changes(wire.update(ITEMS, ["1", "a"], ["2", "a"]), state(wire, '["2"]', "{t@1}")) == (
+        Delete(table, (b"1", b"a")),
+        Insert(table, (b"2", b"a"), ("t@1",)),
+    )
+
+
+def test_an_unsent_value_is_taken_from_the_old_row(stream: Stream, wire: Any) -> None:
+    (update,) = stream.changes(wire.update(ITEMS, ["1", "huge"], ["1", wire.unsent]))
+    assert isinstance(update, Update)
+    assert update.new == (b"1", b"huge")
+
+
+def test_truncate_concerns_each_of_our_tables_named(stream: Stream, wire: Any) -> None:
+    assert stream.changes(wire.truncate(STATE, ITEMS)) == (Truncate(stream.ingest.tables[ITEMS]),)
+
+
+def test_rows_of_a_table_that_is_not_electrified_are_left_out(wire: Any) -> None:
+    assert Stream(wire).commit(wire.insert(ITEMS, "1", "a")) is None
+
+
+def test_columns_are_matched_by_name(stream: Stream, wire: Any) -> None:
+    stream.relation("title", "unknown", "id")
+    (insert,) = stream.changes(wire.insert(ITEMS, "a", "?", "1"))
+    assert insert.row == (b"1", b"a")
+
+
+@pytest.mark.parametrize(
+    ("columns", "identity", "name", "reason"),
+    [
+        (("id", "heading"), "f", "items", "column title is missing"),
+        (("id", "title"), "d", "items", "its replica identity is not FULL"),
+        (("id", "title"), "f", "things", "it was renamed or moved to another schema"),
+    ],
+)
+def test_a_table_that_no_longer_matches_is_stopped_and_told_once(
+    stream: Stream, wire: Any, columns: tuple[str, ...], identity: str, name: str, reason: str
+) -> None:
+    stream.relation(*columns, identity=identity, name=name)
+    insert = wire.insert(ITEMS, "1", "a")
+    assert stream.commit(insert, insert) is None
+    stream.relation("id", "title")
+    assert stream.commit(insert) is None  # what came between is missing: going on would hide it
+    assert stream.noticed == [events.TableChangedOutside("items", reason)]
+
+
+def test_an_old_row_that_is_only_a_key_stops_the_table(stream: Stream, wire: Any) -> None:
+    assert stream.commit(wire.delete(ITEMS, "1", None, kind="K")) is None
+    assert stream.commit(wire.update(ITEMS, None, ["1", "b"])) is None
+    assert len(stream.noticed) == 1
+
+
+def test_a_column_of_another_type_stops_the_table(stream: Stream, wire: Any) -> None:
+    stream.ingest.feed(wire.relation(ITEMS, "items", [("id", TEXT), ("title", INT4)]))
+    assert stream.commit(wire.insert(ITEMS, "1", "2")) is None
+    assert stream.noticed == [events.TableChangedOutside("items", "column title is now of type int4, not text")]
+
+
+def test_an_announced_table_is_described_by_its_own_transaction(wire: Any) -> None:
+    stream = Stream(wire)
+    table = items("id", "title")
+    created = {"kind": "create_table", "table": description(table)}
+    transaction = stream.commit(
+        wire.insert(VERSIONS, "01", "1000", json.dumps([])),
+        wire.insert(ITEMS, "1", "a"),
+        wire.update(VERSIONS, None, ["01", "1000", json.dumps([created])]),
+    )
+    assert transaction is not None
+    assert transaction.migration is not None
+    assert transaction.migration.changes == (CreateTable(table),)
+    assert transaction.changes == (Insert(table, (b"1", b"a"), (EPOCH_TAG,)),)
+    assert stream.ingest.tables == {ITEMS: table}
+    assert stream.noticed == [events.MigrationSeen("01")]
+
+
+def test_a_known_version_seen_again_changes_nothing_but_travels_on(wire: Any) -> None:
+    now = items("id", "title", "note", "more")
+    known = [added("02", items("id", "title", "note"), "note"), added("03", now, "more")]
+    stream = Stream(wire, now, known)
+    replayed = {"kind": "add_columns", "table": description(items("id", "title", "note")), "columns": ["note"]}
+
+    (before,) = stream.changes(wire.insert(ITEMS, "1", "a"))
+    transaction = stream.commit(version(wire, "02", replayed))
+    stream.relation("id", "title", "note")
+    (between,) = stream.changes(wire.insert(ITEMS, "2", "b", "n"))
+
+    assert transaction is not None
+    assert transaction.migration is not None
+    assert stream.ingest.tables == {ITEMS: now}
+    assert stream.ingest.migrations == known
+    assert (before.row, between.row) == ((b"1", b"a", None, None), (b"2", b"b", b"n", None))
+    assert stream.noticed == []
+
+
+def test_a_known_column_that_is_missing_after_its_migration_stops_the_table(wire: Any) -> None:
+    now = items("id", "title", "note")
+    stream = Stream(wire, now, [added("02", now, "note")])
+    stream.ingest.caught_up()
+    assert stream.commit(wire.insert(ITEMS, "1", "a")) is None
+    assert stream.noticed == [events.TableChangedOutside("items", "column note is missing")]
+
+
+def test_corrections_are_completed_to_the_tables_present_columns(wire: Any) -> None:
+    stream = Stream(wire, items("id", "title", "note"))
+    correction = {"table": ITEMS, "key": ["1"], "row": ["1", None], "tags": ["a@1"]}
+    unknown = {"table": 9, "key": ["1"], "row": None, "tags": []}
+    content = json.dumps({"client": "c", "ms": 1, "corrections": [correction, unknown]})
+    transaction = stream.commit(wire.message("leyden.tx", content))
+    assert transaction is not None
+    (only,) = transaction.corrections
+    assert (only.key, only.row, only.tags) == ((b"1",), (b"1", None, None), ("a@1",))
+
+
+def test_transaction_ids_are_widened_to_the_nearest(wire: Any) -> None:
+    ingest = Ingest({}, [], next_xid=(1 << 32) + 5, emit=lambda _: None)
+    assert ingest._widen(4) == (1 << 32) + 4
+    assert ingest._widen(0xFFFF_FFF0) == 0xFFFF_FFF0
+    assert ingest._widen(0x7FFF_FFFF) == (1 << 32) + 0x7FFF_FFFF
+    assert ingest._widen(3) == (1 << 32) + 3
+    assert ingest._widen(0x8000_0001) == (1 << 32) + 0x8000_0001
+    assert ingest._widen(0xFFFF_FFFF) == (2 << 32) - 1
+    assert ingest._widen(7) == (2 << 32) + 7
+
+
+def test_a_session_cut_off_inside_a_transaction_begins_afresh(stream: Stream, wire: Any) -> None:
+    stream.ingest.feed(wire.begin(5000, 1001))
+    stream.ingest.feed(wire.insert(ITEMS, "1", "lost"))
+    stream.ingest.start_session()
+    with pytest.raises(DecodeError, match="not announced"):
+        stream.commit(wire.insert(ITEMS, "1", "a"))
+    stream.ingest.start_session()
+    stream.relation("id", "title")
+    assert [change.row for change in stream.changes(wire.insert(ITEMS, "2", "b"))] == [(b"2", b"b")]
+
+
+def test_keepalives_move_the_position_only_between_transactions(stream: Stream, wire: Any) -> None:
+    stream.ingest.advance(2000)
+    assert stream.ingest.position == 2000
+    stream.ingest.feed(wire.begin(5000, 1001))
+    stream.ingest.advance(6000)
+    assert stream.ingest.position == 2000
+
+
+@pytest.mark.parametrize(
+    ("text", "elements"),
+    [
+        (b"{}", ()),
+        (b"{a@1}", ("a@1",)),
+        (b"{a@1,b@2}", ("a@1", "b@2")),
+        (rb'{"a,b@1",c@2,"q\"\\{}@3"}', ("a,b@1", "c@2", 'q"\\{}@3')),
+        ('{"ü x@1"}'.encode(), ("ü x@1",)),
+    ],
+)
+def test_tags_are_read_from_an_arrays_text(text: bytes, elements: tuple[str, ...]) -> None:
+    assert parse_tags(text) == elements
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (b'["1"]', (b"1",)),
+        (b'[""]', (b"",)),
+        (b'["a", "b"]', (b"a", b"b")),
+        (rb'["q\"\\\u0001"]', (b'q"\\\x01',)),
+        ('["ü"]'.encode(), ("ü".encode(),)),
+    ],
+)
+def test_keys_are_read_from_their_json(text: bytes, key: Row) -> None:
+    assert parse_key(text) == key
