@@ -51,7 +51,25 @@ def test_every_allowed_type_is_described_by_its_catalog_name(database: str, conn
     electrify(conn, "all_types")
     tables, (migration,) = load(database)
     (table,) = tables.values()
-    assert [column.type for column in table.columns] == ["uuid", "bool", "bytea", "date", "float4", "float8", "int2", "int4", "int8", "jsonb", "text", "time", "timestamp", "timestamptz", "varchar", "text", "mood"]
+    assert [column.type for column in table.columns] == [
+        "uuid",
+        "bool",
+        "bytea",
+        "date",
+        "float4",
+        "float8",
+        "int2",
+        "int4",
+        "int8",
+        "jsonb",
+        "text",
+        "time",
+        "timestamp",
+        "timestamptz",
+        "varchar",
+        "text",
+        "mood",
+    ]
     assert [column.name for column in table.columns if column.not_null] == ["id", "c15"]
     assert [column.name for column in table.columns if column.is_enum] == ["c16"]
     enum, create = migration.changes

@@ -65,7 +65,7 @@ async def test_changed_functions_are_replaced_and_row_triggers_made_anew(databas
     with psycopg.connect(database, autocommit=True) as conn:
         conn.execute("CREATE TABLE items (id text PRIMARY KEY); CALL electric.electrify('items')")
         conn.execute("UPDATE leyden.meta SET value = '\"older\"' WHERE key = 'functions'")
-        conn.execute("DROP PUBLICATION leyden")
+        conn.execute("DROP EVENT TRIGGER leyden_drop; DROP PUBLICATION leyden")
         await install(database)
         conn.execute("INSERT INTO items VALUES ('x')")
         assert conn.execute("SELECT count(*) FROM leyden.row_state").fetchone() == (1,)

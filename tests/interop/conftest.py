@@ -8,14 +8,61 @@ from pathlib import Path
 
 import pytest
 
+from databases import fresh_database
 from interop.client import Driver
+from interop.service import Leyden
+from leyden.postgres.embedded import EmbeddedPostgres
 
 #: Starts one more program; all are ended with the test.
 Factory = Callable[[], Awaitable[Driver]]
 
+#: Starts a service with further environment variables.
+ServiceFactory = Callable[..., Awaitable[Leyden]]
+
 
 # ---- the service under test -------------------------------------------------------------------------
-# (fixtures `service` and `demo` belong here)
+
+
+@pytest.fixture
+def new_database(cluster: EmbeddedPostgres) -> Iterator[str]:
+    """Connection string of an empty database; the service prepares it itself."""
+    yield from fresh_database(cluster, "template1")
+
+
+@pytest.fixture
+async def leyden(new_database: str, tmp_path: Path) -> AsyncIterator[ServiceFactory]:
+    """``await leyden(port=0, **env)`` -> a running ``leyden start`` on the test's database; all end with the test."""
+    running: list[Leyden] = []
+
+    async def start(port: int = 0, **env: str) -> Leyden:
+        log = tmp_path / f"leyden-{len(running)}.log"
+        running.append(await Leyden.start("start", database=new_database, log=log, env=env, port=port))
+        return running[-1]
+
+    yield start
+    for service in running:
+        await service.stop()
+
+
+@pytest.fixture
+async def service(leyden: ServiceFactory) -> Leyden:
+    """A service in insecure mode."""
+    return await leyden(AUTH_MODE="insecure")
+
+
+@pytest.fixture(scope="session")
+def demo_directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="leyden-demo-", ignore_cleanup_errors=True) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+async def demo(demo_directory: Path) -> AsyncIterator[Leyden]:
+    """A running ``leyden demo``; its data outlives it, for the next test."""
+    log = demo_directory / "demo.log"
+    running = await Leyden.start("demo", "--data-dir", str(demo_directory / "data"), database=None, log=log)
+    yield running
+    await running.stop()
 
 
 # ---- the other side ---------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ async def _truth(conn: Connection, table: Table, keys: list[RawKey]) -> dict[Raw
 
 
 async def _read(conn: Connection, table: Table, keys: list[RawKey]) -> dict[RawKey, StoredRow]:
-    reader = RowReader(table, keys, lock=True)
+    reader = RowReader(table, keys)
     async with conn.transaction():
         await reader.send(conn)
     return reader.rows()

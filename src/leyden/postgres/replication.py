@@ -36,9 +36,6 @@ from leyden.postgres.wal_stream import WalStream
 
 HEARTBEAT_PREFIX = "leyden.heartbeat"
 
-#: How often :meth:`Replication.reach` looks (seconds); a message is on its way for about a millisecond.
-REACH_POLL = 0.002
-
 #: The slot moves in steps of at least this many bytes of WAL, as each is written down first, which is WAL
 #: itself.
 _CONFIRM_STEP = 1 << 20
@@ -50,8 +47,8 @@ class Timing:
 
     #: Between status updates to the walsender, each of which it must answer.
     status: float = 10.0
-    #: Of idleness before the walsender is written to. A walsender that misses the wake-up of a commit sleeps until
-    #: it hears something (seen with Postgres 18: about once in a hundred starts); a tenth of this while catching up.
+    #: Of idleness before the walsender is written to, which wakes it. One that misses the wake-up of a commit
+    #: sleeps until it hears something, at worst until the next status update. A tenth while catching up.
     nudge: float = 1.0
     #: Without any movement of the stream before a heartbeat is written.
     heartbeat: float = 15.0
@@ -102,6 +99,7 @@ class Replication:
         self._ingest: Ingest | None = None
         self._saved = (0, 0)
         self._transactions = 0
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     @property
     def tables(self) -> Mapping[int, Table]:
@@ -146,8 +144,10 @@ class Replication:
         """
         target = await _emit_heartbeat(conn, transactional=True)
         await conn.commit()
-        while self.position < target:
-            await asyncio.sleep(REACH_POLL)
+        if self.position < target:
+            reached = asyncio.get_running_loop().create_future()
+            self._waiting.append((target, reached))
+            await reached
 
     async def _session(self) -> None:
         """From connecting to the failure that ends it."""
@@ -237,10 +237,21 @@ class Replication:
                     self.caught_up.set()
                     self._emit(ReplicationCaughtUp(ingest.position, self._transactions))
                 pause_at = await self._pause(pause_at)
+            if self._waiting:
+                self._wake(ingest.position)
             idle = self._timing.nudge if self.caught_up.is_set() else self._timing.nudge / 10
             if not await wal.wait(idle):
                 wal.report(ingest.position)
             pause_at = time.monotonic() + self._timing.slice
+
+    def _wake(self, position: int) -> None:
+        still_waiting = []
+        for target, reached in self._waiting:
+            if target > position and not reached.done():
+                still_waiting.append((target, reached))
+            elif not reached.done():
+                reached.set_result(None)
+        self._waiting = still_waiting
 
     async def _pause(self, pause_at: float) -> float:
         """Let others run if the slice is used up. Returns when the present slice ends."""

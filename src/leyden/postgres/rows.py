@@ -4,6 +4,9 @@ Owns the SQL for that and nothing else: what to write is decided in ``conflict/`
 writer. All values cross as Postgres text forms: parameters are bound as text and cast to the column's type,
 results are taken as the output functions print them. The sessions must run with the settings of
 :mod:`leyden.postgres.sessions`, or those forms would depend on the server's configuration.
+
+Statements that name users' columns go through raw cursors (placeholders ``$1``), because elsewhere psycopg takes
+a ``%`` within a name for a placeholder.
 """
 
 from __future__ import annotations
@@ -80,48 +83,49 @@ def raw_rows(cursor: Cursor) -> list[Row]:
 
 
 class RowReader:
-    """Reads rows of one table by key, in three statements queued together.
+    """Locks and reads rows of one table by key, in three statements queued together.
 
     Use inside a pipeline: :meth:`send` queues, :meth:`rows` is called once the pipeline has been
-    synchronised. Locks, when asked for, are taken in the order of the canonical key, main rows before state
+    synchronised. Locks are taken in the order of the canonical key, main rows before state
     rows: the order in which a write by Postgres takes them for one row.
     """
 
-    def __init__(self, table: Table, keys: Iterable[RawKey], *, lock: bool) -> None:
+    def __init__(self, table: Table, keys: Iterable[RawKey]) -> None:
         self.table = table
         self.keys = tuple(dict.fromkeys(keys))
-        self._lock = lock
         self._cursors: tuple[Cursor, Cursor, Cursor] | None = None
 
     async def send(self, conn: Connection) -> None:
         arrays: list[Any] = [list(part) for part in zip(*self.keys, strict=True)]
         table = self.table
         ordinal = _ordinal(table)
-        parts = {"wanted": _wanted(table, ordinal), "wanted_key": key_expression(table, "k")}
-        spelling = sql.SQL("SELECT {wanted_key} FROM {wanted} ORDER BY {ordinal}").format(
-            **parts, ordinal=sql.Identifier("k", ordinal)
-        )
-        main = sql.SQL("SELECT {key}, {columns} FROM {target} AS t JOIN {wanted} ON {match} {lock}").format(
-            **parts,
-            key=key_expression(table, "t"),
-            columns=sql.SQL(", ").join(sql.Identifier("t", column.name) for column in table.columns),
-            target=_name(table),
-            match=sql.SQL(" AND ").join(
+        names = {
+            "target": _name(table),
+            "wanted": _wanted(table, ordinal),
+            "wanted_key": key_expression(table, "k"),
+            "key": key_expression(table, "t"),
+            "ordinal": sql.Identifier("k", ordinal),
+            "columns": sql.SQL(", ").join(sql.Identifier("t", column.name) for column in table.columns),
+            "match": sql.SQL(" AND ").join(
                 sql.SQL("{} = {}").format(sql.Identifier("t", name), sql.Identifier("k", name))
                 for name in table.primary_key
             ),
-            lock=sql.SQL('ORDER BY {} COLLATE "C" FOR UPDATE OF t' if self._lock else "").format(
-                *([key_expression(table, "t")] if self._lock else [])
-            ),
+            "table_id": _parameter(len(arrays)),
+        }
+        spelling = sql.SQL("SELECT {wanted_key} FROM {wanted} ORDER BY {ordinal}")
+        main = sql.SQL(
+            "SELECT {key}, {columns} FROM {target} AS t JOIN {wanted} ON {match}"
+            ' ORDER BY {key} COLLATE "C" FOR UPDATE OF t'
         )
         state = sql.SQL(
             "SELECT s.pk, pg_catalog.to_jsonb(s.tags), s.col_tags, s.dead FROM leyden.row_state AS s"
-            ' WHERE s.table_id = %s AND s.pk IN (SELECT {wanted_key} COLLATE "C" FROM {wanted}) {lock}'
-        ).format(**parts, lock=sql.SQL("ORDER BY s.pk FOR UPDATE OF s" if self._lock else ""))
+            ' WHERE s.table_id = {table_id} AND s.pk IN (SELECT {wanted_key} COLLATE "C" FROM {wanted})'
+            " ORDER BY s.pk FOR UPDATE OF s"
+        )
         self._cursors = (
-            await conn.execute(spelling, arrays),
-            await conn.execute(main, arrays),
-            await conn.execute(state, [table.id, *arrays]),
+            await _execute(conn, spelling.format(**names), arrays),
+            await _execute(conn, main.format(**names), arrays),
+            await _execute(conn, state.format(**names), [*arrays, table.id]),
         )
 
     def rows(self) -> dict[RawKey, StoredRow]:
@@ -182,7 +186,7 @@ class RowWrite:
         statement = self._main_row()
         if statement is not None:
             await name_server_row(conn, f"{self.before.table.id}:{self.before.pk}")
-            self._cursors.append(await conn.execute(*statement))
+            self._cursors.append(await _execute(conn, *statement))
         self._cursors.append(await conn.execute(*self._state_row()))
 
     def hit(self) -> bool:
@@ -199,12 +203,12 @@ class RowWrite:
         if new is None:
             if old is None:
                 return None
-            return sql.SQL("DELETE FROM {} AS t WHERE {}").format(_name(table), _key_matches(table)), key
+            return sql.SQL("DELETE FROM {} AS t WHERE {}").format(_name(table), _key_matches(table, 0)), key
         if old is None:
             statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
                 _name(table),
                 sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns),
-                sql.SQL(", ").join(_cast(sql.Placeholder(), column) for column in table.columns),
+                sql.SQL(", ").join(_cast(_parameter(n), column) for n, column in enumerate(table.columns)),
             )
             return statement, [text(new[column.name]) for column in table.columns]
         changed = [column for column in table.columns if old[column.name] != new[column.name]]
@@ -214,38 +218,37 @@ class RowWrite:
             assignments: sql.Composable = sql.SQL("{} = t.{}").format(touched, touched)
         else:
             assignments = sql.SQL(", ").join(
-                sql.SQL("{} = {}").format(sql.Identifier(column.name), _cast(sql.Placeholder(), column))
-                for column in changed
+                sql.SQL("{} = {}").format(sql.Identifier(column.name), _cast(_parameter(n), column))
+                for n, column in enumerate(changed)
             )
-        statement = sql.SQL("UPDATE {} AS t SET {} WHERE {}").format(_name(table), assignments, _key_matches(table))
+        statement = sql.SQL("UPDATE {} AS t SET {} WHERE {}").format(
+            _name(table), assignments, _key_matches(table, len(changed))
+        )
         return statement, [*(text(new[column.name]) for column in changed), *key]
 
-    def _state_row(self) -> tuple[sql.Composed, list[Any]]:
+    def _state_row(self) -> tuple[str, list[Any]]:
         state = self.after.state
         dead = None
         # While the row lives its former dead version can have no effect, so it is not kept.
         if state.main is None and state.dead is not None:
             dead = json.dumps({name: text(value) for name, value in state.dead.items()}, ensure_ascii=False)
+        row = [self.before.table.id, self.before.pk]
         new = [list(self.after.tags or ()), self.after.column_tags, dead]
         if self.before.tags is None:
-            statement = sql.SQL(
-                "INSERT INTO leyden.row_state (table_id, pk, tags, col_tags, dead, touched)"
-                " VALUES (%s, %s, %s::text[], %s::jsonb, %s::jsonb, pg_catalog.now())"
-                " ON CONFLICT (table_id, pk) DO NOTHING"
-            ).format()
-            return statement, [self.before.table.id, self.before.pk, *new]
-        statement = sql.SQL(
-            "UPDATE leyden.row_state SET tags = %s::text[], col_tags = %s::jsonb, dead = %s::jsonb,"
-            " touched = pg_catalog.now()"
-            " WHERE table_id = %s AND pk = %s AND tags = %s::text[] AND col_tags = %s::jsonb"
-        ).format()
-        return statement, [
-            *new,
-            self.before.table.id,
-            self.before.pk,
-            list(self.before.tags),
-            self.before.column_tags,
-        ]
+            return _INSERT_STATE, [*row, *new]
+        return _UPDATE_STATE, [*new, *row, list(self.before.tags), self.before.column_tags]
+
+
+_INSERT_STATE = (
+    "INSERT INTO leyden.row_state (table_id, pk, tags, col_tags, dead, touched)"
+    " VALUES (%s, %s, %s::text[], %s::jsonb, %s::jsonb, pg_catalog.now()) ON CONFLICT (table_id, pk) DO NOTHING"
+)
+
+#: Only if it is still the state that was read.
+_UPDATE_STATE = (
+    "UPDATE leyden.row_state SET tags = %s::text[], col_tags = %s::jsonb, dead = %s::jsonb, touched = pg_catalog.now()"
+    " WHERE table_id = %s AND pk = %s AND tags = %s::text[] AND col_tags = %s::jsonb"
+)
 
 
 async def name_server_row(conn: Connection, row: str) -> None:
@@ -287,13 +290,25 @@ def _wanted(table: Table, ordinal: str) -> sql.Composed:
             for part, column in zip(numbered, key_columns(table), strict=True)
         ),
         ordinal=sql.Identifier(ordinal),
-        arrays=sql.SQL(", ").join(sql.SQL("pg_catalog.unnest(%s::text[])") for _ in numbered),
+        arrays=sql.SQL(", ").join(
+            sql.SQL("pg_catalog.unnest({}::text[])").format(_parameter(n)) for n in range(len(numbered))
+        ),
         names=sql.SQL(", ").join(numbered),
     )
 
 
-def _key_matches(table: Table) -> sql.Composed:
+def _key_matches(table: Table, first: int) -> sql.Composed:
     return sql.SQL(" AND ").join(
-        sql.SQL("t.{} = {}").format(sql.Identifier(column.name), _cast(sql.Placeholder(), column))
-        for column in key_columns(table)
+        sql.SQL("t.{} = {}").format(sql.Identifier(column.name), _cast(_parameter(n), column))
+        for n, column in enumerate(key_columns(table), first)
     )
+
+
+def _parameter(position: int) -> sql.SQL:
+    """The placeholder of the parameter at ``position``, counted from 0."""
+    return sql.SQL(f"${position + 1}")
+
+
+async def _execute(conn: Connection, statement: sql.Composed, parameters: list[Any]) -> Cursor:
+    cursor: Cursor = psycopg.AsyncRawCursor(conn)
+    return await cursor.execute(statement, parameters)

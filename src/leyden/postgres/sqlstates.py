@@ -25,7 +25,10 @@ UNTRANSLATABLE_TEXT = "22021"
 #: ``no_data``: a statement that had to change one row changed none.
 NO_DATA = "02000"
 
-UNIQUE_VIOLATION = "23505"
+#: Worth one more attempt, and refused then: the key was inserted by somebody else after we saw that it was not
+#: there (``unique_violation``; electrified tables have no other unique constraints), or a prepared statement is
+#: older than a change of its table (``feature_not_supported``).
+_RETRY_ONCE = frozenset({"23505", "0A000"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,16 @@ def is_server_trouble(error: psycopg.Error) -> bool:
     if code is None:
         return isinstance(error, psycopg.OperationalError)
     return code == _READ_ONLY or code.startswith(_SERVER_CLASSES)
+
+
+def is_worth_another_attempt(error: psycopg.Error) -> bool:
+    """Whether the whole transaction may be run again once; if it fails like this again, it was no accident."""
+    return error.sqlstate in _RETRY_ONCE
+
+
+def is_about_the_upload(error: psycopg.Error) -> bool:
+    """Whether it is the upload that Postgres, or psycopg in its name, refuses. Otherwise it is a defect of ours."""
+    return error.sqlstate is not None or isinstance(error, psycopg.DataError)
 
 
 def refusal_of(error: psycopg.Error) -> Refusal:

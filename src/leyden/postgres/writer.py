@@ -29,11 +29,12 @@ from leyden.postgres.revival import parents_of
 from leyden.postgres.rows import Connection, RawKey, RowReader, RowWrite, StoredRow, name_server_row
 from leyden.postgres.sqlstates import (
     NO_DATA,
-    UNIQUE_VIOLATION,
     UNTRANSLATABLE_TEXT,
     Refusal,
+    is_about_the_upload,
     is_contention,
     is_server_trouble,
+    is_worth_another_attempt,
     refusal_of,
 )
 from leyden.postgres.upload_plan import PlannedOperation, UploadRefusedError, plan_upload
@@ -79,7 +80,7 @@ class Writer:
         give up, the effect stays exactly once. Raises
         :class:`~leyden.postgres.clients.ClientBelongsToOther` when the client is bound to another user,
         :class:`ValueError` for a client id that cannot be an origin, :class:`psycopg_pool.PoolClosed` at
-        shutdown, and what Postgres says when even a refusal cannot be stored.
+        shutdown, and the :class:`psycopg.Error` when even a refusal cannot be stored.
         """
         if not upload.client_id or upload.client_id == POSTGRES_ORIGIN or "@" in upload.client_id:
             raise ValueError("this client id cannot stand in a tag")
@@ -101,11 +102,9 @@ class Writer:
                 if is_contention(error) or is_server_trouble(error):
                     await self._pause(error, failures)
                     failures += 1
-                elif refusal is not None:
+                elif refusal is not None or not is_about_the_upload(error):
                     raise
-                elif error.sqlstate == UNIQUE_VIOLATION and not stepwise:
-                    # Perhaps Postgres inserted the same key at the same time; the second attempt will see
-                    # its row.
+                elif is_worth_another_attempt(error) and not stepwise:
                     stepwise = True
                 else:
                     refusal = refusal_of(error)
@@ -175,7 +174,7 @@ class _UploadTransaction:
         wanted: dict[int, tuple[Table, list[RawKey]]] = {}
         for table, key in keys:
             wanted.setdefault(table.id, (table, []))[1].append(key)
-        readers = [RowReader(table, keys, lock=True) for _, (table, keys) in sorted(wanted.items())]
+        readers = [RowReader(table, keys) for _, (table, keys) in sorted(wanted.items())]
         for reader in readers:
             await reader.send(self._conn)
         await pipeline.sync()

@@ -54,7 +54,7 @@ class World:
         await asyncio.sleep(0.01)
 
     async def sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        cursor = await self.conn.execute(statement, parameters or None)  # type: ignore[call-overload]
+        cursor = await self.conn.execute(statement, parameters or None)
         return await cursor.fetchall() if cursor.description else []
 
     async def electrify(self, *statements: str) -> None:

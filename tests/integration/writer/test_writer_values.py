@@ -49,7 +49,7 @@ async def typed(world: Any) -> Any:
 async def test_all_types_arrive_by_insert_and_by_update_and_from_the_dead(typed: Any) -> None:
     rows = max(len(values) for values in TYPES.values())
     columns = ", ".join(f"c_{kind}" for kind in TYPES)
-    forms = ", ".join(f"pg_catalog.format('%s', c_{kind})" for kind in TYPES)
+    forms = ", ".join(f"pg_catalog.concat(c_{kind})" for kind in TYPES)
     for number in range(rows):
         sent = {f"c_{kind}": values[number % len(values)][0] for kind, values in TYPES.items()}
         stored = tuple(values[number % len(values)][1] for values in TYPES.values())

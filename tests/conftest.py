@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +11,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from leyden.postgres import schema, sessions
+from databases import fresh_database, install_schema
 from leyden.postgres.embedded import EmbeddedPostgres
 
 TEMPLATE = "leyden_template"
-
-_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -40,11 +37,6 @@ def cluster() -> Iterator[EmbeddedPostgres]:
             server.stop()
 
 
-async def install_schema(dsn: str) -> None:
-    async with await sessions.connect(dsn, autocommit=True) as conn:
-        await schema.install(conn)
-
-
 @pytest.fixture(scope="session")
 def template(cluster: EmbeddedPostgres) -> str:
     """Name of a database with the schema installed, to copy from."""
@@ -57,34 +49,10 @@ def template(cluster: EmbeddedPostgres) -> str:
 @pytest.fixture
 def empty_database(cluster: EmbeddedPostgres) -> Iterator[str]:
     """Connection string of a fresh database without the schema."""
-    yield from _fresh_database(cluster, "template1")
+    yield from fresh_database(cluster, "template1")
 
 
 @pytest.fixture
 def database(cluster: EmbeddedPostgres, template: str) -> Iterator[str]:
     """Connection string of a fresh database with the schema installed."""
-    yield from _fresh_database(cluster, template)
-
-
-def _fresh_database(cluster: EmbeddedPostgres, source: str) -> Iterator[str]:
-    name = f"test_{next(_numbers)}"
-    with psycopg.connect(cluster.dsn("postgres"), autocommit=True) as admin:
-        admin.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
-                sql.Identifier(name), sql.Identifier(source)
-            )
-        )
-        try:
-            yield cluster.dsn(name)
-        finally:
-            # A slot keeps its database; terminating its reader frees the slot after a moment.
-            admin.execute(
-                "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots"
-                " WHERE database = %s AND active",
-                (name,),
-            )
-            admin.execute(
-                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s",
-                (name,),
-            )
-            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    yield from fresh_database(cluster, template)
