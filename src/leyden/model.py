@@ -115,12 +115,8 @@ class Delete:
     old: Row
 
 
-@dataclass(frozen=True, slots=True)
-class Truncate:
-    table: Table
-
-
-Change = Insert | Update | Delete | Truncate
+#: TRUNCATE arrives as the deletion of each row, of which only the key is known then.
+Change = Insert | Update | Delete
 
 
 @dataclass(frozen=True, slots=True)

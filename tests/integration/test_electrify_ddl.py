@@ -168,8 +168,8 @@ def test_ddl_that_clients_cannot_follow_is_refused_whole(conn: Conn, ddl: Any) -
 
 
 HARMLESS = [
-    "CREATE ROLE leyden_test_owner; ALTER TABLE items OWNER TO leyden_test_owner; ALTER TABLE items OWNER TO CURRENT_USER;"
-    "DROP ROLE leyden_test_owner",
+    "CREATE ROLE leyden_test_owner; ALTER TABLE items OWNER TO leyden_test_owner;"
+    "ALTER TABLE items OWNER TO CURRENT_USER; DROP ROLE leyden_test_owner",
     "ALTER TABLE items ALTER COLUMN a SET STORAGE EXTERNAL",
     "ALTER TABLE items ALTER COLUMN a SET STATISTICS 100",
     "ALTER TABLE items SET (fillfactor = 70)",

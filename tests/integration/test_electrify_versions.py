@@ -56,6 +56,7 @@ def test_a_name_without_a_change_is_forgotten(conn: Conn) -> None:
     conn.execute("CALL electric.electrify('items')")
     assert len(versions(conn)) == 1
     assert versions(conn) != ["7"]
+    assert conn.execute("SELECT count(*) FROM leyden.pending_changes").fetchone() == (0,)
 
 
 @pytest.mark.parametrize("version", ["", "v1", "2024-01-01", "1 2", "1\n", "١", "1" * 129, None])
@@ -106,11 +107,30 @@ def test_concurrent_migrations_get_versions_in_commit_order(database: str, conn:
     assert by_time == sorted(by_time)
 
 
+def test_a_table_electrified_twice_at_once_is_electrified_once(database: str, conn: Conn) -> None:
+    failures: list[Exception] = []
+
+    def electrify() -> None:
+        try:
+            with psycopg.connect(database) as own:
+                own.execute("CALL electric.electrify('items')")
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=electrify) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert len(versions(conn)) == 1
+
+
 def test_a_transaction_undone_to_a_savepoint_records_only_what_stays(conn: Conn) -> None:
     conn.execute("CREATE TABLE others (id text PRIMARY KEY)")
     with conn.transaction():
         conn.execute("CALL electric.electrify('items')")
-        with pytest.raises(psycopg.errors.DivisionByZero), conn.transaction():
-            conn.execute("CALL electric.electrify('others')")
-            conn.execute("SELECT 1 / 0")
+        with conn.transaction(force_rollback=True):
+            conn.execute("CALL electric.electrify('others'); CALL electric.migration_version('9999')")
     assert conn.execute("SELECT jsonb_array_length(changes) FROM leyden.versions").fetchall() == [(1,)]
+    assert versions(conn) != ["9999"]

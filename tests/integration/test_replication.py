@@ -22,7 +22,6 @@ from leyden.model import (
     Insert,
     Table,
     Transaction,
-    Truncate,
     Update,
 )
 from leyden.postgres.replication import Replication
@@ -156,11 +155,23 @@ async def test_a_changed_primary_key_arrives_as_delete_and_insert(
     assert insert.tags != (EPOCH_TAG,)
 
 
-async def test_truncate_arrives(reader: Reader, conn: psycopg.AsyncConnection[Any]) -> None:
-    await conn.execute("INSERT INTO items VALUES (1, 'a')")
+async def test_truncate_arrives_as_the_deletion_of_every_row(
+    reader: Reader, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    table = reader.table("items")
+    await conn.execute("INSERT INTO items VALUES (1, 'a'), (2, 'b')")
     await reader.next()
-    await conn.execute("TRUNCATE items")
-    assert (await reader.next()).changes == (Truncate(reader.table("items")),)
+    async with conn.transaction():
+        await conn.execute("INSERT INTO items VALUES (3, 'c')")
+        await conn.execute("TRUNCATE items")
+        await conn.execute("INSERT INTO items VALUES (2, 'again')")
+    changes = (await reader.next()).changes
+    deleted = [change.old for change in changes if isinstance(change, Delete)]
+    assert sorted(deleted) == [(b"1", None, None), (b"2", None, None), (b"3", None, None)]
+    assert isinstance(changes[0], Insert)
+    assert isinstance(changes[-1], Insert)
+    assert changes[-1].row == (b"2", b"again", None)
+    assert all(change.table == table for change in changes)
 
 
 async def test_a_large_value_that_was_not_touched_is_complete_in_the_new_row(
@@ -194,6 +205,45 @@ async def test_values_have_the_text_form_of_the_service_whatever_the_database_pr
         assert insert.row == (b"1", b"2024-02-01 10:00:00.5+00", b"2024-02-01", b"0.1")
     finally:
         await reader.stop()
+
+
+async def test_every_type_that_can_be_electrified_is_recognised(
+    reader: Reader, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    await conn.execute("CREATE TYPE colour AS ENUM ('red', 'green')")
+    await conn.execute(
+        "CREATE TABLE kinds (id uuid PRIMARY KEY, e colour, s int2, i int4, l int8, r float4, f float8, b bool,"
+        " t text, v varchar, j jsonb, d date, m time, n timestamp, z timestamptz, y bytea)"
+    )
+    await conn.execute("CALL electric.electrify('kinds')")
+    assert (await reader.next()).migration is not None
+    await conn.execute("INSERT INTO kinds (id, e, v) VALUES ('b73e14f6-8f0f-4f5c-8a58-3f6ccdc6b6a1', 'red', 'x')")
+    (insert,) = (await reader.next()).changes
+    assert isinstance(insert, Insert)
+    assert insert.table == reader.table("kinds")
+    assert [value for value in insert.row if value] == [b"b73e14f6-8f0f-4f5c-8a58-3f6ccdc6b6a1", b"red", b"x"]
+
+
+async def test_a_transaction_rolled_back_in_part_arrives_without_that_part(
+    reader: Reader, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    async with conn.transaction():
+        await conn.execute("INSERT INTO items VALUES (1, 'kept')")
+        await conn.execute("SAVEPOINT before")
+        await conn.execute("INSERT INTO items VALUES (2, 'lost')")
+        await conn.execute("ROLLBACK TO SAVEPOINT before")
+    (insert,) = (await reader.next()).changes
+    assert isinstance(insert, Insert)
+    assert insert.row == (b"1", b"kept", None)
+
+
+async def test_waiting_to_reach_the_present_ends_when_the_log_has_it(
+    reader: Reader, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    await conn.execute("INSERT INTO items SELECT n, 'x' FROM generate_series(1, 500) AS n")
+    async with asyncio.timeout(20):
+        await reader.replication.reach(conn)
+    assert len((await reader.next()).changes) == 500
 
 
 async def test_an_added_column_is_known_from_its_migration_on(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -83,6 +84,18 @@ async def confirmed_beyond(conn: psycopg.AsyncConnection[Any], position: int) ->
     async with asyncio.timeout(20):
         while await confirmed_position(conn) < position:  # noqa: ASYNC110  the database has no event for it
             await asyncio.sleep(0.01)
+
+
+async def drop_slot(conn: psycopg.AsyncConnection[Any]) -> None:
+    """Drop the slot whether or not it is in use; a reader may come back in between."""
+    while True:
+        await conn.execute(
+            "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = %s",
+            [slot_of(conn)],
+        )
+        with contextlib.suppress(psycopg.errors.ObjectInUse):
+            await conn.execute("SELECT pg_drop_replication_slot(%s)", [slot_of(conn)])
+            return
 
 
 async def insert(conn: psycopg.AsyncConnection[Any], *ids: int) -> None:
@@ -199,7 +212,7 @@ async def test_a_lost_slot_begins_a_new_epoch(database: str, conn: psycopg.Async
     async with Reader(database) as first:
         await insert(conn, 1)
         await until(lambda: first.held())
-    await conn.execute("SELECT pg_drop_replication_slot(%s)", [slot_of(conn)])
+    await drop_slot(conn)
     await insert(conn, 2)
     async with Reader(database) as second:
         assert second.replication.epoch != first.replication.epoch
@@ -212,7 +225,7 @@ async def test_a_slot_recreated_by_somebody_else_begins_a_new_epoch(
 ) -> None:
     async with Reader(database) as first:
         pass
-    await conn.execute("SELECT pg_drop_replication_slot(%s)", [slot_of(conn)])
+    await drop_slot(conn)
     await insert(conn, 1)
     await conn.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [slot_of(conn)])
     async with Reader(database) as second:
@@ -227,7 +240,7 @@ async def test_a_slot_lost_while_running_begins_a_new_epoch_and_says_so(
         await insert(conn, 1)
         await until(reader.held)
         old_epoch, old_head = reader.replication.epoch, reader.log.head
-        await drop_under_its_reader(conn)
+        await drop_slot(conn)
         await until(lambda: reader.epochs)
         await until(reader.replication.caught_up.is_set)
         assert reader.epochs == [reader.replication.epoch]
@@ -235,20 +248,6 @@ async def test_a_slot_lost_while_running_begins_a_new_epoch_and_says_so(
         assert not reader.log.holds(old_head)
         await insert(conn, 2)
         await until(lambda: reader.titles() == [b"t2"])
-
-
-async def drop_under_its_reader(conn: psycopg.AsyncConnection[Any]) -> None:
-    """Drop the slot in use; its reader comes back at once, so this may take several attempts."""
-    while True:
-        await conn.execute(
-            "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = %s",
-            [slot_of(conn)],
-        )
-        try:
-            await conn.execute("SELECT pg_drop_replication_slot(%s)", [slot_of(conn)])
-        except psycopg.errors.ObjectInUse:
-            continue
-        return
 
 
 async def test_a_second_reader_waits_and_says_why(database: str, conn: psycopg.AsyncConnection[Any]) -> None:

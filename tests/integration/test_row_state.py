@@ -100,6 +100,16 @@ def test_a_changed_key_is_a_delete_and_an_insert(conn: Conn) -> None:
     assert state(conn, '["y"]') == ([f"postgres_1@{ms}"], {"a": [ms, None], "b": [ms, None]}, None)
 
 
+def test_keys_passed_on_within_one_statement_belong_to_living_rows(conn: Conn) -> None:
+    conn.execute("CREATE TABLE queue (n int4 PRIMARY KEY DEFERRABLE, a text)")
+    conn.execute("CALL electric.electrify('queue')")
+    conn.execute("INSERT INTO queue VALUES (1), (2), (3); UPDATE queue SET n = n + 1")
+    alive = conn.execute("SELECT pk FROM leyden.row_state WHERE tags <> '{}' ORDER BY pk").fetchall()
+    assert alive == [('["2"]',), ('["3"]',), ('["4"]',)]
+    assert state(conn, '["1"]')[0] == []
+    assert state(conn, '["2"]')[2] is None
+
+
 def test_the_row_that_the_service_writes_is_left_to_it_and_others_are_not(conn: Conn) -> None:
     with conn.transaction():
         conn.execute("""

@@ -148,3 +148,18 @@ async def test_unsubscribing_removes_the_rows_and_later_changes_stay_away(servic
         rows = await client("query", client="a", sql="SELECT count(*) AS n FROM items WHERE content = 'changed'")
     assert rows == [{"n": 1200}]
     assert complaints(client) == []
+
+
+async def test_truncate_empties_the_clients_table_and_the_stream_goes_on(service: Leyden, driver: Factory) -> None:
+    client = await driver()
+    with psycopg.connect(service.dsn, autocommit=True) as conn:
+        conn.execute("CREATE TABLE items (id uuid PRIMARY KEY, content text, n int4)")
+        conn.execute("INSERT INTO items VALUES (%s, 'older than its electrification', 1)", [id_of(1)])
+        conn.execute("CALL electric.electrify('items')")
+        conn.execute("INSERT INTO items VALUES (%s, 'two', 2)", [id_of(2)])
+        await connected(client, service, "a")
+        conn.execute("TRUNCATE items")
+        await client("waitRow", client="a", sql="SELECT count(*) AS n FROM items", expect={"n": 0})
+        conn.execute("INSERT INTO items VALUES (%s, 'three', 3)", [id_of(3)])
+        await client("waitRow", client="a", sql="SELECT * FROM items WHERE n = 3")
+    assert complaints(client) == []

@@ -32,9 +32,10 @@ from .algorithms import Algorithm, Family
 from .weak_keys import ed25519_weakness, rsa_weakness, secret_weakness
 
 _BLOCK: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,64})-----(.*?)-----END \1-----", re.DOTALL)
+_PRIVATE_BLOCK: Final = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE")
 _PUBLIC_LABELS: Final = frozenset({"PUBLIC KEY", "RSA PUBLIC KEY", "CERTIFICATE"})
 _ID_EC_PUBLIC_KEY: Final = bytes.fromhex("06072a8648ce3d0201")
-_ID_RSASSA_PSS: Final = bytes.fromhex("06092a864886f70d01010a")
+_ID_RSASSA_PSS: Final = ("1.2.840.113549.1.1.10", bytes.fromhex("06092a864886f70d01010a"))
 _PEM_SHAPE: Final = 'a PEM text from "-----BEGIN PUBLIC KEY-----" to "-----END PUBLIC KEY-----"'
 
 
@@ -165,13 +166,13 @@ def _load_public_keys(text: str, algorithm: Algorithm, is_base64: bool) -> tuple
         if decoded is None:
             raise KeyRejected("has invalid base64 encoding", "use the standard alphabet")
         text = decoded.decode("utf-8", "replace")
+    # First of all, and even in a damaged text: a private key here has already been handed around.
+    if _PRIVATE_BLOCK.search(text):
+        raise KeyRejected(
+            "is a private key, and only the issuer of tokens may hold that",
+            "give the public half, for example from `openssl pkey -in private.pem -pubout`",
+        )
     blocks = _pem_blocks(text)
-    for label, _ in blocks:
-        if "PRIVATE" in label:
-            raise KeyRejected(
-                "is a private key, and only the issuer of tokens may hold that",
-                "give the public half, for example from `openssl pkey -in private.pem -pubout`",
-            )
     for label, _ in blocks:
         if label not in _PUBLIC_LABELS:
             raise KeyRejected(f'holds a PEM block labelled "{label}", not a public key', f"give {_PEM_SHAPE}")
@@ -183,9 +184,6 @@ def _pem_blocks(text: str) -> list[tuple[str, str]]:
     text = text.replace("\\r\\n", "\n").replace("\\n", "\n")
     blocks = [(match.group(1), match.group(2)) for match in _BLOCK.finditer(text)]
     if not blocks or len(blocks) != text.count("-----BEGIN") or len(blocks) != text.count("-----END"):
-        if re.search(r"-----BEGIN [A-Z0-9 ]*PRIVATE", text):
-            blocks = [("PRIVATE KEY", "")]
-            return blocks
         raise KeyRejected("is not a complete PEM text", f"give {_PEM_SHAPE}")
     return blocks
 
@@ -209,7 +207,7 @@ def _load_public_key(label: str, body: str, algorithm: Algorithm) -> Verificatio
     pem = _pem_of(spki)
     match algorithm.family, native:
         case Family.RSA, RSAPublicKey():
-            return _rsa(native, der, pem, algorithm)
+            return _rsa(native, label, der, pem, algorithm)
         case Family.EC, EllipticCurvePublicKey():
             return _elliptic(native, der, pem, algorithm)
         case Family.ED25519, Ed25519PublicKey():
@@ -223,15 +221,23 @@ def _load_public_key(label: str, body: str, algorithm: Algorithm) -> Verificatio
     )
 
 
-def _rsa(native: RSAPublicKey, der: bytes, pem: bytes, algorithm: Algorithm) -> VerificationKey:
+def _rsa(native: RSAPublicKey, label: str, der: bytes, pem: bytes, algorithm: Algorithm) -> VerificationKey:
     numbers = native.public_numbers()
     if weakness := rsa_weakness(numbers.n, numbers.e):
         raise KeyRejected(weakness, f"make a new pair with `leyden keys new {algorithm.name}`")
     # RFC 4055 §1.2: a key marked for PSS may not be used with PKCS#1 v1.5.
-    if algorithm.name.startswith("RS") and _ID_RSASSA_PSS in der[:40]:
+    if algorithm.name.startswith("RS") and _is_reserved_for_pss(label, der):
         raise KeyRejected("is reserved for RSASSA-PSS", "set AUTH_JWT_ALG to PS256, PS384 or PS512")
     key = RSAKey.import_key(pem)
     return VerificationKey(algorithm, (numbers.n.bit_length() + 7) // 8, key.thumbprint(), None, key)
+
+
+def _is_reserved_for_pss(label: str, der: bytes) -> bool:
+    dotted, encoded = _ID_RSASSA_PSS
+    if label == "CERTIFICATE":
+        # Its own signature may well be PSS; what counts is the key inside.
+        return x509.load_der_x509_certificate(der).public_key_algorithm_oid.dotted_string == dotted
+    return encoded in der[:40]
 
 
 def _elliptic(native: EllipticCurvePublicKey, der: bytes, pem: bytes, algorithm: Algorithm) -> VerificationKey:

@@ -6,7 +6,7 @@ Knows nothing of environment variables or files.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -56,6 +56,18 @@ class AuthSettings:
     @property
     def insecure(self) -> bool:
         return self.mode == "insecure"
+
+    @property
+    def summary(self) -> Mapping[str, object]:
+        """What to log at every start: mode, algorithm, key thumbprints (RFC 7638) and the claims required."""
+        return {
+            "mode": self.mode,
+            "algorithm": self.algorithm.name if self.algorithm else None,
+            "keys": [key.thumbprint for key in self.keys],
+            "issuer": self.issuer,
+            "audience": self.audience,
+            "namespace": self.namespace,
+        }
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -144,7 +144,7 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
     given: dict[str, Any] = {
         name: env[name] for name in _VARIABLES if name in env and (env[name].strip() or name in _BLANK_COUNTS)
     }
-    host = env.get("LEYDEN_HTTP_HOST", "").strip()
+    host = env.get("LEYDEN_HTTP_HOST", "").strip().strip("[]")
     if auth is not None and auth.insecure:
         host = host or "127.0.0.1"
         if not auth.insecure_public and not _is_loopback(host):
@@ -178,6 +178,6 @@ def _is_loopback(host: str) -> bool:
     if host.lower() == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False

@@ -45,6 +45,9 @@ _UPDATE: Final = 1
 _DELETE: Final = 2
 _TRUNCATE: Final = 3
 
+#: An empty ``text[]`` as Postgres prints it.
+_NO_TAGS: Final = b"{}"
+
 _POSTGRES_TAG_PREFIX = f"{POSTGRES_ORIGIN}@"
 _EPOCH_TAGS = (EPOCH_TAG,)
 
@@ -105,10 +108,6 @@ class Ingest:
         """The stream has passed the moment at which ``tables`` was read: no known column is still to come."""
         self._columns_to_come.clear()
 
-    @property
-    def in_transaction(self) -> bool:
-        return self._begin is not None
-
     def advance(self, wal_position: int) -> None:
         """A keepalive: nothing is left to send up to ``wal_position``. Ignored inside a transaction."""
         if self._begin is None and wal_position > self.position:
@@ -120,12 +119,11 @@ class Ingest:
         Raises :class:`~leyden.postgres.pgoutput.DecodeError`.
         """
         message = pgoutput.decode(data)
-        kind = type(message)
-        if kind is pgoutput.Insert:
-            self._collect_insert(message)  # type: ignore[arg-type]
+        if isinstance(message, pgoutput.Insert):
+            self._collect_insert(message)
             self._received += len(data)
-        elif kind is pgoutput.Update:
-            self._collect_update(message)  # type: ignore[arg-type]
+        elif isinstance(message, pgoutput.Update):
+            self._collect_update(message)
             self._received += len(data)
         elif isinstance(message, pgoutput.Delete):
             self._collect_delete(message)
@@ -146,7 +144,7 @@ class Ingest:
             for relation_id in message.relation_ids:
                 source = self._relations[relation_id]
                 if source.role == "rows":
-                    self._changes.append((_TRUNCATE, source, (), ()))
+                    self._collect_truncate(source)
         elif isinstance(message, pgoutput.LogicalMessage):
             self._take_message(message)
         # Origin is of no use: what a subscription of Postgres wrote fans out like anything else.
@@ -198,6 +196,12 @@ class Ingest:
             self._changes.append((_DELETE, source, message.old, ()))
         # A state row deleted is one collected as garbage: its row is long gone.
 
+    def _collect_truncate(self, source: Source) -> None:
+        """The trigger has emptied the state of every row just before; it is what names them."""
+        table_id = str(source.relation.id).encode("ascii")
+        keys = tuple(key for (table, key), tags in self._row_states.items() if table == table_id and tags == _NO_TAGS)
+        self._changes.append((_TRUNCATE, source, keys, ()))
+
     def _collect_row_state(self, source: Source, new: Values) -> None:
         table_id, key, tags = (new[position] for position in source.state_positions)
         # Tags are kept inline (storage MAIN): they come unchanged only if this update did not write them.
@@ -242,7 +246,9 @@ class Ingest:
                 continue
             size += _CHANGE_OVERHEAD + _VALUE_OVERHEAD * (len(old_values) + len(new_values))
             if kind == _TRUNCATE:
-                changes.append(model.Truncate(table))
+                changes.extend(
+                    model.Delete(table, _key_image(table, key)) for key in old_values if isinstance(key, bytes)
+                )
                 continue
             tags = tags_of.get(table.id, {})
             if kind == _INSERT:
@@ -421,3 +427,11 @@ class _Announcement:
 
 def _row(values: Sequence[str | None]) -> Row:
     return tuple(None if value is None else value.encode() for value in values)
+
+
+def _key_image(table: Table, key: bytes) -> Row:
+    """A row of which only the primary key is known; ``key`` is its JSON text."""
+    row: list[bytes | None] = [None] * len(table.columns)
+    for position, value in zip(table.key_positions, parse_key(key), strict=True):
+        row[position] = value
+    return tuple(row)

@@ -113,9 +113,10 @@ class RowReader:
             "table_id": _parameter(len(arrays)),
         }
         spelling = sql.SQL("SELECT {wanted_key} FROM {wanted} ORDER BY {ordinal}")
+        # Keys never change, so references to the row (FOR KEY SHARE, by foreign keys) need not wait for us.
         main = sql.SQL(
             "SELECT {key}, {columns} FROM {target} AS t JOIN {wanted} ON {match}"
-            ' ORDER BY {key} COLLATE "C" FOR UPDATE OF t'
+            ' ORDER BY {key} COLLATE "C" FOR NO KEY UPDATE OF t'
         )
         state = sql.SQL(
             "SELECT s.pk, pg_catalog.to_jsonb(s.tags), s.col_tags, s.dead FROM leyden.row_state AS s"

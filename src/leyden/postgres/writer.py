@@ -92,7 +92,7 @@ class Writer:
                 outcome = await self._attempt(upload, refusal, stepwise)
             except UploadRefusedError as error:
                 refusal = error.refusal
-            except UnicodeError:
+            except UnicodeDecodeError:
                 refusal = Refusal(UNTRANSLATABLE_TEXT, "a value is not UTF-8")
             except _RowMovedError:
                 stepwise = True
@@ -102,12 +102,12 @@ class Writer:
                 if is_contention(error) or is_server_trouble(error):
                     await self._pause(error, failures)
                     failures += 1
-                elif refusal is not None or not is_about_the_upload(error):
-                    raise
                 elif is_worth_another_attempt(error) and not stepwise:
                     stepwise = True
-                else:
+                elif refusal is None and is_about_the_upload(error):
                     refusal = refusal_of(error)
+                else:
+                    raise
             else:
                 break
         if outcome is Outcome.APPLIED:

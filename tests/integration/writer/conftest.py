@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
 from leyden.events import Event
@@ -139,7 +140,10 @@ class World:
 async def world(database: str) -> AsyncIterator[World]:
     async with await connect(database, autocommit=True) as conn:
         pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
-            session_conninfo(database), min_size=1, max_size=8, open=False
+            session_conninfo(make_conninfo(database, options="-c deadlock_timeout=50ms")),
+            min_size=1,
+            max_size=8,
+            open=False,
         )
         async with pool:
             yield World(conn, pool)

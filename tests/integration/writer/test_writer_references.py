@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import pytest
 
 from leyden.postgres.writer import Outcome
@@ -136,3 +137,13 @@ async def test_rows_changed_by_an_applications_trigger_are_tagged_by_postgres(wo
     assert set(await world.tags("post", "p")) == {f"postgres_1@{FUTURE}", f"{CLIENT}@{FUTURE + 1}"}
     ((clocks,),) = await world.sql("SELECT col_tags FROM leyden.row_state WHERE pk = '[\"p\"]'")
     assert clocks == {"title": [FUTURE + 1, CLIENT], "comments": [FUTURE, None]}
+
+
+async def test_references_made_by_the_application_do_not_hold_up_an_update(family: Any, database: str) -> None:
+    await family.sql("INSERT INTO parent VALUES ('P', 'p')")
+    async with await psycopg.AsyncConnection.connect(database) as application:
+        await application.execute("INSERT INTO child VALUES ('x', 'p')")
+        outcome = await family.apply(
+            family.compensate("parent", {"id": "p"}), family.insert("child", id="c", parent_id="p")
+        )
+        assert outcome is Outcome.APPLIED

@@ -242,7 +242,10 @@ async def test_a_lost_connection_is_retried_with_the_same_effect(shop: Any, data
         await application.execute("UPDATE customer SET name = name")
         upload = asyncio.create_task(shop.apply(shop.update("customer", {"id": "a", "name": "Ann"}, name="Anna")))
         await _blocked(shop)
-        await shop.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        await shop.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
         await asyncio.wait_for(shop.napped.wait(), 5)
         await application.commit()
         assert await upload is Outcome.APPLIED

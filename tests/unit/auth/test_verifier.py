@@ -150,6 +150,14 @@ def test_secure_settings_without_a_key_cannot_be_built() -> None:
         settings.mode = "secure"  # type: ignore[misc]
 
 
+def test_the_summary_for_the_log_names_keys_by_thumbprint_only(secret: str) -> None:
+    keys = load_keys(secret, ALGORITHMS["HS256"])
+    summary = AuthSettings("secure", ALGORITHMS["HS256"], keys, issuer="me").summary
+    assert summary["keys"] == [keys[0].thumbprint]
+    assert (summary["algorithm"], summary["issuer"]) == ("HS256", "me")
+    assert secret not in repr(summary)
+
+
 class TestInsecureMode:
     verifier = verifier_from(AuthSettings("insecure"))
 

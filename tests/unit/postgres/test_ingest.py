@@ -20,7 +20,6 @@ from leyden.model import (
     Row,
     Table,
     Transaction,
-    Truncate,
     Update,
 )
 from leyden.postgres.ingest import Ingest
@@ -178,8 +177,16 @@ def test_an_unsent_value_is_taken_from_the_old_row(stream: Stream, wire: Any) ->
     assert update.new == (b"1", b"huge")
 
 
-def test_truncate_concerns_each_of_our_tables_named(stream: Stream, wire: Any) -> None:
-    assert stream.changes(wire.truncate(STATE, ITEMS)) == (Truncate(stream.ingest.tables[ITEMS]),)
+def test_truncate_deletes_the_rows_whose_state_was_emptied_before_it(stream: Stream, wire: Any) -> None:
+    table = stream.ingest.tables[ITEMS]
+    assert stream.changes(
+        state(wire, '["1"]', "{}"),
+        state(wire, '["7"]', "{c@1}"),
+        state(wire, '["8"]', "{}", table=ITEMS + 1),
+        wire.truncate(STATE, ITEMS),
+        wire.insert(ITEMS, "2", "a"),
+        state(wire, '["2"]', "{t@1}"),
+    ) == (Delete(table, (b"1", None)), Insert(table, (b"2", b"a"), ("t@1",)))
 
 
 def test_rows_of_a_table_that_is_not_electrified_are_left_out(wire: Any) -> None:

@@ -24,12 +24,11 @@ CREATE TABLE leyden.versions (
 );
 
 -- Changes of the transaction at work, until its commit turns them into one row of leyden.versions. Empty for
--- everybody else. A row has either a change or the version that the user asked for.
+-- everybody else.
 CREATE TABLE leyden.pending_changes (
-    id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    xid     xid8 NOT NULL DEFAULT pg_current_xact_id(),
-    change  jsonb,
-    version text
+    id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    xid    xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    change jsonb NOT NULL
 );
 
 -- Tags of rows written since their table was electrified; a row without an entry has the tag postgres_1@0. Published.

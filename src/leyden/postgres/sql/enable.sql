@@ -7,6 +7,7 @@ CREATE OR REPLACE FUNCTION leyden.enable(relation regclass) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    refusal text := format('table %s cannot be electrified', relation);
     description jsonb;
     known jsonb;
 BEGIN
@@ -17,10 +18,15 @@ BEGIN
         END IF;
         RETURN;
     END IF;
-    PERFORM leyden.check_objections(relation, format('table %s cannot be electrified', relation));
-    -- Nobody may write between the trigger's creation and the table's entry into the publication.
-    EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', relation);
-    PERFORM leyden.check_objections(relation, format('table %s cannot be electrified', relation));
+    PERFORM leyden.check_objections(relation, refusal);
+    -- No write may fall between the trigger's creation and the table's entry into the publication, and what was checked
+    -- must stay so. The strongest lock at once, because REPLICA IDENTITY needs it and raising a lock invites deadlock.
+    EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', relation);
+    IF EXISTS (SELECT FROM leyden.tables WHERE table_id = relation) THEN
+        RAISE NOTICE 'table % is already electrified', relation;
+        RETURN;
+    END IF;
+    PERFORM leyden.check_objections(relation, refusal);
     description := leyden.describe(relation);
     known := leyden.known_table(description ->> 'name');
 
@@ -29,7 +35,7 @@ BEGIN
     PERFORM leyden.generate_row_trigger(relation);
     EXECUTE format('CREATE TRIGGER leyden_write AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION leyden.%I()',
                    relation, 'on_write_' || relation::oid);
-    EXECUTE format('CREATE TRIGGER leyden_truncate AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION leyden.on_truncate()',
+    EXECUTE format('CREATE TRIGGER leyden_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION leyden.on_truncate()',
                    relation);
     EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER leyden_write, ENABLE ALWAYS TRIGGER leyden_truncate', relation);
 

@@ -44,13 +44,33 @@ CREATE OR REPLACE FUNCTION leyden.column_tags(columns text[], ms bigint) RETURNS
 LANGUAGE sql IMMUTABLE
 AS $$ SELECT coalesce(jsonb_object_agg(name, jsonb_build_array(ms, NULL)), '{}') FROM unnest(columns) AS name $$;
 
--- TRUNCATE tells no rows: their tags go, their last versions are not known.
+-- TRUNCATE names no rows, so they are named before it: the state of each is emptied as by a deletion, and the reader of
+-- the stream makes deletions of what it finds emptied when the TRUNCATE comes by. The table's own triggers for deletion
+-- do not fire, as with any TRUNCATE.
 CREATE OR REPLACE FUNCTION leyden.on_truncate() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET DateStyle = 'ISO, DMY' SET TimeZone = 'UTC' SET bytea_output = hex SET extra_float_digits = 1
 AS $$
+DECLARE
+    description jsonb := leyden.describe(TG_RELID);
+    key text;
+    names text;
+    last_version text;
 BEGIN
-    UPDATE leyden.row_state SET tags = '{}', touched = current_timestamp
-    WHERE table_id = TG_RELID AND tags <> '{}';
+    SELECT string_agg(quote_literal(c.value ->> 'name'), ', ' ORDER BY c.position),
+           string_agg(leyden.text_form('t', c.value ->> 'name', c.value ->> 'type'), ', ' ORDER BY c.position)
+    INTO names, last_version
+    FROM jsonb_array_elements(description -> 'columns') WITH ORDINALITY AS c(value, position);
+    SELECT string_agg(leyden.text_form('t', k.name, c.value ->> 'type'), ', ' ORDER BY k.position)
+    INTO key
+    FROM jsonb_array_elements_text(description -> 'primary_key') WITH ORDINALITY AS k(name, position)
+    JOIN jsonb_array_elements(description -> 'columns') AS c(value) ON c.value ->> 'name' = k.name;
+    EXECUTE format($statement$
+        INSERT INTO leyden.row_state AS state (table_id, pk, tags, col_tags, dead, touched)
+        SELECT %s, jsonb_build_array(%s)::text, '{}', '{}', jsonb_object(ARRAY[%s], ARRAY[%s]), current_timestamp
+        FROM ONLY %s AS t
+        ON CONFLICT (table_id, pk) DO UPDATE SET tags = '{}', dead = EXCLUDED.dead, touched = current_timestamp
+    $statement$, TG_RELID, key, names, last_version, TG_RELID::regclass);
     RETURN NULL;
 END
 $$;
@@ -66,6 +86,7 @@ DECLARE
     settings text;
     old_key text;
     new_key text;
+    same_key text;
     names text;
     last_version text;
     others text;
@@ -90,8 +111,11 @@ BEGIN
         FROM jsonb_array_elements(description -> 'columns') WITH ORDINALITY AS c(value, position)) AS col;
 
     SELECT string_agg(leyden.text_form('OLD', k.name, c.value ->> 'type'), ', ' ORDER BY k.position),
-           string_agg(leyden.text_form('NEW', k.name, c.value ->> 'type'), ', ' ORDER BY k.position)
-    INTO old_key, new_key
+           string_agg(leyden.text_form('NEW', k.name, c.value ->> 'type'), ', ' ORDER BY k.position),
+           format('%s AND jsonb_build_array(%s)::text = old_key',
+                  string_agg(format('%s = %s', leyden.field('t', k.name), leyden.field('OLD', k.name)), ' AND '),
+                  string_agg(leyden.text_form('t', k.name, c.value ->> 'type'), ', ' ORDER BY k.position))
+    INTO old_key, new_key, same_key
     FROM jsonb_array_elements_text(description -> 'primary_key') WITH ORDINALITY AS k(name, position)
     JOIN jsonb_array_elements(description -> 'columns') AS c(value) ON c.value ->> 'name' = k.name;
 
@@ -110,7 +134,9 @@ BEGIN
     IF TG_OP <> 'DELETE' THEN
         new_key := jsonb_build_array(%3$s)::text;
     END IF;
-    IF old_key <> new_key COLLATE "C" OR TG_OP = 'DELETE' THEN
+    -- One statement may pass keys on (SET id = id + 1): then the old key belongs to another row by now.
+    IF TG_OP = 'DELETE' OR old_key <> new_key COLLATE "C"
+       AND NOT EXISTS (SELECT FROM %8$s AS t WHERE %9$s) THEN
         PERFORM leyden.row_deleted(%1$s, old_key, jsonb_object(ARRAY[%4$s], ARRAY[%5$s]));
     END IF;
     IF TG_OP = 'INSERT' OR old_key <> new_key COLLATE "C" THEN
@@ -120,7 +146,8 @@ BEGIN
     END IF;
     RETURN NULL;
 END
-$body$, relation, old_key, new_key, names, last_version, others, changes));
+$body$, relation, old_key, new_key, names, last_version, others, changes,
+                             relation::regclass, same_key));
 END
 $$;
 

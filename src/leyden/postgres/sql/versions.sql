@@ -6,24 +6,25 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp
 AS $$ INSERT INTO leyden.pending_changes (change) VALUES (change) $$;
 
 -- Names the version of this transaction. Callable before or after the changes it names; the last call counts; without
--- changes it is forgotten. The client stores versions as text and takes the greatest for its own, hence the form.
+-- changes it is forgotten.
 CREATE OR REPLACE FUNCTION leyden.migration_version(version text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM leyden.check_version(version, (SELECT value #>> '{}' FROM leyden.meta WHERE key = 'last_version'));
+    PERFORM set_config('leyden.migration_version', version, true);
+END
+$$;
+
+-- The client stores versions as text and takes the greatest for its own, hence the form and the order.
+CREATE OR REPLACE FUNCTION leyden.check_version(version text, newest text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF version IS NULL OR version !~ '^[0-9_]{1,128}$' THEN
         RAISE EXCEPTION 'migration version % must hold 1 to 128 digits and underscores, nothing else', quote_nullable(version)
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Use for instance 20240131120000_001.';
     END IF;
-    PERFORM leyden.check_version(version, (SELECT value #>> '{}' FROM leyden.meta WHERE key = 'last_version'));
-    INSERT INTO leyden.pending_changes (version) VALUES (version);
-END
-$$;
-
-CREATE OR REPLACE FUNCTION leyden.check_version(version text, newest text) RETURNS void
-LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
     IF version COLLATE "C" <= newest THEN
         RAISE EXCEPTION 'migration version % is not greater than the newest version %', version, newest
             USING ERRCODE = 'invalid_parameter_value',
@@ -50,18 +51,15 @@ AS $$
 DECLARE
     own_xid xid8 := pg_current_xact_id();
     recorded jsonb;
-    asked_for text;
+    asked_for text := nullif(current_setting('leyden.migration_version', true), '');
     newest text;
     chosen text;
 BEGIN
-    SELECT jsonb_agg(change ORDER BY id) FILTER (WHERE change IS NOT NULL) INTO recorded
-    FROM leyden.pending_changes WHERE xid = own_xid;
+    SELECT jsonb_agg(change ORDER BY id) INTO recorded FROM leyden.pending_changes WHERE xid = own_xid;
     IF recorded IS NULL THEN
-        RETURN NULL;                       -- another row of this transaction was first, or there is only a name
+        RETURN NULL;                       -- another row of this transaction was first
     END IF;
-    SELECT p.version INTO asked_for FROM leyden.pending_changes p
-    WHERE p.xid = own_xid AND p.version IS NOT NULL ORDER BY p.id DESC LIMIT 1;
-    DELETE FROM leyden.pending_changes WHERE xid = own_xid AND change IS NOT NULL;
+    DELETE FROM leyden.pending_changes WHERE xid = own_xid;
 
     UPDATE leyden.versions v SET changes = leyden.fold_changes(v.changes || recorded) WHERE v.xid = own_xid;
     IF FOUND THEN
