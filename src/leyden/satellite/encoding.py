@@ -94,9 +94,11 @@ def _operation(change: Change) -> pb.SatTransOp:
             return pb.SatTransOp(delete=delete)
 
 
-def _correction(correction: Correction) -> pb.SatTransOp:
+def _correction(correction: Correction, tables: Collection[int]) -> pb.SatTransOp:
+    """What puts the author right. A row outside what it may see goes, whatever the truth about it is: naming a key in
+    a refused write must not be a way to read it."""
     table = correction.table
-    if correction.row is not None:
+    if correction.row is not None and table.id in tables:
         return _insert(table, correction.row, correction.tags)
     row: list[bytes | None] = [None] * len(table.columns)
     for position, value in zip(table.key_positions, correction.key, strict=True):
@@ -154,11 +156,15 @@ class Encoder:
         corrections = transaction.corrections if for_author else ()
         if not (visible or for_author):
             return payloads
-        payloads += _chunks(self._operations(transaction, visible, corrections))
+        payloads += _chunks(self._operations(transaction, visible, corrections, tables))
         return payloads
 
     def _operations(
-        self, transaction: Transaction, visible: list[Change], corrections: Iterable[Correction]
+        self,
+        transaction: Transaction,
+        visible: list[Change],
+        corrections: Iterable[Correction],
+        tables: Collection[int],
     ) -> Iterator[pb.SatTransOp]:
         lsn = self._positions.encode(transaction.position)
         begin = pb.SatOpBegin(
@@ -171,7 +177,7 @@ class Encoder:
         for change in visible:
             yield _operation(change)
         for correction in corrections:
-            yield _correction(correction)
+            yield _correction(correction, tables)
         yield pb.SatTransOp(commit=pb.SatOpCommit(commit_timestamp=transaction.committed_at_ms, lsn=lsn))
 
     @staticmethod

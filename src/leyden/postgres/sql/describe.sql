@@ -102,7 +102,8 @@ SELECT format('its name differs from the electrified table %I only in case', o.t
 FROM subject s JOIN leyden.tables o
   ON lower(o.table_name) = lower(s.relname) AND o.table_name <> s.relname
 UNION ALL
-SELECT format('columns %s differ only in case', string_agg(quote_ident(attname), ', ' ORDER BY attnum)), 'rename one of them'
+SELECT format('columns %s differ only in case', string_agg(quote_ident(attname), ', ' ORDER BY attnum)),
+       'rename one of them'
 FROM attribute GROUP BY lower(attname) HAVING count(*) > 1
 -- columns
 UNION ALL
@@ -124,10 +125,12 @@ FROM attribute
 WHERE typtype = 'e'
   AND EXISTS (SELECT FROM pg_enum WHERE enumtypid = atttypid AND enumlabel !~* '^[a-z][a-z_0-9]*$')
 UNION ALL
-SELECT format('column %I is an identity column', attname), 'clients cannot draw from its sequence: use a uuid, and ALTER COLUMN ... DROP IDENTITY'
+SELECT format('column %I is an identity column', attname),
+       'clients cannot draw from its sequence: use a uuid, and ALTER COLUMN ... DROP IDENTITY'
 FROM attribute WHERE attidentity <> ''
 UNION ALL
-SELECT format('column %I is generated', attname), 'clients cannot compute it: drop its expression, or leave the column to a view'
+SELECT format('column %I is generated', attname),
+       'clients cannot compute it: drop its expression, or leave the column to a view'
 FROM attribute WHERE attgenerated <> ''
 UNION ALL
 SELECT format('column %I has a default', attname), 'clients cannot compute it: ALTER COLUMN ... DROP DEFAULT'
@@ -143,7 +146,8 @@ SELECT format('it has the %s constraint %I',
        format('clients cannot know whether it holds: drop constraint %I', conname)
 FROM pg_constraint WHERE conrelid = relation AND contype IN ('c', 'u', 'x', 't')
 UNION ALL
-SELECT format('it has the unique index %I', ic.relname), 'clients cannot know whether it holds: use an index that is not unique'
+SELECT format('it has the unique index %I', ic.relname),
+       'clients cannot know whether it holds: use an index that is not unique'
 FROM pg_index i JOIN pg_class ic ON ic.oid = i.indexrelid
 WHERE i.indrelid = relation AND i.indisunique
   AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = i.indexrelid AND contype IN ('p', 'u', 'x'))

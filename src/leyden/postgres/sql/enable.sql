@@ -215,7 +215,8 @@ DECLARE
     problems text;
     remedies text;
 BEGIN
-    SELECT string_agg(E'\n  - ' || problem, '' ORDER BY problem), string_agg(DISTINCT initcap(left(remedy, 1)) || substr(remedy, 2) || '.', ' ')
+    SELECT string_agg(E'\n  - ' || problem, '' ORDER BY problem),
+           string_agg(DISTINCT initcap(left(remedy, 1)) || substr(remedy, 2) || '.', ' ')
     INTO problems, remedies FROM leyden.objections(relation);
     IF problems IS NOT NULL THEN
         RAISE EXCEPTION '%:%', refusal, problems USING ERRCODE = 'feature_not_supported', HINT = remedies;
