@@ -76,7 +76,7 @@ VALUES: dict[str, list[str]] = {
 #: Values that reach a client unchanged but do not leave it so: SQLite renders a double with 15 significant digits,
 #: and the client's triggers cast float columns to text (client.md §5).
 ROUNDED: dict[str, list[str]] = {
-    "float8": ["2.718281828459045", "0.30000000000000004", "9007199254740993"],
+    "float8": ["2.718281828459045", "0.30000000000000004", "9007199254740993", "1.1000000238418579","1.2345678901234567", "4.35"],
 }
 
 COLUMNS = tuple(VALUES)
@@ -221,7 +221,7 @@ async def test_a_float_of_more_than_15_digits_reaches_a_client_whole_and_leaves_
     await client("run", client="a", sql="INSERT INTO everything (id, float8) SELECT 'copy of ' || id, float8 FROM everything")
     await client("waitOplogEmpty", client="a")
     rounded = conn.execute(
-        "SELECT o.float8 <> c.float8, o.float8::numeric(40, 15)::text, c.float8 = to_char(o.float8, '9.99999999999999EEEE')::float8"
+        "SELECT o.float8, c.float8"
         " FROM everything o JOIN everything c ON c.id = 'copy of ' || o.id"
     ).fetchall()
     assert [(row[0], row[2]) for row in rounded] == [(True, True)] * len(ROUNDED["float8"])
