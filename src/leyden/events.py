@@ -21,6 +21,25 @@ class InsecureModeActive:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthenticationConfigured:
+    """What tokens must look like; ``keys`` are RFC 7638 thumbprints."""
+
+    mode: str
+    algorithm: str | None
+    keys: tuple[str, ...]
+    issuer: str | None
+    audience: str | None
+    namespace: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationWarning:
+    """Something about how tokens are judged that an operator should change; ``message`` is a sentence."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class DatabaseUnavailable:
     """Postgres cannot be used right now; ``reason`` names the remedy, ``retry_in`` is in seconds."""
 
@@ -60,6 +79,15 @@ class MigrationSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class HandshakeDenied:
+    """A WebSocket upgrade was refused with the HTTP status ``status``."""
+
+    address: str
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClientConnected:
     connection: int
     address: str
@@ -74,8 +102,13 @@ class ClientAuthenticated:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenRenewed:
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClientRefused:
-    """``code`` is a refusal code of auth.md §2.1 or of the connection rules."""
+    """``code`` is a refusal code of docs/authentication-rules.md or of the connection rules."""
 
     connection: int
     code: str
@@ -143,14 +176,18 @@ class UnexpectedError:
 Event = (
     ServiceReady
     | InsecureModeActive
+    | AuthenticationConfigured
+    | AuthenticationWarning
     | DatabaseUnavailable
     | ReplicationStarted
     | ReplicationCaughtUp
     | ReplicationInterrupted
     | TableChangedOutside
     | MigrationSeen
+    | HandshakeDenied
     | ClientConnected
     | ClientAuthenticated
+    | TokenRenewed
     | ClientRefused
     | ClientDisconnected
     | ProtocolViolated

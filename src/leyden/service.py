@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import traceback
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -18,11 +19,19 @@ from psycopg_pool import AsyncConnectionPool
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
+from leyden.auth import AuthSettings
 from leyden.config import Settings
 from leyden.edge.app import close_all, create_app
 from leyden.edge.connection import Connection, Core
 from leyden.edge.fanout import FanOut
-from leyden.events import DatabaseUnavailable, Emit, InsecureModeActive, UnexpectedError
+from leyden.events import (
+    AuthenticationConfigured,
+    AuthenticationWarning,
+    DatabaseUnavailable,
+    Emit,
+    InsecureModeActive,
+    UnexpectedError,
+)
 from leyden.log.memory import MemoryLog
 from leyden.model import Migration, Table
 from leyden.observe.logging import LogWriter
@@ -95,16 +104,21 @@ class Service:
     # ---- what may be asked ---------------------------------------------------------------------------------------
 
     @property
+    def auth(self) -> AuthSettings:
+        return self.settings.auth
+
+    @property
     def ready(self) -> bool:
         return self.core is not None
 
     @property
     def reason(self) -> str:
+        """Why it is not ready, in words that anybody may read: what Postgres said stands in the log only."""
         if self._stopping:
             return "stopping"
-        if self._replication is None:
+        if self._replication is None or self.failed.is_set():
             return self._waiting_for
-        return self._replication.status
+        return self._replication.status.partition(":")[0]
 
     @property
     def migrations(self) -> Sequence[Migration]:
@@ -150,29 +164,33 @@ class Service:
             if self._core is not None:
                 await close_all(self._core)
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait([task])
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """The parts ended by themselves: a defect, or an embedded Postgres that does not start."""
         if task.cancelled() or self._stopping:
             return
         error = task.exception()
-        self._core = None
+        core, self._core = self._core, None
+        if core is not None:
+            for connection in tuple(core.open):
+                connection.end(1012, detail="the service failed")
         self._waiting_for = f"the service failed: {type(error).__name__}"
         trace = "".join(traceback.format_tb(error.__traceback__)) if error is not None else ""
         self.emit(UnexpectedError("service", f"{trace}{type(error).__name__}: {error}"))
         self.failed.set()
 
     async def _run(self) -> None:
+        self._tell_authentication()
         async with contextlib.AsyncExitStack() as stack:
             if self.settings.auth.mode == "insecure":
                 stack.push_async_callback(_cancel, asyncio.create_task(self._remind()))
             if self.settings.database is None:
                 self._waiting_for = "starting the embedded Postgres"
                 self.embedded = EmbeddedPostgres(self.settings.data_dir.resolve() / "postgres")
-                stack.callback(self.embedded.stop)
-                await asyncio.to_thread(self.embedded.start)
+                starting = asyncio.ensure_future(asyncio.to_thread(self.embedded.start))
+                stack.push_async_callback(_stop_embedded, self.embedded, starting)
+                await asyncio.shield(starting)
             await self._prepare_database()
             self.prepared.set()
             pool: Pool = AsyncConnectionPool(
@@ -193,7 +211,7 @@ class Service:
                     return
             except (psycopg.Error, requirements.DatabaseRequirementError, schema.SchemaTooNewError) as error:
                 reason = str(error).strip() or type(error).__name__
-            self._waiting_for = reason
+            self._waiting_for = "Postgres cannot be used yet"
             if reason != told:
                 told = reason
                 self.emit(DatabaseUnavailable(reason, retry_in))
@@ -225,10 +243,12 @@ class Service:
         """Makes the parts that belong to one history of the database; those of an earlier one end."""
         replication = self._replication
         assert replication is not None
-        if self._core is not None:
-            for connection in self.connections:
+        earlier = self._core
+        if earlier is not None:
+            # those not authenticated yet as well: they would go on in a history that is over
+            for connection in tuple(earlier.open):
                 connection.end(1012, detail="the database's history changed")
-            self._core.fanout.close()
+            earlier.fanout.close()
 
         async def catch_up() -> None:
             async with pool.connection() as conn:
@@ -248,11 +268,27 @@ class Service:
             catch_up=catch_up,
             emit=self.emit,
         )
+        if earlier is not None:
+            self._core = replace(self._core, open=earlier.open, writes=earlier.writes, numbers=earlier.numbers)
+
+    def _tell_authentication(self) -> None:
+        auth = self.auth
+        algorithm = auth.algorithm.name if auth.algorithm is not None else None
+        keys = tuple(key.thumbprint for key in auth.keys)
+        self.emit(AuthenticationConfigured(auth.mode, algorithm, keys, auth.issuer, auth.audience, auth.namespace))
+        for sentence in auth.warnings:
+            self.emit(AuthenticationWarning(sentence))
 
     async def _remind(self) -> None:
         while True:
-            self.emit(InsecureModeActive())
             await asyncio.sleep(INSECURE_REMINDER)
+            self.emit(InsecureModeActive())
+
+
+async def _stop_embedded(embedded: EmbeddedPostgres, starting: asyncio.Future[None]) -> None:
+    # a thread that is starting it cannot be interrupted, and would start it after it was stopped
+    await asyncio.wait([starting])
+    await asyncio.to_thread(embedded.stop)
 
 
 async def _cancel(task: asyncio.Task[Any]) -> None:

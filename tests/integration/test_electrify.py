@@ -108,7 +108,7 @@ def test_the_catalog_joins_the_publication_and_the_triggers_are_always_on(conn: 
     published = conn.execute(
         "SELECT schemaname || '.' || tablename FROM pg_publication_tables WHERE pubname = 'leyden' ORDER BY 1"
     ).fetchall()
-    assert published == [("leyden.row_state",), ("leyden.versions",), ("public.items",)]
+    assert published == [("leyden.row_state",), ("leyden.tables",), ("leyden.versions",), ("public.items",)]
     assert conn.execute("SELECT relreplident::text FROM pg_class WHERE relname = 'items'").fetchone() == ("f",)
     triggers = conn.execute(
         "SELECT tgname, tgenabled::text FROM pg_trigger WHERE tgrelid = 'items'::regclass ORDER BY 1"

@@ -69,7 +69,7 @@ async def test_changed_functions_are_replaced_and_row_triggers_made_anew(databas
         await install(database)
         conn.execute("INSERT INTO items VALUES ('x')")
         assert conn.execute("SELECT count(*) FROM leyden.row_state").fetchone() == (1,)
-        assert conn.execute("SELECT count(*) FROM pg_publication_tables").fetchone() == (3,)
+        assert conn.execute("SELECT count(*) FROM pg_publication_tables").fetchone() == (4,)
 
 
 async def test_a_database_of_a_newer_release_is_refused(database: str) -> None:

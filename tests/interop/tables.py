@@ -32,7 +32,12 @@ def create_items(conn: psycopg.Connection, rows: int = 0) -> None:
 
 
 async def open_client(
-    driver: Driver, service: Leyden, client: str, *, schema: Mapping[str, Any] = ITEMS, client_id: str | None = None
+    driver: Driver,
+    service: Leyden,
+    client: str,
+    *,
+    schema: Mapping[str, Any] = ITEMS,
+    client_id: str | None = None,
 ) -> None:
     """Opens a client with an empty local database; it is not connected yet."""
     config = {"auth": {"clientId": client_id or f"device-{client}"}}

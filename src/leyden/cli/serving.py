@@ -63,14 +63,19 @@ def serve(service: Service, app: Starlette, on_ready: OnReady) -> None:
     settings = service.settings
     listener = _listen(settings.http_host, settings.http_port)
     port = listener.getsockname()[1]
-    host = "localhost" if settings.http_host in ("0.0.0.0", "::", "127.0.0.1", "::1") else settings.http_host  # noqa: S104
+    host = f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
+    host = "localhost" if settings.http_host in ("0.0.0.0", "::", "127.0.0.1", "::1") else host  # noqa: S104
     url = f"http://{host}:{port}"
     server = _Server(uvicorn_config(app, settings.http_host, port))
 
     async def announce() -> None:
-        await service.ready_event.wait()
-        service.emit(ServiceReady(url))
-        await on_ready(service, url)
+        try:
+            await service.ready_event.wait()
+            service.emit(ServiceReady(url))
+            await on_ready(service, url)
+        except Exception:
+            server.should_exit = True
+            raise
 
     async def watch() -> None:
         await service.failed.wait()
@@ -83,6 +88,9 @@ def serve(service: Service, app: Starlette, on_ready: OnReady) -> None:
         finally:
             for task in tasks:
                 task.cancel()
+            for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(outcome, Exception):
+                    raise outcome
 
     with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(run())

@@ -6,10 +6,11 @@ the simplest possible way.
 
 from __future__ import annotations
 
+import json
 import random
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,10 +21,14 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from leyden.auth import ALGORITHMS, generate_key, load_private_key, mint_token
+from leyden.edge.admission import HandshakeRefused, require_loopback
 from leyden.postgres import sessions
 from leyden.service import Service
 
 TOKEN_SECONDS = 3600
+
+#: Largest body of a request for a token.
+_BODY_BYTES = 4_096
 
 _NAMES = (
     "Ada",
@@ -80,6 +85,10 @@ def new_keys() -> tuple[str, Mint]:
 
 def _with_policy(app: ASGIApp) -> ASGIApp:
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+
         async def with_header(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [
@@ -94,6 +103,37 @@ def _with_policy(app: ASGIApp) -> ASGIApp:
     return guarded
 
 
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def _for_this_machine(endpoint: Endpoint) -> Endpoint:
+    """Tokens are handed out to whoever asks, so no foreign page may ask (docs/authentication-rules.md)."""
+
+    async def guarded(request: Request) -> Response:
+        try:
+            require_loopback(request.scope["headers"])
+        except HandshakeRefused as refusal:
+            return Response(refusal.body, refusal.status)
+        return await endpoint(request)
+
+    return guarded
+
+
+async def _name_in(request: Request) -> str:
+    """The member ``name`` of the request's JSON body, empty when there is none."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _BODY_BYTES:
+            return ""
+    try:
+        members = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    name = members.get("name") if isinstance(members, dict) else None
+    return name if isinstance(name, str) else ""
+
+
 class DemoEndpoints:
     """What the page asks the server for, besides the sync itself."""
 
@@ -103,16 +143,15 @@ class DemoEndpoints:
 
     def routes(self) -> list[BaseRoute]:
         return [
-            Route("/demo/session", self.session, methods=["POST"]),
-            Route("/demo/people", self.people, methods=["GET"]),
+            Route("/demo/session", _for_this_machine(self.session), methods=["POST"]),
+            Route("/demo/people", _for_this_machine(self.people), methods=["GET"]),
             Mount("/", app=_with_policy(StaticFiles(directory=page_directory(), html=True))),
         ]
 
     async def session(self, request: Request) -> Response:
         """Stands in for an application's log-in: whoever asks gets a token."""
-        body = await request.json()
-        name = body.get("name") if isinstance(body, dict) else None
-        user = name.strip()[:40] if isinstance(name, str) and name.strip() else random.choice(_NAMES)  # noqa: S311
+        name = await _name_in(request)
+        user = name.strip()[:40].strip() or random.choice(_NAMES)  # noqa: S311
         now = int(time.time())
         claims = {"sub": user, "iat": now, "exp": now + TOKEN_SECONDS}
         return JSONResponse(

@@ -17,16 +17,24 @@ from starlette.types import Receive as AsgiReceive
 from starlette.types import Scope, Send
 from starlette.websockets import WebSocket
 
+from leyden.auth import AuthSettings
+from leyden.edge.admission import RETRY_AFTER, HandshakeRefused, Lobby, Place, require_loopback
 from leyden.edge.connection import Connection, ConnectionEnded, Core, disconnected
 from leyden.edge.http import Endpoints, Status, not_found
 from leyden.edge.socket import EXTENSION, AsgiSocket, Socket
-from leyden.events import ClientConnected
+from leyden.events import ClientConnected, Emit, HandshakeDenied
 
 _PREFIX = "electric."
 _VERSION = re.compile(r"electric\.([0-9]{1,6})\.([0-9]{1,6})(?:[.+-][0-9A-Za-z.+-]*)?")
 _MAX_SUFFIX_BYTES = 20
 OLDEST_VERSION = (0, 10)
 NEWEST_VERSION = (0, 12)
+
+#: Close code with which the server itself ends a connection whose message is too long (RFC 6455 §7.4.1).
+MESSAGE_TOO_BIG = 1009
+
+#: Time for a client to take the last messages and the close frame before it is dropped (seconds).
+CLOSE_PATIENCE = 5.0
 
 
 class Served(Status, Protocol):
@@ -36,18 +44,15 @@ class Served(Status, Protocol):
     def core(self) -> Core | None:
         """The parts that connections need; ``None`` while not ready or no longer accepting."""
 
+    @property
+    def auth(self) -> AuthSettings: ...
 
-class HandshakeRefused(Exception):
-    """The upgrade is refused with this status and body."""
-
-    def __init__(self, status: int, body: str) -> None:
-        super().__init__(body)
-        self.status = status
-        self.body = body
+    @property
+    def emit(self) -> Emit: ...
 
 
 def choose_subprotocol(offered: list[str]) -> str:
-    """The subprotocol to answer with: the newest one offered that we speak (satellite-protocol.md §1.2).
+    """The subprotocol to answer with: the newest one offered that we speak (docs/protocol.md).
 
     Raises:
         HandshakeRefused: none offered, or none in the range.
@@ -73,7 +78,8 @@ def choose_subprotocol(offered: list[str]) -> str:
 
 async def _refuse(websocket: WebSocket, refusal: HandshakeRefused) -> None:
     if "websocket.http.response" in websocket.scope.get("extensions", {}):
-        await websocket.send_denial_response(Response(refusal.body, refusal.status))
+        headers = {"retry-after": str(RETRY_AFTER)} if refusal.status in (429, 503) else None
+        await websocket.send_denial_response(Response(refusal.body, refusal.status, headers))
     else:
         await websocket.close(1008, refusal.body[:120])
 
@@ -83,36 +89,58 @@ class SatelliteEndpoint:
 
     def __init__(self, served: Served) -> None:
         self._served = served
+        self._lobby = Lobby()
 
     async def __call__(self, scope: Scope, receive: AsgiReceive, send: Send) -> None:
         websocket = WebSocket(scope, receive, send)
-        core = self._served.core
+        client = scope.get("client")
+        address = str(client[0]) if client else ""
         try:
+            self._admit(scope)
             subprotocol = choose_subprotocol(list(scope.get("subprotocols", [])))
-            if core is None:
+            if self._served.core is None:
                 raise HandshakeRefused(503, f"Postgres connection is not ready: {self._served.reason}")
+            with self._lobby.place(address) as place:
+                await websocket.accept(subprotocol)
+                await self._converse(websocket, send, place, subprotocol)
         except HandshakeRefused as refusal:
+            self._served.emit(HandshakeDenied(address or "unknown", refusal.status, refusal.body))
             await _refuse(websocket, refusal)
-            return
-        await websocket.accept(subprotocol)
+
+    def _admit(self, scope: Scope) -> None:
+        auth = self._served.auth
+        if auth.insecure and not auth.insecure_public:
+            require_loopback(scope["headers"])
+
+    async def _converse(self, websocket: WebSocket, send: Send, place: Place, subprotocol: str) -> None:
+        scope = websocket.scope
         direct = cast("Socket | None", scope.get("extensions", {}).get(EXTENSION))
         portable = AsgiSocket(send) if direct is None else None
-        connection = Connection(core, cast("Socket", direct or portable))
-        client = scope.get("client")
-        core.emit(ClientConnected(connection.number, client[0] if client else "unknown", subprotocol))
+        socket = cast("Socket", direct or portable)
         try:
-            ended = await connection.serve(lambda: _next_message(websocket))
+            # asked again, because accepting took its time
+            core = self._served.core
+            if core is None:
+                ended = ConnectionEnded(1012, detail="the service became unavailable")
+            else:
+                connection = Connection(core, socket, place.give_up)
+                client = scope.get("client")
+                core.emit(ClientConnected(connection.number, str(client[0]) if client else "unknown", subprotocol))
+                ended = await connection.serve(lambda: _next_message(websocket))
+                core.emit(disconnected(connection, ended))
+            if portable is not None:
+                await portable.flush(CLOSE_PATIENCE)
         finally:
             if portable is not None:
-                await portable.flush()
                 await portable.aclose()
-        core.emit(disconnected(connection, ended))
-        await _close(websocket, ended)
+        await _close(websocket, socket, ended)
 
 
 async def _next_message(websocket: WebSocket) -> bytes | None:
     event = await websocket.receive()
     if event["type"] != "websocket.receive":
+        if event.get("code") == MESSAGE_TOO_BIG:
+            raise ConnectionEnded(MESSAGE_TOO_BIG, detail="a message above the limit")
         return None
     payload = event.get("bytes")
     if payload is None:
@@ -120,10 +148,13 @@ async def _next_message(websocket: WebSocket) -> bytes | None:
     return cast(bytes, payload)
 
 
-async def _close(websocket: WebSocket, ended: ConnectionEnded) -> None:
-    # the client may be gone already, for which each server raises a type of its own
-    with contextlib.suppress(Exception):
-        await websocket.close(ended.code, ended.reason)
+async def _close(websocket: WebSocket, socket: Socket, ended: ConnectionEnded) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_PATIENCE):
+            await websocket.close(ended.code, ended.reason)
+    except Exception:
+        # it takes nothing any more; or it is gone already, for which each server raises a type of its own
+        socket.abort()
 
 
 def create_app(
@@ -141,6 +172,9 @@ def create_app(
     async def fallback(request: Request) -> Response:
         return not_found()
 
+    async def no_such_socket(websocket: WebSocket) -> None:
+        await _refuse(websocket, HandshakeRefused(404, "Not found"))
+
     methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     routes: list[BaseRoute] = [
         WebSocketRoute("/ws", endpoint),
@@ -150,14 +184,22 @@ def create_app(
         *Endpoints(served).routes(),
         *(extra_routes or []),
         Route("/{rest:path}", fallback, methods=methods),
+        WebSocketRoute("/{rest:path}", no_such_socket),
     ]
     return Starlette(routes=routes, lifespan=lifespan)
 
 
 async def close_all(core: Core, patience: float = 5.0) -> None:
-    """Asks every connection to end with 1001 (going away); waits for them, and for the writes under way."""
+    """Asks every connection to end with 1001 (going away); waits for them, and for the writes under way.
+
+    What is not written after ``patience`` (seconds) is given up: the clients send it again.
+    """
     for connection in tuple(core.open):
         connection.end(1001, detail="the service is stopping")
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(patience):
             await core.idle()
+    for writing in tuple(core.writes):
+        writing.cancel()
+    if core.writes:
+        await asyncio.wait(tuple(core.writes))

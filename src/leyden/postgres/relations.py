@@ -6,35 +6,54 @@ Where the two cannot be reconciled the reason is named, so that a table is stopp
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, cast
 
 from psycopg.postgres import types as builtin_types
 
-from leyden.model import Row, Table
+from leyden.model import Column, Row, Table
 from leyden.postgres.pgoutput import DecodeError, Relation, Type, Values
 
-#: Schema of Leyden's own tables, of which the publication holds two.
+#: Schema of Leyden's own tables, of which the publication holds three.
 _OWN_SCHEMA = "leyden"
 
-Role = Literal["rows", "row_state", "versions", "other"]
+Role = Literal["rows", "row_state", "versions", "tables", "other"]
+
+#: No column names.
+NO_COLUMNS: frozenset[str] = frozenset()
 
 
 class Source:
     """A relation as one Relation message names it; a changed relation gets a new one."""
 
-    __slots__ = ("_positions", "relation", "role", "state_positions", "table", "version_positions")
+    __slots__ = (
+        "_added",
+        "_described",
+        "_later",
+        "_positions",
+        "_table",
+        "id_position",
+        "relation",
+        "role",
+        "state_positions",
+        "version_positions",
+    )
 
     def __init__(self, relation: Relation) -> None:
         self.relation = relation
         self.role: Role = "rows"
-        #: The description that :meth:`row` presently yields rows of.
-        self.table: Table | None = None
+        #: What :meth:`row` presently yields rows of, and the arguments of :meth:`bind` that made it so.
+        self._table: Table | None = None
+        self._described: Table | None = None
+        self._later = NO_COLUMNS
+        self._added = NO_COLUMNS
         #: For each described column its position in the message's rows; ``None`` if the two orders are the
         #: same.
         self._positions: tuple[int | None, ...] | None = None
         self.state_positions: tuple[int, ...] = ()
         self.version_positions: tuple[int, ...] = ()
+        self.id_position = 0
         if relation.namespace == _OWN_SCHEMA:
             self.role = "other"
             if relation.name == "row_state":
@@ -43,6 +62,9 @@ class Source:
             elif relation.name == "versions":
                 self.version_positions = self._find("version", "changes")
                 self.role = "versions"
+            elif relation.name == "tables":
+                (self.id_position,) = self._find("table_id")
+                self.role = "tables"
 
     def _find(self, *names: str) -> tuple[int, ...]:
         order = {column.name: position for position, column in enumerate(self.relation.columns)}
@@ -51,32 +73,52 @@ class Source:
         except KeyError as missing:
             raise DecodeError(f"leyden.{self.relation.name} has no column {missing}") from None
 
-    def bind(self, table: Table, to_come: Collection[str], type_names: Mapping[int, str]) -> str | None:
-        """Yield rows of ``table`` from now on. Returns why that is impossible, else ``None``.
+    def bound(self, described: Table, later: frozenset[str], added: frozenset[str]) -> Table | None:
+        """What :meth:`row` yields rows of, if :meth:`bind` was last called with these arguments."""
+        if self._described is described and self._later is later and self._added == added:
+            return self._table
+        return None
 
-        ``to_come`` are the columns the message may lack because they were added after it: they read as NULL.
-        Columns the description lacks are left out: they are generated ones, or not for clients.
+    def bind(
+        self,
+        described: Table,
+        later: frozenset[str],
+        added: frozenset[str],
+        type_names: Mapping[int, str],
+    ) -> Table | str:
+        """Yield rows of the returned table from now on, or return why that is impossible.
+
+        The table is ``described`` without those columns of ``later``, columns of migrations that follow in the
+        stream, that the message lacks: whoever gets the rows has not seen those migrations either. Columns of
+        ``added``, which the rows' own transaction adds, may be lacking too and read as NULL, because a migration
+        goes before the rows of its transaction. Columns the description lacks are left out: they are generated
+        ones, or not for clients.
         """
         relation = self.relation
-        if relation.namespace != "public" or relation.name != table.name:
+        if relation.namespace != "public" or relation.name != described.name:
             return "it was renamed or moved to another schema"
         if relation.identity != "f":
             return "its replica identity is not FULL"
         order = {column.name: position for position, column in enumerate(relation.columns)}
+        columns: list[Column] = []
         positions: list[int | None] = []
-        for column in table.columns:
+        for column in described.columns:
             position = order.get(column.name)
-            if position is None and column.name not in to_come:
+            if position is None and column.name in later:
+                continue
+            if position is None and column.name not in added:
                 return f"column {column.name} is missing"
             if position is not None:
                 type_name = type_names.get(relation.columns[position].type_oid, column.type)
                 if type_name != column.type:
                     return f"column {column.name} is now of type {type_name}, not {column.type}"
+            columns.append(column)
             positions.append(position)
         same = positions == list(range(len(relation.columns)))
         self._positions = None if same else tuple(positions)
-        self.table = table
-        return None
+        self._described, self._later, self._added = described, later, added
+        self._table = table = with_columns(described, columns)
+        return table
 
     def row(self, values: Values) -> Row:
         """``values`` of this relation in the order of the bound description. No value may be UNCHANGED."""
@@ -86,6 +128,15 @@ class Source:
             Row,
             tuple(None if position is None else values[position] for position in self._positions),
         )
+
+
+def with_columns(table: Table, columns: Sequence[Column]) -> Table:
+    """``table`` when it had only ``columns``, which include its primary key; ``table`` itself if that is all."""
+    if len(columns) == len(table.columns):
+        return table
+    names = {column.name for column in columns}
+    indexes = tuple(index for index in table.indexes if all(part.name in names for part in index.columns))
+    return replace(table, columns=tuple(columns), indexes=indexes)
 
 
 class Relations:

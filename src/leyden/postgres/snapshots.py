@@ -68,6 +68,10 @@ class Snapshot:
         self.point = point
         self._cursors = 0
 
+    async def newest_version(self) -> str:
+        """The newest version of the clients' schema that the snapshot sees; empty for none."""
+        return _text(await self._conn.execute("SELECT coalesce(max(version), '') FROM leyden.versions"))
+
     async def rows(self, table: Table, batch: int = BATCH) -> AsyncIterator[list[TaggedRow]]:
         """All rows of ``table`` in no particular order, at most ``batch`` at a time. Rows never written since
         the table was electrified carry the epoch tag.

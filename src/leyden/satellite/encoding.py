@@ -1,7 +1,7 @@
 """Server → client messages: relations, transactions, initial rows and GONE batches, as payloads ready to send.
 
 Everything here is a pure function of its arguments. A transaction's bytes depend only on the tables that are
-visible and on the dialect, so all connections with an equal feed share one encoding (design.md §5).
+visible and on the dialect, so all connections with an equal feed share one encoding (docs/architecture.md).
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ from leyden.satellite.rows import RowEncoder
 #: Operations per SatOpLog. A transaction may span several; the client joins them.
 OPERATIONS_PER_MESSAGE = 500
 
+#: Bytes of operations after which a SatOpLog is ended early. One operation is never divided, whatever its size.
+BYTES_PER_MESSAGE = 1 << 20
+
 #: Rows per GONE batch: the published client joins a batch into one SQL expression, and SQLite refuses an expression
-#: deeper than 1000 (satellite-protocol.md §5.10).
+#: deeper than 1000 (docs/protocol.md).
 GONE_BATCH_ROWS = 500
 
 
@@ -65,8 +68,15 @@ def _row_encoder(table: Table) -> RowEncoder:
 
 
 def _chunks(operations: Iterable[pb.SatTransOp]) -> Iterator[bytes]:
-    remaining = iter(operations)
-    while chunk := list(islice(remaining, OPERATIONS_PER_MESSAGE)):
+    chunk: list[pb.SatTransOp] = []
+    size = 0
+    for operation in operations:
+        chunk.append(operation)
+        size += operation.ByteSize()
+        if len(chunk) >= OPERATIONS_PER_MESSAGE or size >= BYTES_PER_MESSAGE:
+            yield encode(pb.SatOpLog(ops=chunk))
+            chunk, size = [], 0
+    if chunk:
         yield encode(pb.SatOpLog(ops=chunk))
 
 
@@ -122,7 +132,7 @@ class Encoder:
         """``migration`` as a transaction of its own at ``position``, after the relations it changes.
 
         Rows never share a transaction with DDL: the client skips a transaction whole, rows included, when it
-        already has the migration's version (satellite-protocol.md §5.5).
+        already has the migration's version (docs/protocol.md).
         """
         lsn = self._positions.encode(position)
         begin = pb.SatOpBegin(
@@ -144,18 +154,23 @@ class Encoder:
         """Payloads of ``transaction`` for a client that sees ``tables`` (by id); empty when nothing concerns it.
 
         The author always gets begin and commit, even with nothing between: that echo, with the client's own
-        millisecond, is how it learns that its write was kept (satellite-protocol.md §5.4). Corrections of a refused
+        millisecond, is how it learns that its write was kept (docs/protocol.md). Corrections of a refused
         write go to the author only.
         """
         payloads: list[bytes] = []
+        visible = [change for change in transaction.changes if change.table.id in tables]
+        rows_follow = bool(visible) or for_author
         migration = transaction.migration
         if migration is not None:
-            # One below, so that a client that drops after the migration still asks for the rows.
-            payloads += self.migration(migration, dialect, transaction.position - 1)
-        visible = [change for change in transaction.changes if change.table.id in tables]
-        corrections = transaction.corrections if for_author else ()
-        if not (visible or for_author):
+            # One below what follows, so that a client that drops after the migration still asks for the rows.
+            position = transaction.position - 1 if rows_follow else transaction.position
+            payloads += self.migration(migration, dialect, position)
+        if not rows_follow:
             return payloads
+        corrections = transaction.corrections if for_author else ()
+        # A refused write may concern a table of which nothing was ever sent on this connection.
+        unseen = dict.fromkeys(c.table for c in corrections if c.table.id not in tables)
+        payloads += self.relations(unseen)
         payloads += _chunks(self._operations(transaction, visible, corrections, tables))
         return payloads
 

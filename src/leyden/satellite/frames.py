@@ -1,4 +1,4 @@
-"""One WebSocket message = one type byte + one protobuf message (satellite-protocol.md §2.1)."""
+"""One WebSocket message = one type byte + one protobuf message (docs/protocol.md)."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def _operation(version: str, change: SchemaChange, final: dict[int, Table], dial
 
 
 def operations(migration: Migration, dialect: Dialect) -> list[pb.SatOpMigrate]:
-    """One operation per schema change, in order (postgres-side.md §3.3)."""
+    """One operation per schema change, in order (docs/electrify.md)."""
     final: dict[int, Table] = {}
     for change in migration.changes:
         if not isinstance(change, CreateEnum):

@@ -2,7 +2,7 @@
 
 A position is a WAL position of one particular history of the database. The *epoch* names that history (system,
 timeline and slot), so that a position from a restored, replaced or failed-over database is noticed rather than
-silently continued. The client only stores and returns the bytes (satellite-protocol.md §6.1); they must not be empty.
+silently continued. The client only stores and returns the bytes (docs/protocol.md); they must not be empty.
 """
 
 from __future__ import annotations

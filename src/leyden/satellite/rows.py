@@ -1,4 +1,4 @@
-"""SatOpRow: a row image as null bitmask and values (satellite-protocol.md §4.1)."""
+"""SatOpRow: a row image as null bitmask and values (docs/protocol.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The RPC envelope: requests and responses matched by method and request id (satellite-protocol.md §2.2)."""
+"""The RPC envelope: requests and responses matched by method and request id (docs/protocol.md)."""
 
 from __future__ import annotations
 

@@ -2,26 +2,39 @@
 
 :class:`Session` takes what arrived and the answers to the questions it asked, and returns what to do: messages to
 send and actions to run, in order. It opens no socket, runs no SQL and reads no clock, so a whole conversation can be
-played in a unit test with plain values. The rules are those of satellite-protocol.md §5; where one exists because of
+played in a unit test with plain values. The rules are those of docs/protocol.md; where one exists because of
 how the stock client behaves, the comment says so.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from enum import Enum, auto
-from typing import Protocol
 
 from google.protobuf.message import DecodeError, Message
 
-from leyden.model import ClientRecord, Migration, SubscriptionRecord, Table, Upload
+from leyden.model import ClientRecord, SubscriptionRecord, Table
 from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb
+from leyden.satellite.actions import (
+    Acknowledge,
+    Authenticate,
+    Close,
+    Deliver,
+    ForgetSubscriptions,
+    KeepSubscriptions,
+    Output,
+    Send,
+    StartStream,
+    StopStream,
+    Withdraw,
+    World,
+    Write,
+)
 from leyden.satellite.frames import MalformedFrame, decode
 from leyden.satellite.migrations import Dialect
-from leyden.satellite.positions import ForeignPosition, InvalidPosition, Positions
+from leyden.satellite.positions import ForeignPosition, InvalidPosition
 from leyden.satellite.uploads import InvalidUpload, UploadDecoder
 from leyden.shapes.request import Select, Shape, ShapeError, ShapeRequest, plan
 
@@ -36,126 +49,6 @@ MAX_SHAPES_PER_SUBSCRIPTION = 100
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _START_ERROR = pb.SatInStartReplicationResp.ReplicationError
 _SUBS_ERROR = pb.SatSubsResp.SatSubsError
-
-
-# ---- what a session asks its shell to do --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    message: Message
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """End the connection with this WebSocket close code and reason; ``detail`` is for the log."""
-
-    code: int
-    reason: str = ""
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Authenticate:
-    """Verify ``token`` and look the client up, then call :meth:`Session.authenticated` or :meth:`Session.refused`."""
-
-    client_id: str
-    token: str
-
-
-@dataclass(frozen=True, slots=True)
-class ForgetSubscriptions:
-    """The client starts afresh: what is stored of its subscriptions is void."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeepSubscriptions:
-    """The client resumed listing only these ids: all others are void."""
-
-    ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class StartStream:
-    """Stream transactions after ``position``, for ``tables`` (by id). First send ``migrations`` at that position."""
-
-    position: int
-    tables: tuple[Table, ...]
-    dialect: Dialect
-    migrations: tuple[Migration, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class StopStream:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Deliver:
-    """Deliver the initial data of a subscription, once the client has certainly recorded it."""
-
-    subscription: SubscriptionRecord
-    shapes: tuple[Shape, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Withdraw:
-    """End subscriptions: ``gone`` are the tables that no remaining subscription holds."""
-
-    ids: tuple[str, ...]
-    gone: tuple[Table, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledge:
-    """The client has applied everything up to ``position``."""
-
-    position: int
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    upload: Upload
-
-
-Output = (
-    Send
-    | Close
-    | Authenticate
-    | ForgetSubscriptions
-    | KeepSubscriptions
-    | StartStream
-    | StopStream
-    | Deliver
-    | Withdraw
-    | Acknowledge
-    | Write
-)
-
-
-class World(Protocol):
-    """What a session may look at. All of it is memory: no question here waits for anything."""
-
-    @property
-    def instance_id(self) -> str: ...
-
-    @property
-    def positions(self) -> Positions: ...
-
-    @property
-    def tables(self) -> Mapping[str, Table]:
-        """The electrified tables by name."""
-
-    @property
-    def migrations(self) -> Sequence[Migration]:
-        """All known, in order of version."""
-
-    @property
-    def head(self) -> int:
-        """Position of the newest transaction."""
-
-    def holds(self, position: int) -> bool:
-        """Whether everything after ``position`` can be sent."""
 
 
 class _State(Enum):
@@ -228,11 +121,11 @@ class Session:
                 return self._rpc(message)
             case pb.SatErrorResp():
                 raise _Refuse(None, Close(1000, detail="the client reported an error"))
-        if self._client is None:
-            # fail closed: nothing but `authenticate` is looked at before authentication
+        if self._client is None or self._expired:
+            # fail closed: nothing but `authenticate` is looked at without a valid token
             raise _Refuse(
                 pb.SatErrorResp(error_type=pb.SatErrorResp.AUTH_REQUIRED),
-                Close(1007, detail=f"{type(message).__name__} before authentication"),
+                Close(1007, detail=f"{type(message).__name__} while not authenticated"),
             )
         match message:
             case pb.SatRpcResponse():
@@ -306,6 +199,8 @@ class Session:
 
     def authenticated(self, record: ClientRecord) -> list[Output]:
         """The token was good, and ``record`` is what is known of the client."""
+        if self._state is _State.CLOSED:
+            return []  # the conversation ended while the token was being judged
         request, self._request = self._request, None
         if request is None:
             raise RuntimeError("no authentication is under way")
@@ -324,6 +219,8 @@ class Session:
 
         Always inside the RPC answer: a top-level error at this stage is an uncaught exception in the client.
         """
+        if self._state is _State.CLOSED:
+            return []
         request, self._request = self._request, None
         if request is None:
             raise RuntimeError("no authentication is under way")
@@ -336,7 +233,7 @@ class Session:
         """The token's time is over.
 
         Only after replication has started may the reason be ``JWT-expired``: before, the client throws an uncaught
-        exception at it (satellite-protocol.md §1.5).
+        exception at it (docs/protocol.md).
         """
         self._expired = True
         if not self.streaming:
@@ -378,8 +275,11 @@ class Session:
             before = [KeepSubscriptions(tuple(call.subscription_ids))]
         self._state = _State.STREAMING
         answer = pb.SatInStartReplicationResp(unacked_window_size=UNACKED_WINDOW)
-        # Without our own startReplication the client never uploads anything.
-        return [*before, Send(rpc.success(request, answer)), Send(self._start_upload(client)), stream]
+        outputs: list[Output] = [*before, Send(rpc.success(request, answer))]
+        if not self._uploading and self._awaiting_start is None:
+            # Without our own startReplication the client never uploads anything; at a second one it disconnects.
+            outputs.append(Send(self._start_upload(client)))
+        return [*outputs, stream]
 
     def _start_error(self, request: pb.SatRpcRequest, code: _START_ERROR.Code.ValueType, message: str) -> _Refuse:
         error = _START_ERROR(code=code, message=message)

@@ -24,6 +24,8 @@ from leyden.satellite.values import InvalidValue, parser_for
 
 MAX_RELATIONS = 10_000
 MAX_TAGS = 10_000
+#: Changes of one transaction. It may span messages, so the limit on a message's size does not bound it.
+MAX_CHANGES = 500_000
 MAX_TIMESTAMP_MS = 253_402_300_799_999  # end of year 9999
 
 
@@ -96,7 +98,7 @@ class UploadDecoder:
     def operations(self, message: pb.SatOpLog) -> tuple[list[Upload], InvalidUpload | None]:
         """The transactions completed by ``message`` in order, and what stopped the reading, if anything did.
 
-        Complete transactions in front of a bad one are kept (satellite-protocol.md §5.4).
+        Complete transactions in front of a bad one are kept (docs/protocol.md).
         """
         complete: list[Upload] = []
         try:
@@ -128,6 +130,8 @@ class UploadDecoder:
             (lsn, timestamp), self._begin = self._begin, None
             changes, self._changes = tuple(self._changes), []
             return Upload(self._client_id, self._user_id, lsn, timestamp, changes)
+        if len(self._changes) >= MAX_CHANGES:
+            raise InvalidUpload(f"A transaction has at most {MAX_CHANGES} changes")
         self._changes.append(self._change(kind, operation))
         return None
 
@@ -194,7 +198,8 @@ def _observed(tags: Iterable[str]) -> frozenset[str]:
         raise InvalidUpload("Too many tags")
     for tag in observed:
         origin, at, milliseconds = tag.partition("@")
-        if not (origin and at and len(tag) <= 256 and milliseconds.isascii() and milliseconds.isdigit()):
+        well_formed = origin and at and milliseconds.isascii() and milliseconds.isdigit()
+        if not (well_formed and len(tag) <= 256 and tag.isprintable()):
             raise InvalidUpload("Malformed tag")
     return observed
 

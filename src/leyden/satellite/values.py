@@ -1,7 +1,7 @@
 """Values on the wire: Postgres text form → what the client stores, and what a client sends → Postgres text form.
 
 Downwards most types travel as Postgres prints them; bytea travels raw and a timestamptz ends in ``Z``
-(satellite-protocol.md §4.2). Upwards every value is parsed before anything else sees it (§4.3): what does not parse is
+(docs/protocol.md). Upwards every value is parsed before anything else sees it: what does not parse is
 refused with the text that the old service used, cut short so that it cannot carry a payload.
 """
 
@@ -24,9 +24,13 @@ class InvalidValue(Exception):
 _QUOTE_LIMIT = 64
 
 
-def _quoted(value: bytes) -> str:
+def _short(value: bytes) -> str:
     text = value[:_QUOTE_LIMIT].decode("utf-8", "replace")
-    return json.dumps(text + ("…" if len(value) > _QUOTE_LIMIT else ""), ensure_ascii=False)
+    return text + ("…" if len(value) > _QUOTE_LIMIT else "")
+
+
+def _quoted(value: bytes) -> str:
+    return json.dumps(_short(value), ensure_ascii=False)
 
 
 # ---- Postgres → client ------------------------------------------------------------------------------------------
@@ -70,7 +74,7 @@ def _integer_up(type_name: str, bits: int) -> Callable[[bytes], bytes]:
 
     def parse(value: bytes) -> bytes:
         if not _INTEGER.fullmatch(value):
-            raise InvalidValue(f"Non-integer value given for {type_name} column: {_quoted(value)}")
+            raise InvalidValue(f"Non-integer value given for {type_name} column: {_short(value)}")
         number = int(value)
         if not -limit <= number < limit:
             raise InvalidValue(f"Value out of range for {type_name} column: {number}")
@@ -99,7 +103,7 @@ def _float_up(type_name: str, single: bool) -> Callable[[bytes], bytes]:
             else:
                 overflow = math.isinf(narrow) or (narrow == 0.0 and number != 0.0)
         if overflow:
-            raise InvalidValue(f"Value for {type_name} column out of range: {_quoted(value)}")
+            raise InvalidValue(f"Value for {type_name} column out of range: {_short(value)}")
         return value
 
     return parse
@@ -140,7 +144,7 @@ def _json_up(type_name: str) -> Callable[[bytes], bytes]:
 
 
 _INFINITE = {b"infinity", b"-infinity"}
-_DATE = re.compile(rb"([0-9]{4,7})-([0-9]{2})-([0-9]{2})( BC)?")
+_DATE = re.compile(rb"([0-9]{4}|[1-9][0-9]{4,6})-([0-9]{2})-([0-9]{2})")
 _TIME = re.compile(rb"([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,6}))?")
 _STAMP = re.compile(
     rb"([0-9]{4,7}-[0-9]{2}-[0-9]{2})[ T]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?"

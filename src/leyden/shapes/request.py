@@ -1,4 +1,4 @@
-"""A client's shape request, parsed and judged against the electrified tables (shapes.md §1).
+"""A client's shape request, parsed and judged against the electrified tables (docs/architecture.md).
 
 Whole tables only, so far: a filter or an include is refused by name rather than ignored, because a client that asked
 for some rows must never be given others.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from leyden.model import (
     Column,
     CreateTable,
     Delete,
+    Index,
+    IndexColumn,
     Insert,
     Migration,
     Row,
@@ -27,7 +30,7 @@ from leyden.postgres.pgoutput import DecodeError
 from leyden.postgres.tag_text import parse_key, parse_tags
 
 INT4, TEXT = 23, 25
-ITEMS, STATE, VERSIONS = 100, 200, 300
+ITEMS, STATE, VERSIONS, TABLES = 100, 200, 300, 400
 
 Feed = Callable[..., "Transaction | None"]
 
@@ -104,6 +107,11 @@ def state(wire: Any, key: str, tags: str, table: int = ITEMS) -> bytes:
 def version(wire: Any, name: str, *changes: dict[str, Any]) -> bytes:
     data: bytes = wire.insert(VERSIONS, name, "1000", json.dumps(changes))
     return data
+
+
+def catalog(stream: Stream, wire: Any) -> None:
+    columns = [("table_id", 26), ("description", 3802)]
+    stream.ingest.feed(wire.relation(TABLES, "tables", columns, namespace="leyden", identity="d"))
 
 
 def test_position_is_the_end_of_the_commit_record(stream: Stream, wire: Any) -> None:
@@ -253,7 +261,7 @@ def test_a_known_version_seen_again_changes_nothing_but_travels_on(wire: Any) ->
     stream = Stream(wire, now, known)
     replayed = {"kind": "add_columns", "table": description(items("id", "title", "note")), "columns": ["note"]}
 
-    (before,) = stream.changes(wire.insert(ITEMS, "1", "a"))
+    (before, again) = stream.changes(wire.insert(ITEMS, "1", "a"), wire.insert(ITEMS, "2", "b"))
     transaction = stream.commit(version(wire, "02", replayed))
     stream.relation("id", "title", "note")
     (between,) = stream.changes(wire.insert(ITEMS, "2", "b", "n"))
@@ -262,8 +270,100 @@ def test_a_known_version_seen_again_changes_nothing_but_travels_on(wire: Any) ->
     assert transaction.migration is not None
     assert stream.ingest.tables == {ITEMS: now}
     assert stream.ingest.migrations == known
-    assert (before.row, between.row) == ((b"1", b"a", None, None), (b"2", b"b", b"n", None))
+    assert (before.table, before.row) == (items("id", "title"), (b"1", b"a"))
+    assert before.table is again.table
+    assert (between.table, between.row) == (items("id", "title", "note"), (b"2", b"b", b"n"))
     assert stream.noticed == []
+
+
+def test_replayed_rows_of_the_transaction_that_adds_a_column_have_it_as_null(wire: Any) -> None:
+    now = items("id", "title", "note", "more")
+    stream = Stream(wire, now, [added("02", items("id", "title", "note"), "note"), added("03", now, "more")])
+    replayed = {"kind": "add_columns", "table": description(items("id", "title", "note")), "columns": ["note"]}
+
+    stream.changes(wire.insert(ITEMS, "1", "a"))
+    (insert,) = stream.changes(wire.insert(ITEMS, "2", "b"), version(wire, "02", replayed))
+
+    assert (insert.table, insert.row) == (items("id", "title", "note"), (b"2", b"b", None))
+
+
+def test_replayed_corrections_keep_the_columns_of_their_time(wire: Any) -> None:
+    now = items("id", "title", "note")
+    stream = Stream(wire, now, [added("02", now, "note")])
+    correction = {"table": ITEMS, "key": ["1"], "row": ["1", "a"], "tags": []}
+    transaction = stream.commit(
+        wire.message("leyden.tx", json.dumps({"client": "c", "ms": 1, "corrections": [correction]}))
+    )
+    assert transaction is not None
+    assert [(one.table, one.row) for one in transaction.corrections] == [(items("id", "title"), (b"1", b"a"))]
+
+
+def test_a_reduced_table_lacks_the_indexes_over_later_columns(wire: Any) -> None:
+    kept, later = Index("a", (IndexColumn("title"),)), Index("b", (IndexColumn("title"), IndexColumn("note")))
+    now = replace(items("id", "title", "note"), indexes=(kept, later))
+    stream = Stream(wire, now, [added("02", now, "note")])
+    (insert,) = stream.changes(wire.insert(ITEMS, "1", "a"))
+    assert insert.table.indexes == (kept,)
+
+
+def test_a_table_given_up_is_forgotten_and_its_rows_are_left_out(stream: Stream, wire: Any) -> None:
+    catalog(stream, wire)
+    assert stream.commit(wire.delete(TABLES, str(ITEMS), None, kind="K")) is None
+    assert stream.ingest.tables == {}
+    assert stream.commit(wire.insert(ITEMS, "1", "a")) is None
+    assert stream.noticed == []
+
+
+def test_a_table_given_up_and_enabled_again_in_one_transaction_stays(stream: Stream, wire: Any) -> None:
+    catalog(stream, wire)
+    table = stream.ingest.tables[ITEMS]
+    enabled = {"kind": "add_columns", "table": description(table), "columns": []}
+    stream.ingest.caught_up()
+    transaction = stream.commit(
+        wire.delete(TABLES, str(ITEMS), None, kind="K"),
+        wire.insert(TABLES, str(ITEMS), "{}"),
+        version(wire, "02", enabled),
+    )
+    assert transaction is not None
+    assert stream.ingest.tables == {ITEMS: table}
+
+
+def test_a_table_enabled_again_before_the_stream_caught_up_is_back_when_it_has(stream: Stream, wire: Any) -> None:
+    catalog(stream, wire)
+    table = stream.ingest.tables[ITEMS]
+    stream.commit(wire.delete(TABLES, str(ITEMS), None, kind="K"))
+    assert stream.ingest.tables == {}
+    stream.commit(wire.insert(TABLES, str(ITEMS), "{}"))
+    assert stream.ingest.tables == {ITEMS: table}
+
+
+def test_a_migration_is_known_to_others_only_when_its_transaction_is_assembled(stream: Stream, wire: Any) -> None:
+    before = stream.ingest.tables[ITEMS]
+    now = items("id", "title", "note")
+    stream.ingest.feed(wire.begin(5000, 1000))
+    for number in range(600):
+        stream.ingest.feed(wire.insert(ITEMS, str(number), "a"))
+    change = {"kind": "add_columns", "table": description(now), "columns": ["note"]}
+    stream.ingest.feed(version(wire, "02", change))
+    assert stream.ingest.feed(wire.commit(5000, 5050))
+    turns = 0
+    for _ in stream.ingest.assemble():
+        turns += 1
+        assert stream.ingest.tables == {ITEMS: before}
+        assert stream.ingest.migrations == []
+    assert turns == 2
+    assert stream.ingest.tables == {ITEMS: now}
+    assert [one.version for one in stream.ingest.migrations] == ["02"]
+
+
+def test_a_huge_truncate_is_spread_over_several_turns(stream: Stream, wire: Any) -> None:
+    stream.ingest.feed(wire.begin(5000, 1000))
+    for number in range(1000):
+        stream.ingest.feed(state(wire, json.dumps([str(number)]), "{}"))
+    stream.ingest.feed(wire.truncate(ITEMS))
+    assert stream.ingest.feed(wire.commit(5000, 5050))
+    # Three for the tags, as many again for the deletions.
+    assert sum(1 for _ in stream.ingest.assemble()) == 6
 
 
 def test_a_known_column_that_is_missing_after_its_migration_stops_the_table(wire: Any) -> None:

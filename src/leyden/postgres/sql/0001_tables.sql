@@ -6,7 +6,8 @@ CREATE TABLE leyden.meta (
     value jsonb NOT NULL
 );
 
--- The tables that are electrified now, with the description that clients know.
+-- The tables that are electrified now, with the description that clients know. Published: the stream announces that a
+-- table was given up, in a way that no other role can forge.
 CREATE TABLE leyden.tables (
     table_id    oid PRIMARY KEY,
     schema_name text NOT NULL,

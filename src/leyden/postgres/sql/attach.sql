@@ -19,7 +19,8 @@ BEGIN
     FOR relation IN
         SELECT wanted
         FROM (SELECT table_id FROM leyden.tables
-              UNION ALL VALUES ('leyden.row_state'::regclass::oid), ('leyden.versions'::regclass::oid)) AS t(wanted)
+              UNION ALL VALUES ('leyden.row_state'::regclass::oid), ('leyden.versions'::regclass::oid),
+                               ('leyden.tables'::regclass::oid)) AS t(wanted)
         WHERE wanted NOT IN (SELECT r.prrelid FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
                              WHERE p.pubname = 'leyden')
           AND EXISTS (SELECT FROM pg_class WHERE oid = wanted)

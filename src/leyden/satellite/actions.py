@@ -1,0 +1,131 @@
+"""What a session asks its shell to do, and what it may look at: the two sides of the sans-I/O border."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from google.protobuf.message import Message
+
+from leyden.model import Migration, SubscriptionRecord, Table, Upload
+from leyden.satellite.migrations import Dialect
+from leyden.satellite.positions import Positions
+from leyden.shapes.request import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End the connection with this WebSocket close code and reason; ``detail`` is for the log."""
+
+    code: int
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """Verify ``token`` and look the client up, then call :meth:`Session.authenticated` or :meth:`Session.refused`."""
+
+    client_id: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetSubscriptions:
+    """The client starts afresh: what is stored of its subscriptions is void."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepSubscriptions:
+    """The client resumed listing only these ids: all others are void."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StartStream:
+    """Stream transactions after ``position``, for ``tables`` (by id). First send ``migrations`` at that position."""
+
+    position: int
+    tables: tuple[Table, ...]
+    dialect: Dialect
+    migrations: tuple[Migration, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StopStream:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Deliver the initial data of a subscription, once the client has certainly recorded it."""
+
+    subscription: SubscriptionRecord
+    shapes: tuple[Shape, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """End subscriptions: ``gone`` are the tables that no remaining subscription holds."""
+
+    ids: tuple[str, ...]
+    gone: tuple[Table, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """The client has applied everything up to ``position``."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    upload: Upload
+
+
+Output = (
+    Send
+    | Close
+    | Authenticate
+    | ForgetSubscriptions
+    | KeepSubscriptions
+    | StartStream
+    | StopStream
+    | Deliver
+    | Withdraw
+    | Acknowledge
+    | Write
+)
+
+
+class World(Protocol):
+    """What a session may look at. All of it is memory: no question here waits for anything."""
+
+    @property
+    def instance_id(self) -> str: ...
+
+    @property
+    def positions(self) -> Positions: ...
+
+    @property
+    def tables(self) -> Mapping[str, Table]:
+        """The electrified tables by name."""
+
+    @property
+    def migrations(self) -> Sequence[Migration]:
+        """All known, in order of version."""
+
+    @property
+    def head(self) -> int:
+        """Position of the newest transaction."""
+
+    def holds(self, position: int) -> bool:
+        """Whether everything after ``position`` can be sent."""

@@ -1,0 +1,473 @@
+"""The edge over a real service: raw protocol speakers against our server, a foreign one, and a host application."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Self
+
+import psycopg
+import pytest
+import uvicorn
+from google.protobuf.message import Message
+from joserfc.jwk import OctKey
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from interop.service import database_url
+from leyden.auth import ALGORITHMS, mint_token
+from leyden.config import Settings, load_settings
+from leyden.edge import connection as edge_connection
+from leyden.edge import server as edge_server
+from leyden.edge.server import uvicorn_config
+from leyden.events import (
+    AuthenticationConfigured,
+    AuthenticationWarning,
+    ClientDisconnected,
+    Event,
+    TokenRenewed,
+    UnexpectedError,
+)
+from leyden.satellite import rpc
+from leyden.satellite import satellite_pb2 as pb
+from leyden.satellite.frames import decode, encode
+from leyden.service import Service, service_app
+
+SECRET = "k7!" * 30
+SUBSCRIPTION = "00000000-0000-4000-8000-00000000000a"
+HS256 = ALGORITHMS["HS256"]
+
+
+def token(user: str = "alice", *, lifetime: float = 600, **claims: object) -> str:
+    now = int(time.time())
+    content = {"sub": user, "iat": now - 60, "exp": now + int(lifetime), **claims}
+    return mint_token(content, algorithm=HS256, key=OctKey.import_key(SECRET.encode()))
+
+
+class Speaker:
+    """Speaks the protocol over one WebSocket, without a client's manners."""
+
+    def __init__(self, websocket: ClientConnection) -> None:
+        self.websocket = websocket
+        self._ids = itertools.count(1)
+
+    @classmethod
+    @asynccontextmanager
+    async def connected(cls, url: str) -> AsyncIterator[Self]:
+        async with connect(url, subprotocols=["electric.0.12"], compression=None, ping_interval=None) as websocket:
+            yield cls(websocket)
+
+    async def send(self, message: Message) -> None:
+        await self.websocket.send(encode(message))
+
+    async def receive(self) -> Message:
+        payload = await asyncio.wait_for(self.websocket.recv(), 10)
+        assert isinstance(payload, bytes)
+        return decode(payload)
+
+    async def until(self, kind: type[Message]) -> list[Any]:
+        """The messages up to the next of ``kind``."""
+        received = [await self.receive()]
+        while not isinstance(received[-1], kind):
+            received.append(await self.receive())
+        return received
+
+    async def call(self, method: str, request: Message) -> pb.SatRpcResponse:
+        number = next(self._ids)
+        await self.send(pb.SatRpcRequest(method=method, request_id=number, message=request.SerializeToString()))
+        return (await self.until(pb.SatRpcResponse))[-1]
+
+    async def authenticate(self, token: str, client: str = "device-a") -> pb.SatRpcResponse:
+        return await self.call(rpc.AUTHENTICATE, pb.SatAuthReq(id=client, token=token))
+
+    async def start(self) -> None:
+        answer = await self.call(rpc.START_REPLICATION, pb.SatInStartReplicationReq())
+        assert answer.WhichOneof("result") == "message"
+
+    async def subscribe(self, table: str) -> list[str]:
+        """The first column of the rows of ``table``."""
+        shape = pb.SatShapeDef(selects=[pb.SatShapeDef.Select(tablename=table)])
+        request = pb.SatSubsReq(
+            subscription_id=SUBSCRIPTION, shape_requests=[pb.SatShapeReq(request_id="1", shape_definition=shape)]
+        )
+        await self.call(rpc.SUBSCRIBE, request)
+        messages = await self.until(pb.SatSubsDataEnd)
+        logs = [message for message in messages if isinstance(message, pb.SatOpLog)]
+        return [op.insert.row_data.values[0].decode() for log in logs for op in log.ops if op.HasField("insert")]
+
+    async def upload(self, *keys: str, relation: int = 1) -> None:
+        """Inserts a row of ``items`` for each of ``keys``, in a transaction of its own."""
+        columns = [
+            pb.SatRelationColumn(name="id", type="TEXT", primaryKey=True, is_nullable=False),
+            pb.SatRelationColumn(name="content", type="TEXT", is_nullable=True),
+        ]
+        await self.send(pb.SatRelation(schema_name="public", table_name="items", relation_id=relation, columns=columns))
+        log = pb.SatOpLog()
+        for number, key in enumerate(keys, 1):
+            row = pb.SatOpRow(nulls_bitmask=b"\x40", values=[key.encode(), b""])
+            log.ops.add().begin.CopyFrom(
+                pb.SatOpBegin(lsn=number.to_bytes(4, "big"), commit_timestamp=int(time.time() * 1000))
+            )
+            log.ops.add().insert.CopyFrom(pb.SatOpInsert(relation_id=relation, row_data=row))
+            log.ops.add().commit.CopyFrom(pb.SatOpCommit())
+        await self.send(log)
+
+    async def start_uploading(self) -> None:
+        """Answers the server's own call, which comes behind the answer to ours."""
+        (*_, call) = await self.until(pb.SatRpcRequest)
+        answer = pb.SatInStartReplicationResp().SerializeToString()
+        await self.send(pb.SatRpcResponse(method=call.method, request_id=call.request_id, message=answer))
+
+    async def closed(self, within: float = 10) -> tuple[int, str]:
+        with contextlib.suppress(ConnectionClosed):
+            async with asyncio.timeout(within):
+                while True:
+                    await self.websocket.recv()
+        assert self.websocket.close_code is not None
+        return self.websocket.close_code, self.websocket.close_reason or ""
+
+
+class Running:
+    """A service in this process behind a uvicorn of its own."""
+
+    def __init__(self, service: Service, events: list[Event], server: uvicorn.Server, port: int) -> None:
+        self.service = service
+        self.events = events
+        self.server = server
+        self.port = port
+        self.url = f"ws://localhost:{port}/ws"
+
+    def speaker(self, path: str = "/ws") -> AbstractAsyncContextManager[Speaker]:
+        return Speaker.connected(f"ws://localhost:{self.port}{path}")
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - looked at from outside
+            await asyncio.sleep(0.01)
+
+
+Configure = Callable[[Any, int], uvicorn.Config]
+
+
+def _ours(app: Any, port: int) -> uvicorn.Config:
+    return uvicorn_config(app, "127.0.0.1", port)
+
+
+def _foreign(app: Any, port: int) -> uvicorn.Config:
+    return uvicorn.Config(app, ws="websockets-sansio", log_config=None, lifespan="on", timeout_graceful_shutdown=5)
+
+
+@asynccontextmanager
+async def serving(
+    settings: Settings, configure: Configure = _ours, wrap: Callable[[Starlette], Any] = lambda app: app
+) -> AsyncIterator[Running]:
+    events: list[Event] = []
+    service = Service(settings, events.append)
+    server = uvicorn.Server(configure(wrap(service_app(service)), 0))
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
+    listener = socket.create_server(("127.0.0.1", 0))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await asyncio.wait_for(service.ready_event.wait(), 20)
+        yield Running(service, events, server, listener.getsockname()[1])
+    finally:
+        server.should_exit = True
+        await asyncio.wait_for(serving, 20)
+    assert [event for event in events if isinstance(event, UnexpectedError)] == []
+
+
+@pytest.fixture
+def settings(database: str) -> Settings:
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute("CREATE TABLE items (id text PRIMARY KEY, content text)")
+        conn.execute("CALL electric.electrify('items')")
+        conn.execute("INSERT INTO items VALUES ('1', 'one'), ('2', 'two')")
+    return load_settings(
+        {
+            "DATABASE_URL": database_url(database),
+            "AUTH_JWT_ALG": "HS256",
+            "AUTH_JWT_KEY": SECRET,
+            "AUTH_JWT_LEEWAY": "0",
+            "DATABASE_REQUIRE_SSL": "false",
+        }
+    )
+
+
+@pytest.fixture
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    async with serving(settings) as running:
+        yield running
+
+
+# ---- everywhere -----------------------------------------------------------------------------------------------------
+
+
+def _mounted(app: Starlette) -> Starlette:
+    return Starlette(routes=[Mount("/sync", app)], lifespan=lambda _: app.router.lifespan_context(app))
+
+
+@pytest.mark.parametrize(
+    ("configure", "wrap", "path"),
+    [(_ours, None, "/ws"), (_foreign, None, "/ws"), (_foreign, _mounted, "/sync/ws"), (_ours, _mounted, "/sync/ws")],
+    ids=["our server", "a foreign server", "mounted, foreign server", "mounted, our server"],
+)
+async def test_rows_reach_a_client(settings: Settings, configure: Configure, wrap: Any, path: str) -> None:
+    async with serving(settings, configure, wrap or (lambda app: app)) as running, running.speaker(path) as speaker:
+        assert (await speaker.authenticate(token())).WhichOneof("result") == "message"
+        await speaker.start()
+        assert sorted(await speaker.subscribe("items")) == ["1", "2"]
+        with psycopg.connect(running.service.dsn, autocommit=True) as conn:
+            conn.execute("INSERT INTO items VALUES ('3', 'three')")
+        log = (await speaker.until(pb.SatOpLog))[-1]
+        assert [op.insert.row_data.values[0] for op in log.ops if op.HasField("insert")] == [b"3"]
+
+
+# ---- before authentication ------------------------------------------------------------------------------------------
+
+
+async def test_a_silent_client_is_dropped_at_the_deadline(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge_connection, "AUTHENTICATION_DEADLINE", 0.1)
+    async with running.speaker() as speaker:
+        assert await speaker.closed() == (1008, "")
+    assert running.of(ClientDisconnected)[-1].reason == "did not authenticate in time"
+
+
+@pytest.mark.parametrize("message", [pb.SatOpLog(), pb.SatRelation(), pb.SatOpLogAck(), pb.SatRpcResponse()])
+async def test_nothing_but_a_call_is_looked_at_before_authentication(running: Running, message: Message) -> None:
+    async with running.speaker() as speaker:
+        await speaker.send(message)
+        assert (await speaker.receive()).error_type == pb.SatErrorResp.AUTH_REQUIRED  # type: ignore[attr-defined]
+        assert await speaker.closed() == (1007, "")
+
+
+@pytest.mark.parametrize("fragments", [1, 4])
+async def test_a_large_message_before_authentication_is_refused_by_length(running: Running, fragments: int) -> None:
+    async with running.speaker() as speaker:
+        await speaker.websocket.send([bytes(40_000 // fragments)] * fragments)
+        assert (await speaker.closed())[0] == 1009
+
+
+async def test_endless_empty_fragments_are_refused(running: Running) -> None:
+    async with running.speaker() as speaker:
+        with contextlib.suppress(ConnectionClosed):
+            await speaker.websocket.send([b""] * 5_000)
+        assert (await speaker.closed())[0] == 1009
+
+
+async def test_a_text_message_is_refused(running: Running) -> None:
+    async with running.speaker() as speaker:
+        await speaker.websocket.send("hello")
+        assert (await speaker.closed())[0] == 1003
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"GET / HTTP/1.1\r\nX: " + bytes(100) * 1_000, b"GET /" + b"a" * 100_000, b"\0\0\0\0\r\n\r\n"],
+    ids=["a header", "a path", "no HTTP"],
+)
+async def test_an_endless_or_broken_request_is_refused(running: Running, head: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    writer.write(head)
+    answer = await asyncio.wait_for(reader.read(), 5)
+    assert answer.startswith(b"HTTP/1.1 400")
+    writer.close()
+
+
+async def test_an_upgrade_with_too_many_headers_is_answered(running: Running) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    writer.write(b"GET /ws HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n" + b"A: b\r\n" * 500 + b"\r\n")
+    answer = await asyncio.wait_for(reader.read(), 5)
+    assert answer.startswith(b"HTTP/1.1 431")
+    writer.close()
+
+
+async def test_a_request_that_never_ends_is_dropped(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge_server, "REQUEST_HEAD_DEADLINE", 0.1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    writer.write(b"GET / HTTP/1.1\r\n")
+    with contextlib.suppress(ConnectionResetError):
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
+
+
+# ---- tokens ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_running_client_is_told_that_its_token_expired(running: Running) -> None:
+    async with running.speaker() as speaker:
+        await speaker.authenticate(token(lifetime=1))
+        await speaker.start()
+        assert await speaker.closed() == (4000, "JWT-expired")
+
+
+async def test_a_client_that_has_not_started_is_not_told(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge_connection, "EXPIRED_GRACE", 0.5)
+    async with running.speaker() as speaker:
+        await speaker.authenticate(token(lifetime=1))
+        assert await speaker.closed() == (1008, "")
+
+
+async def test_a_renewed_token_replaces_the_deadline(running: Running) -> None:
+    async with running.speaker() as speaker:
+        await speaker.authenticate(token(lifetime=1))
+        await speaker.start()
+        assert (await speaker.authenticate(token())).WhichOneof("result") == "message"
+        with pytest.raises(TimeoutError):
+            await speaker.closed(3)
+    assert len(running.of(TokenRenewed)) == 1
+
+
+@pytest.mark.parametrize(
+    "renewed", [token("bob"), token(iss="elsewhere"), token(lifetime=-5)], ids=["user", "issuer", "expired"]
+)
+async def test_a_renewal_that_changes_who_speaks_ends_the_connection(running: Running, renewed: str) -> None:
+    async with running.speaker() as speaker:
+        await speaker.authenticate(token())
+        await speaker.start()
+        answer = await speaker.authenticate(renewed)
+        assert answer.error.error_type == pb.SatErrorResp.INVALID_REQUEST
+        assert await speaker.closed() == (1007, "")
+
+
+async def test_renewals_are_limited_in_number(running: Running) -> None:
+    async with running.speaker() as speaker:
+        await speaker.authenticate(token())
+        assert (await speaker.authenticate(token())).WhichOneof("result") == "message"
+        answer = await speaker.authenticate(token())
+        assert answer.error.message == "renewal_too_frequent"
+        assert await speaker.closed() == (1007, "")
+
+
+async def test_no_event_holds_a_token_or_the_key(running: Running) -> None:
+    good, bad = token(), token()[:-4] + "AAAA"
+    for text in (good, bad):
+        async with running.speaker() as speaker:
+            await speaker.authenticate(text)
+    shown = repr(running.events)
+    assert SECRET not in shown
+    assert not any(segment in shown for segment in (*good.split(".")[1:], *bad.split(".")[1:]))
+    (configured,) = running.of(AuthenticationConfigured)
+    assert (configured.mode, configured.algorithm, len(configured.keys)) == ("secure", "HS256", 1)
+
+
+async def test_insecure_mode_warns_at_start_and_refuses_foreign_pages(database: str) -> None:
+    settings = load_settings({"DATABASE_URL": database_url(database), "AUTH_MODE": "insecure"})
+    async with serving(settings) as running:
+        assert any("AUTH_MODE=insecure" in warning.message for warning in running.of(AuthenticationWarning))
+        async with running.speaker():
+            pass
+        with pytest.raises(InvalidStatus) as caught:
+            async with connect(running.url, subprotocols=["electric.0.12"], origin="https://evil.example"):  # type: ignore[arg-type]
+                pass
+        assert caught.value.response.status_code == 403
+
+
+# ---- lives of connections -------------------------------------------------------------------------------------------
+
+
+async def test_the_newer_connection_of_a_client_wins(running: Running) -> None:
+    async with running.speaker() as older, running.speaker() as newer:
+        await older.authenticate(token())
+        await older.start()
+        await newer.authenticate(token())
+        assert await older.closed() == (1008, "")
+        await newer.start()
+        assert [connection.client_id for connection in running.service.connections] == ["device-a"]
+
+
+async def test_a_stopped_stream_delivers_nothing_more_and_leaves_no_job(running: Running) -> None:
+    async with running.speaker() as speaker:
+        await speaker.authenticate(token())
+        before = len(asyncio.all_tasks())
+        for _ in range(5):
+            await speaker.start()
+            await speaker.call(rpc.STOP_REPLICATION, pb.SatInStopReplicationReq())
+        await asyncio.sleep(0.05)
+        assert len(asyncio.all_tasks()) == before
+
+
+async def test_a_client_that_answers_no_ping_is_dropped(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge_connection, "PING_INTERVAL", 0.1)
+    monkeypatch.setattr(edge_connection, "TICK", 0.05)
+    async with running.speaker() as healthy, running.speaker() as dead:
+        await healthy.authenticate(token(), "device-a")
+        await dead.authenticate(token(), "device-b")
+        dead.websocket.transport.pause_reading()
+        await until(lambda: [c.client_id for c in running.service.connections] == ["device-a"])
+        dead.websocket.transport.resume_reading()
+        assert await dead.closed() == (1011, "Client not responding to pings")
+        await healthy.start()
+
+
+async def test_stopping_closes_with_1001(settings: Settings) -> None:
+    async with serving(settings) as running, running.speaker() as speaker:
+        await speaker.authenticate(token())
+        await speaker.start()
+        running.server.should_exit = True
+        assert (await speaker.closed())[0] == 1001
+
+
+async def test_stopping_finishes_the_uploads_received(settings: Settings) -> None:
+    async with serving(settings) as running, running.speaker() as speaker:
+        dsn = running.service.dsn
+        await speaker.authenticate(token())
+        await speaker.start()
+        await speaker.start_uploading()
+        async with await psycopg.AsyncConnection.connect(dsn) as blocker:
+            await blocker.execute("LOCK TABLE items IN SHARE MODE")
+            await speaker.upload("u1", "u2", "u3")
+            core = running.service.core
+            assert core is not None
+            await until(lambda: any(not connection._uploads.empty for connection in core.open))
+            running.server.should_exit = True
+            assert (await speaker.closed())[0] == 1001
+        await until(lambda: not core.writes)
+        with psycopg.connect(dsn) as conn:
+            assert conn.execute("SELECT id FROM items WHERE id LIKE 'u%' ORDER BY id").fetchall() == [
+                ("u1",),
+                ("u2",),
+                ("u3",),
+            ]
+
+
+async def test_a_new_history_ends_every_connection_authenticated_or_not(running: Running) -> None:
+    async with running.speaker() as started, running.speaker() as waiting:
+        await started.authenticate(token())
+        await started.start()
+        pool = running.service._pool
+        assert pool is not None
+        running.service._assemble(pool)
+        assert (await started.closed())[0] == 1012
+        assert (await waiting.closed())[0] == 1012
+        async with running.speaker() as next_one:
+            await next_one.authenticate(token())
+            await next_one.start()
+
+
+async def test_postgres_going_away_is_seen_and_its_return_too(running: Running) -> None:
+    service = running.service
+    with psycopg.connect(service.dsn, autocommit=True) as conn:
+        conn.execute(
+            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = current_database()"
+        )
+    await until(lambda: not service.ready)
+    assert service.reason == "replication interrupted"
+    with pytest.raises(InvalidStatus) as caught:
+        async with running.speaker():
+            pass
+    assert caught.value.response.status_code == 503
+    await until(lambda: service.ready)
+    async with running.speaker() as speaker:
+        await speaker.authenticate(token())
+        await speaker.start()

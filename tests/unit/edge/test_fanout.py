@@ -1,0 +1,489 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from leyden.edge.fanout import CATCH_UP_BATCH, WINDOW, FanOut, Subscriber
+from leyden.edge.socket import HIGH_WATER_BYTES, Packet
+from leyden.events import Event, UnexpectedError
+from leyden.log.memory import MemoryLog
+from leyden.model import Column, Delete, Insert, Migration, SnapshotPoint, Table, Transaction
+from leyden.satellite import satellite_pb2 as pb
+from leyden.satellite.encoding import Encoder
+from leyden.satellite.frames import decode
+from leyden.satellite.migrations import Dialect
+from leyden.satellite.positions import Positions
+
+SQLITE = Dialect.SQLITE
+POSITIONS = Positions("e")
+COLUMNS = (Column("id", "text", True),)
+A, B = (Table(number, name, COLUMNS, ("id",), f"{name}_pkey") for number, name in ((1, "a"), (2, "b")))
+BOTH = frozenset({A.id, B.id})
+
+
+class FakeSocket:
+    """Keeps what it was sent; ``room`` False makes it report a full buffer."""
+
+    def __init__(self) -> None:
+        self.packets: list[Packet] = []
+        self.room = True
+
+    def send(self, packet: Packet) -> bool:
+        self.packets.append(packet)
+        return self.room
+
+    @property
+    def buffered(self) -> int:
+        return 0 if self.room else HIGH_WATER_BYTES + 1
+
+    async def drain(self) -> None: ...
+
+    async def ping(self, timeout: float) -> bool:  # noqa: ASYNC109
+        return True
+
+    def limit_messages(self, size: int) -> None: ...
+
+    @property
+    def positions(self) -> list[int]:
+        """Of the transactions received, in order."""
+        return [POSITIONS.decode(op.begin.lsn) for op in self.operations if op.HasField("begin")]
+
+    @property
+    def operations(self) -> list[pb.SatTransOp]:
+        messages = (decode(payload) for packet in self.packets for payload in packet.payloads)
+        return [op for message in messages if isinstance(message, pb.SatOpLog) for op in message.ops]
+
+
+class CountingEncoder(Encoder):
+    def __init__(self) -> None:
+        super().__init__(POSITIONS)
+        self.encoded: list[tuple[int, frozenset[int], bool]] = []
+        self.broken = False
+
+    def transaction(
+        self, transaction: Transaction, tables: Collection[int], dialect: Dialect, *, for_author: bool = False
+    ) -> list[bytes]:
+        if self.broken:
+            raise RuntimeError("a defect")
+        self.encoded.append((transaction.position, frozenset(tables), for_author))
+        return super().transaction(transaction, tables, dialect, for_author=for_author)
+
+
+class Stage:
+    """A log, its fan-out and the clients of a test."""
+
+    def __init__(self, max_bytes: int = 1 << 30) -> None:
+        self.log = MemoryLog(max_bytes)
+        self.encoder = CountingEncoder()
+        self.events: list[Event] = []
+        self.fanout = FanOut(self.log, self.encoder, self.events.append)
+        self.dropped: list[str] = []
+
+    def client(
+        self, client_id: str = "c", tables: Collection[int] = (A.id,), position: int = 0, dialect: Dialect = SQLITE
+    ) -> tuple[Subscriber, FakeSocket]:
+        socket = FakeSocket()
+        drop: Callable[[str], None] = lambda reason: self.dropped.append(client_id)  # noqa: E731
+        subscriber = Subscriber(client_id, socket, dialect, frozenset(tables), position, drop)
+        self.fanout.join(subscriber)
+        return subscriber, socket
+
+    def commit(self, *tables: Table, origin: str | None = None, position: int | None = None) -> int:
+        position = self.log.head + 10 if position is None else position
+        changes = tuple(Insert(table, (str(position).encode(),), ()) for table in tables or (A,))
+        self.log.append(Transaction(position, position, 1, origin, changes), 1)
+        return position
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+# ---- the live lane -----------------------------------------------------------------------------------------------
+
+
+def test_a_transaction_is_encoded_once_for_all_clients_of_a_feed(stage: Stage) -> None:
+    clients = [stage.client(f"c{number}") for number in range(50)]
+    stage.commit()
+
+    assert stage.encoder.encoded == [(10, frozenset({A.id}), False)]
+    assert {id(socket.packets[0]) for _, socket in clients} == {id(clients[0][1].packets[0])}
+
+
+def test_clients_that_catch_up_side_by_side_share_encodings(stage: Stage) -> None:
+    for _ in range(5):
+        stage.commit()
+    for number in range(10):
+        stage.client(f"c{number}")
+
+    assert len(stage.encoder.encoded) == 5
+
+
+def test_feeds_differ_by_tables_and_dialect(stage: Stage) -> None:
+    stage.client("c1")
+    stage.client("c2", tables=BOTH)
+    stage.client("c3", dialect=Dialect.POSTGRESQL)
+    stage.commit()
+
+    assert len(stage.encoder.encoded) == 3
+
+
+def test_a_feed_that_a_transaction_does_not_touch_costs_nothing(stage: Stage) -> None:
+    _, socket = stage.client(tables=(B.id,))
+    stage.commit(A)
+
+    assert stage.encoder.encoded == []
+    assert socket.packets == []
+
+
+def test_a_migration_reaches_every_feed(stage: Stage) -> None:
+    _, socket = stage.client(tables=())
+    stage.log.append(Transaction(10, 10, 1, None, (), Migration("1", 10, 1, ())), 1)
+
+    assert socket.positions == [10]
+
+
+# ---- the author --------------------------------------------------------------------------------------------------
+
+
+def test_the_author_gets_its_echo_although_it_sees_nothing_of_it(stage: Stage) -> None:
+    _, author = stage.client("author", tables=())
+    _, other = stage.client("other", tables=())
+    stage.commit(A, origin="author")
+
+    assert author.positions == [10]
+    assert author.operations[0].begin.origin == "author"
+    assert other.packets == []
+
+
+def test_the_author_gets_one_copy_when_it_sees_the_table(stage: Stage) -> None:
+    _, author = stage.client("author")
+    _, other = stage.client("other")
+    stage.commit(A, origin="author")
+
+    assert author.positions == other.positions == [10]
+
+
+def test_an_author_that_is_behind_gets_its_echo_later(stage: Stage) -> None:
+    subscriber, author = stage.client("author", tables=())
+    stage.fanout.hold(subscriber)
+    stage.commit(B, origin="author")
+    assert author.packets == []
+
+    stage.fanout.release(subscriber)
+    assert author.positions == [10]
+
+
+# ---- the window and slow sockets ---------------------------------------------------------------------------------
+
+
+def test_a_full_window_stops_sending_and_an_acknowledgement_resumes(stage: Stage) -> None:
+    subscriber, socket = stage.client()
+    positions = [stage.commit() for _ in range(WINDOW + 5)]
+    assert socket.positions == positions[:WINDOW]
+
+    stage.fanout.acknowledge(subscriber, positions[2])
+    assert socket.positions == positions[: WINDOW + 3]
+
+    stage.fanout.acknowledge(subscriber, positions[-1])
+    assert socket.positions == positions
+    assert subscriber.live
+
+
+def test_the_window_is_counted_while_catching_up_too(stage: Stage) -> None:
+    positions = [stage.commit() for _ in range(2 * CATCH_UP_BATCH)]
+    subscriber, socket = stage.client()
+    assert socket.positions == positions[:WINDOW]
+
+    while not subscriber.live:
+        stage.fanout.acknowledge(subscriber, socket.positions[-1])
+    assert socket.positions == positions
+
+
+def test_what_is_not_for_a_client_does_not_fill_its_window(stage: Stage) -> None:
+    for _ in range(2 * WINDOW):
+        stage.commit(B)
+    subscriber, socket = stage.client(tables=(A.id,))
+
+    assert subscriber.live
+    assert socket.packets == []
+
+
+def test_a_slow_socket_leaves_the_live_lane_and_returns(stage: Stage) -> None:
+    subscriber, socket = stage.client()
+    _, other = stage.client("other")
+    socket.room = False
+    positions = [stage.commit() for _ in range(3)]
+
+    assert not subscriber.live
+    assert socket.positions == positions[:1]  # the one that filled it
+    assert other.positions == positions
+
+    stage.fanout.tick()
+    assert socket.positions == positions[:1]
+    socket.room = True
+    stage.fanout.tick()
+    assert socket.positions == positions
+    assert subscriber.live
+
+
+def test_a_client_whose_position_was_evicted_is_dropped_once() -> None:
+    stage = Stage(max_bytes=3)
+    subscriber, socket = stage.client()
+    socket.room = False
+    for _ in range(10):
+        stage.commit()
+    stage.fanout.tick()
+    stage.fanout.release(subscriber)
+
+    assert stage.dropped == ["c"]
+    assert socket.positions == [10]
+
+
+def test_a_client_that_joins_at_an_evicted_position_is_dropped() -> None:
+    stage = Stage(max_bytes=1)
+    for _ in range(3):
+        stage.commit()
+    _, socket = stage.client(position=0)
+
+    assert stage.dropped == ["c"]
+    assert socket.packets == []
+
+
+# ---- joining, leaving, holding -----------------------------------------------------------------------------------
+
+
+def test_a_client_gets_what_comes_after_its_position(stage: Stage) -> None:
+    positions = [stage.commit() for _ in range(4)]
+    _, socket = stage.client(position=positions[1])
+
+    assert socket.positions == positions[2:]
+
+
+def test_a_held_client_waits_and_misses_nothing(stage: Stage) -> None:
+    subscriber, socket = stage.client()
+    first = stage.commit()
+    assert stage.fanout.hold(subscriber) == first
+
+    later = [stage.commit() for _ in range(3)]
+    stage.fanout.tick()
+    stage.fanout.acknowledge(subscriber, first)
+    assert socket.positions == [first]
+
+    stage.fanout.release(subscriber)
+    assert socket.positions == [first, *later]
+
+
+def test_who_has_left_gets_nothing_whoever_releases_it(stage: Stage) -> None:
+    subscriber, socket = stage.client()
+    stage.fanout.hold(subscriber)
+    stage.fanout.leave(subscriber)
+    stage.fanout.release(subscriber)
+    stage.fanout.see(subscriber, BOTH, {})
+    stage.commit()
+    stage.fanout.tick()
+
+    assert socket.packets == []
+    assert not subscriber.live
+
+
+def test_an_older_connection_that_leaves_does_not_take_the_newer_one_with_it(stage: Stage) -> None:
+    older, _ = stage.client("same", tables=())
+    _, newer = stage.client("same", tables=())
+    stage.fanout.leave(older)
+    stage.commit(A, origin="same")
+
+    assert newer.positions == [10]
+
+
+def test_a_closed_fanout_hears_nothing(stage: Stage) -> None:
+    _, socket = stage.client()
+    stage.fanout.close()
+    stage.commit()
+
+    assert socket.packets == []
+
+
+# ---- snapshots ---------------------------------------------------------------------------------------------------
+
+
+def test_what_a_snapshot_saw_is_not_sent_again(stage: Stage) -> None:
+    subscriber, socket = stage.client(tables=())
+    stage.fanout.hold(subscriber)
+    for _ in range(4):  # xids 10, 20, 30, 40
+        stage.commit(A)
+    point = SnapshotPoint(xmin=20, xmax=40, in_progress=frozenset({20}), wal_position=40)
+    stage.fanout.see(subscriber, [A.id], {A.id: point})
+    stage.fanout.release(subscriber)
+    last = stage.commit(A)
+
+    assert socket.positions == [20, 40, last]
+    assert subscriber.filters == {}
+    assert subscriber.live
+
+
+def test_a_filter_concerns_its_table_alone(stage: Stage) -> None:
+    subscriber, socket = stage.client(tables=(B.id,))
+    stage.fanout.hold(subscriber)
+    stage.commit(A, B)
+    point = SnapshotPoint(xmin=11, xmax=11, in_progress=frozenset(), wal_position=10)
+    stage.fanout.see(subscriber, BOTH, {A.id: point})
+    stage.fanout.release(subscriber)
+
+    assert [op.insert.relation_id for op in socket.operations if op.HasField("insert")] == [B.id]
+
+
+def test_a_table_that_is_no_longer_seen_takes_its_filter_with_it(stage: Stage) -> None:
+    subscriber, _ = stage.client(tables=())
+    point = SnapshotPoint(xmin=11, xmax=11, in_progress=frozenset(), wal_position=10)
+    stage.fanout.see(subscriber, (table for table in BOTH), {A.id: point, B.id: point})
+    stage.fanout.see(subscriber, (table for table in (B.id,)), {})
+
+    assert subscriber.filters == {B.id: point}
+
+
+def test_whether_a_snapshot_sees_all_that_was_sent(stage: Stage) -> None:
+    stage.commit()  # xid 10
+    stage.commit()  # xid 20
+    point = SnapshotPoint(xmin=15, xmax=30, in_progress=frozenset({20}), wal_position=20)
+
+    assert stage.fanout.is_seen_by(point, 10)
+    assert not stage.fanout.is_seen_by(point, 20)
+
+
+def test_the_rows_deleted_after_a_position(stage: Stage) -> None:
+    for position in (10, 20):
+        old = (str(position).encode(),)
+        stage.log.append(Transaction(position, position, 1, None, (Delete(A, old), Delete(B, old))), 1)
+
+    assert list(stage.fanout.deleted_after(10, [B])) == [(B, (b"20",))]
+
+
+def test_a_table_is_described_as_its_next_rows_are(stage: Stage) -> None:
+    wider = replace(A, columns=(*COLUMNS, Column("n", "int4", False)))
+    stage.commit(A)
+    stage.log.append(Transaction(20, 20, 1, None, (Insert(wider, (b"1", None), ()),)), 1)
+
+    assert stage.fanout.described_at(0, [wider, B]) == [A, B]
+    assert stage.fanout.described_at(10, [wider, B]) == [wider, B]
+    stage.log.trim(10)
+    assert stage.fanout.described_at(0, [wider, B]) == [wider, B]
+
+
+# ---- defects -----------------------------------------------------------------------------------------------------
+
+
+def test_a_transaction_that_cannot_be_distributed_ends_everybody_before_the_next_one(stage: Stage) -> None:
+    _, live = stage.client("live")
+    held, waiting = stage.client("held")
+    stage.fanout.hold(held)
+    stage.encoder.broken = True
+    stage.commit()
+    stage.encoder.broken = False
+    stage.fanout.release(held)
+    stage.commit()
+
+    assert sorted(stage.dropped) == ["held", "live"]
+    assert live.packets == waiting.packets == []
+    assert [type(event) for event in stage.events] == [UnexpectedError]
+
+
+# ---- against a model ---------------------------------------------------------------------------------------------
+
+CLIENTS = ("c0", "c1", "c2")
+
+
+class FanOutMachine(RuleBasedStateMachine):
+    """Whatever happens, each client receives what it may see, once and in order, with no gap."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage = Stage()
+        self.history: list[tuple[int, frozenset[int], str | None]] = []
+        self.subscribers: dict[str, tuple[Subscriber, FakeSocket, int]] = {}
+
+    def due(self, client: str) -> list[int]:
+        subscriber, _, since = self.subscribers[client]
+        return [
+            position
+            for position, tables, origin in self.history
+            if position > since and (tables & subscriber.tables or origin == client)
+        ]
+
+    @rule(client=st.sampled_from(CLIENTS), tables=st.sets(st.sampled_from(sorted(BOTH))), back=st.integers(0, 40))
+    def connect(self, client: str, tables: set[int], back: int) -> None:
+        if client in self.subscribers:
+            self.stage.fanout.leave(self.subscribers[client][0])
+        since = max(0, self.stage.log.head - 10 * back)
+        subscriber, socket = self.stage.client(client, tables, since)
+        self.subscribers[client] = (subscriber, socket, since)
+
+    @rule(
+        tables=st.sets(st.sampled_from([A, B])),
+        origin=st.sampled_from([None, *CLIENTS]),
+        times=st.sampled_from([1, 1, 1, 5, WINDOW + 1]),
+    )
+    def commit(self, tables: set[Table], origin: str | None, times: int) -> None:
+        for _ in range(times):
+            position = self.stage.log.head + 10
+            changes = tuple(Insert(table, (b"1",), ()) for table in tables)
+            # in front: a client may be told while the transaction is being appended
+            self.history.append((position, frozenset(table.id for table in tables), origin))
+            self.stage.log.append(Transaction(position, position, 1, origin, changes), 1)
+
+    def pick(self, client: str) -> tuple[Subscriber, FakeSocket] | None:
+        known = self.subscribers.get(client)
+        return None if known is None else known[:2]
+
+    @rule(client=st.sampled_from(CLIENTS), share=st.floats(0, 1))
+    def acknowledge(self, client: str, share: float) -> None:
+        if (known := self.pick(client)) and known[1].positions:
+            positions = known[1].positions
+            self.stage.fanout.acknowledge(known[0], positions[int(share * (len(positions) - 1))])
+
+    @rule(client=st.sampled_from(CLIENTS), room=st.booleans())
+    def fill_or_empty_socket(self, client: str, room: bool) -> None:
+        if known := self.pick(client):
+            known[1].room = room
+
+    @rule(client=st.sampled_from(CLIENTS), held=st.booleans())
+    def hold_or_release(self, client: str, held: bool) -> None:
+        if known := self.pick(client):
+            if held:
+                self.stage.fanout.hold(known[0])
+            else:
+                self.stage.fanout.release(known[0])
+
+    @rule()
+    def tick(self) -> None:
+        self.stage.fanout.tick()
+
+    @rule(client=st.sampled_from(CLIENTS))
+    def settle(self, client: str) -> None:
+        """A healthy client that acknowledges all gets all."""
+        if known := self.pick(client):
+            subscriber, socket = known
+            socket.room = True
+            self.stage.fanout.release(subscriber)
+            while not subscriber.live:
+                self.stage.fanout.acknowledge(subscriber, socket.positions[-1])
+            assert socket.positions == self.due(client)
+
+    @invariant()
+    def nobody_misses_or_repeats_a_transaction(self) -> None:
+        for client, (subscriber, socket, _) in self.subscribers.items():
+            received, due = socket.positions, self.due(client)
+            assert received == due[: len(received)]
+            assert len(subscriber.unacked) <= WINDOW
+            if subscriber.live:
+                assert received == due
+
+
+FanOutMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestFanOutMachine = FanOutMachine.TestCase

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leyden.satellite.positions import ForeignPosition, InvalidPosition, Positions
+
+LSNS = st.integers(0, 2**64 - 1)
+
+
+def test_a_position_is_epoch_and_decimal_lsn() -> None:
+    assert Positions("7f3a").encode(27440072) == b"7f3a-27440072"
+
+
+@given(LSNS)
+def test_positions_survive_the_round_trip(lsn: int) -> None:
+    positions = Positions("e1")
+
+    assert positions.decode(positions.encode(lsn)) == lsn
+
+
+@given(LSNS)
+def test_a_position_of_another_epoch_is_noticed(lsn: int) -> None:
+    with pytest.raises(ForeignPosition):
+        Positions("e2").decode(Positions("e1").encode(lsn))
+
+
+@pytest.mark.parametrize(
+    "lsn",
+    [
+        b"",
+        b"27440072",  # the old service's form
+        b"7",
+        b"-7",
+        b"e1-",
+        b"e1-+7",
+        b"e1--7",
+        b"e1-7\n",
+        b" e1-7",
+        b"E1-7",
+        b"e1-0x7",
+        b"e1-18446744073709551616",  # 2 ** 64
+        b"e1-" + b"9" * 21,
+        b"a" * 33 + b"-7",
+        "e1-٣".encode(),
+        b"\xff\xfe",
+    ],
+)
+def test_what_is_no_position_is_refused(lsn: bytes) -> None:
+    with pytest.raises(InvalidPosition):
+        Positions("e1").decode(lsn)
+
+
+@given(st.binary(max_size=40))
+def test_arbitrary_bytes_are_judged_without_other_errors(lsn: bytes) -> None:
+    positions = Positions("e1")
+    try:
+        position = positions.decode(lsn)
+    except (InvalidPosition, ForeignPosition):
+        return
+    assert 0 <= position < 2**64
+
+
+@pytest.mark.parametrize("epoch", ["", "A", "e-1", "a" * 33, "e 1", "e\n"])
+def test_an_epoch_is_lower_case_letters_and_digits(epoch: str) -> None:
+    with pytest.raises(ValueError, match="epoch"):
+        Positions(epoch)

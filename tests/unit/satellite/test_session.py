@@ -1,0 +1,626 @@
+"""Whole conversations in plain values: what arrives, what the session wants done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from google.protobuf.message import Message
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leyden.model import ClientRecord, Column, CreateTable, Migration, SubscriptionRecord, Table
+from leyden.satellite import satellite_pb2 as pb
+from leyden.satellite.actions import (
+    Acknowledge,
+    Authenticate,
+    Close,
+    Deliver,
+    ForgetSubscriptions,
+    KeepSubscriptions,
+    Output,
+    Send,
+    StartStream,
+    StopStream,
+    Withdraw,
+    Write,
+)
+from leyden.satellite.frames import encode
+from leyden.satellite.migrations import Dialect
+from leyden.satellite.positions import Positions
+from leyden.satellite.rows import pack
+from leyden.satellite.session import Session
+from leyden.shapes.request import Shape
+
+FRAMES = Path(__file__).parents[2] / "fixtures" / "recordings" / "client-frames.json"
+COLUMNS = (Column("id", "text", True), Column("n", "int4", False))
+ITEMS, NOTES = (Table(number, name, COLUMNS, ("id",), "p") for number, name in ((1, "items"), (2, "notes")))
+M1, M2 = (Migration(version, 7, 1, (CreateTable(ITEMS),)) for version in ("20240101", "20240102"))
+S1, S2, R1, R2 = (str(UUID(int=number)) for number in range(1, 5))
+ERROR = pb.SatErrorResp
+START_ERROR = pb.SatInStartReplicationResp.ReplicationError
+SUBS_ERROR = pb.SatSubsResp.SatSubsError
+
+
+@dataclass
+class FakeWorld:
+    instance_id: str = "leyden-1"
+    positions: Positions = field(default_factory=lambda: Positions("e"))
+    tables: dict[str, Table] = field(default_factory=lambda: {"items": ITEMS, "notes": NOTES})
+    migrations: Sequence[Migration] = (M1, M2)
+    head: int = 100
+    floor: int = 50
+
+    def holds(self, position: int) -> bool:
+        return self.floor <= position <= self.head
+
+
+RECORD = ClientRecord("client-1", "user-1", b"\0\0\0\x05", (SubscriptionRecord(S1, ("items",)),))
+
+
+class Client:
+    """The other side of a session: keeps the outputs of each step."""
+
+    def __init__(self, record: ClientRecord = RECORD, **world: Any) -> None:
+        self.session = Session(FakeWorld(**world))
+        self.record = record
+        self.calls = 0
+
+    def send(self, message: Message) -> list[Output]:
+        return self.session.receive(encode(message))
+
+    def call(self, method: str, request: Message | bytes) -> list[Output]:
+        self.calls += 1
+        body = request if isinstance(request, bytes) else request.SerializeToString()
+        return self.send(pb.SatRpcRequest(method=method, request_id=self.calls, message=body))
+
+    def authenticate(self, client_id: str = "client-1", token: str = "token") -> list[Output]:
+        return self.call("authenticate", pb.SatAuthReq(id=client_id, token=token))
+
+    def start(self, **fields: Any) -> list[Output]:
+        return self.call("startReplication", pb.SatInStartReplicationReq(**fields))
+
+    def subscribe(self, subscription_id: str, *shapes: pb.SatShapeReq) -> list[Output]:
+        return self.call("subscribe", pb.SatSubsReq(subscription_id=subscription_id, shape_requests=shapes))
+
+    def unsubscribe(self, *ids: str) -> list[Output]:
+        return self.call("unsubscribe", pb.SatUnsubsReq(subscription_ids=ids))
+
+
+def authenticated(**world: Any) -> Client:
+    client = Client(**world)
+    client.authenticate()
+    client.session.authenticated(client.record)
+    return client
+
+
+def streaming(uploading: bool = False, **start: Any) -> Client:
+    client = authenticated()
+    client.start(**start)
+    if uploading:
+        assert client.send(pb.SatRpcResponse(method="startReplication", request_id=0, message=b"")) == []
+    return client
+
+
+def shape(table: str, request_id: str = R1, where: str = "") -> pb.SatShapeReq:
+    select = pb.SatShapeDef.Select(tablename=table, where=where)
+    return pb.SatShapeReq(request_id=request_id, shape_definition=pb.SatShapeDef(selects=[select]))
+
+
+def answer(output: Output, kind: type[Message]) -> Any:
+    """The message of a successful RPC answer, which is on the wire even when it is empty."""
+    assert isinstance(output, Send)
+    response = output.message
+    assert isinstance(response, pb.SatRpcResponse)
+    assert response.WhichOneof("result") == "message"
+    return kind.FromString(response.message)
+
+
+def rpc_failure(outputs: list[Output]) -> tuple[int, int]:
+    """Error code of the RPC answer, and code of the close after it."""
+    send, close = outputs
+    assert isinstance(send, Send)
+    assert isinstance(send.message, pb.SatRpcResponse)
+    assert send.message.WhichOneof("result") == "error"
+    assert isinstance(close, Close)
+    return send.message.error.error_type, close.code
+
+
+def failure(outputs: list[Output]) -> tuple[int, int]:
+    """Code of the top-level error, and code of the close after it."""
+    send, close = outputs[-2:]
+    assert isinstance(send, Send)
+    assert isinstance(send.message, pb.SatErrorResp)
+    assert isinstance(close, Close)
+    return send.message.error_type, close.code
+
+
+# ---- authentication ----------------------------------------------------------------------------------------------
+
+
+def test_authentication_asks_for_a_verdict_and_answers() -> None:
+    client = Client()
+    assert client.authenticate() == [Authenticate("client-1", "token")]
+    assert client.session.client is None
+
+    (output,) = client.session.authenticated(RECORD)
+    assert answer(output, pb.SatAuthResp).id == "leyden-1"
+    assert client.session.client == RECORD
+
+
+def test_an_answer_repeats_method_and_request_id() -> None:
+    client = Client()
+    client.calls = 40
+    client.authenticate()
+    (output,) = client.session.authenticated(RECORD)
+
+    assert isinstance(output, Send)
+    assert isinstance(output.message, pb.SatRpcResponse)
+    assert (output.message.method, output.message.request_id) == ("authenticate", 41)
+
+
+@pytest.mark.parametrize(
+    ("client_id", "token"),
+    [
+        ("", "token"),
+        ("c", ""),
+        ("a@b", "token"),
+        ("x" * 65, "token"),
+        ("ä" * 33, "token"),
+        ("a\nb", "token"),
+        ("postgres_1", "token"),
+    ],
+)
+def test_an_unusable_id_or_an_empty_token_is_refused(client_id: str, token: str) -> None:
+    assert rpc_failure(Client().authenticate(client_id, token)) == (ERROR.INVALID_REQUEST, 1007)
+
+
+def test_a_bad_token_is_refused_inside_the_answer() -> None:
+    client = Client()
+    client.authenticate()
+    outputs = client.session.refused("bad_signature", None)
+
+    assert rpc_failure(outputs) == (ERROR.AUTH_REQUIRED, 1007)
+    assert isinstance(outputs[0], Send)
+    assert isinstance(outputs[0].message, pb.SatRpcResponse)
+    assert outputs[0].message.error.SerializeToString() == b"\x08\x01"
+    assert client.authenticate() == []  # the conversation is over
+
+
+@pytest.mark.parametrize("method", ["startReplication", "stopReplication", "subscribe", "unsubscribe", "nonsense"])
+def test_nothing_can_be_called_before_authentication(method: str) -> None:
+    assert rpc_failure(Client().call(method, b"")) == (ERROR.AUTH_REQUIRED, 1007)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pb.SatRelation(schema_name="public", table_name="items"),
+        pb.SatOpLog(),
+        pb.SatOpLogAck(lsn=b"e-60"),
+        pb.SatRpcResponse(method="startReplication", message=b""),
+        pb.SatSubsDataEnd(),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_nothing_is_looked_at_before_authentication(message: Message) -> None:
+    assert failure(Client().send(message)) == (ERROR.AUTH_REQUIRED, 1007)
+
+
+def test_a_verdict_after_the_end_changes_nothing() -> None:
+    client = Client()
+    client.authenticate()
+    assert rpc_failure(client.authenticate()) == (ERROR.INVALID_REQUEST, 1007)
+
+    assert client.session.authenticated(RECORD) == []
+    assert client.session.refused("x", None) == []
+    assert client.session.client is None
+
+
+# ---- renewal and expiry ------------------------------------------------------------------------------------------
+
+
+def test_a_renewal_of_the_same_user_continues() -> None:
+    client = streaming()
+    assert client.authenticate(token="new") == [Authenticate("client-1", "new")]
+
+    (output,) = client.session.authenticated(RECORD)
+    answer(output, pb.SatAuthResp)
+    assert client.session.streaming
+
+
+def test_a_renewal_for_another_user_client_or_with_a_bad_token_ends_the_conversation() -> None:
+    other_user = streaming()
+    other_user.authenticate()
+    outputs = other_user.session.authenticated(replace(RECORD, user_id="user-2"))
+    assert rpc_failure(outputs) == (ERROR.INVALID_REQUEST, 1007)
+
+    assert rpc_failure(streaming().authenticate("client-2")) == (ERROR.INVALID_REQUEST, 1007)
+    assert rpc_failure(streaming().authenticate(token="")) == (ERROR.INVALID_REQUEST, 1007)
+
+    bad_token = streaming()
+    bad_token.authenticate()
+    assert rpc_failure(bad_token.session.refused("expired", None)) == (ERROR.INVALID_REQUEST, 1007)
+
+
+def test_expiry_while_streaming_closes_with_the_reason_that_the_client_knows() -> None:
+    client = streaming()
+    (close,) = client.session.expired()
+
+    assert isinstance(close, Close)
+    assert (close.code, close.reason) == (4000, "JWT-expired")
+    assert client.start() == []
+
+
+def test_expiry_before_replication_is_told_at_the_next_call() -> None:
+    client = authenticated()
+    assert client.session.expired() == []
+
+    assert rpc_failure(client.start()) == (ERROR.AUTH_REQUIRED, 1007)
+
+
+def test_expiry_after_replication_was_stopped_ends_uploads() -> None:
+    client = streaming(uploading=True)
+    client.call("stopReplication", b"")
+    assert client.session.expired() == []
+
+    assert failure(client.send(pb.SatOpLog())) == (ERROR.AUTH_REQUIRED, 1007)
+
+
+def test_a_renewal_after_expiry_makes_calls_possible_again() -> None:
+    client = authenticated()
+    client.session.expired()
+    client.authenticate()
+    client.session.authenticated(RECORD)
+    client.start()
+
+    assert client.session.streaming
+
+
+# ---- startReplication --------------------------------------------------------------------------------------------
+
+
+def test_a_fresh_start_forgets_answers_asks_for_uploads_and_sends_the_migrations() -> None:
+    forget, send, upload, stream = authenticated().start(sql_dialect=pb.SatInStartReplicationReq.SQLITE)
+
+    assert forget == ForgetSubscriptions()
+    assert answer(send, pb.SatInStartReplicationResp) == pb.SatInStartReplicationResp(unacked_window_size=30)
+    assert isinstance(upload, Send)
+    assert isinstance(upload.message, pb.SatRpcRequest)
+    assert (upload.message.method, upload.message.request_id) == ("startReplication", 0)
+    assert pb.SatInStartReplicationReq.FromString(upload.message.message).lsn == b"\0\0\0\x05"
+    assert stream == StartStream(100, (), Dialect.SQLITE, (M1, M2))
+
+
+def test_a_fresh_start_gets_the_migrations_that_it_lacks_in_its_dialect() -> None:
+    dialect = pb.SatInStartReplicationReq.POSTGRES
+    *_, stream = authenticated().start(schema_version="20240101", sql_dialect=dialect)
+
+    assert stream == StartStream(100, (), Dialect.POSTGRESQL, (M2,))
+
+
+def test_a_resumed_client_continues_with_its_subscriptions() -> None:
+    keep, send, upload, stream = authenticated().start(lsn=b"e-60", subscription_ids=[S1])
+
+    assert keep == KeepSubscriptions((S1,))
+    assert not answer(send, pb.SatInStartReplicationResp).HasField("err")
+    assert isinstance(upload, Send)
+    assert stream == StartStream(60, (ITEMS,), Dialect.SQLITE)
+
+
+def test_a_subscription_that_is_not_listed_is_void() -> None:
+    keep, *_, stream = authenticated().start(lsn=b"e-60")
+
+    assert keep == KeepSubscriptions(())
+    assert stream == StartStream(60, (), Dialect.SQLITE)
+
+
+def test_a_cancelled_subscription_may_still_be_listed() -> None:
+    client = Client(replace(RECORD, subscriptions=(SubscriptionRecord(S1, ()),)))
+    client.authenticate()
+    client.session.authenticated(client.record)
+    *_, stream = client.start(lsn=b"e-60", subscription_ids=[S1])
+
+    assert stream == StartStream(60, (), Dialect.SQLITE)
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "message"),
+    [
+        ({"schema_version": "1"}, START_ERROR.UNKNOWN_SCHEMA_VSN, 'Unknown schema version: "1"'),
+        (
+            {"subscription_ids": [S1]},
+            START_ERROR.INVALID_POSITION,
+            "Cannot resume subscriptions for a first-time client",
+        ),
+        ({"lsn": b"27440072"}, START_ERROR.INVALID_POSITION, "Could not validate start replication request"),
+        ({"lsn": b"f-60"}, START_ERROR.BEHIND_WINDOW, "The position belongs to another history of the database"),
+        ({"lsn": b"e-49"}, START_ERROR.BEHIND_WINDOW, "Cannot catch up to the server's current state"),
+        ({"lsn": b"e-101"}, START_ERROR.BEHIND_WINDOW, "Cannot catch up to the server's current state"),
+        (
+            {"lsn": b"e-60", "subscription_ids": [S1, S2]},
+            START_ERROR.SUBSCRIPTION_NOT_FOUND,
+            f"Unknown subscription: {S2}",
+        ),
+        (
+            {"lsn": b"e-60", "subscription_ids": ["x" * 129]},
+            START_ERROR.SUBSCRIPTION_NOT_FOUND,
+            "Unknown subscription: " + "x" * 126 + "...",
+        ),
+    ],
+)
+def test_a_start_that_is_refused_is_a_successful_answer_with_an_error(
+    call: dict[str, Any], code: int, message: str
+) -> None:
+    client = authenticated()
+    send, close = client.start(**call)
+
+    error = answer(send, pb.SatInStartReplicationResp).err
+    assert (error.code, error.message) == (code, message)
+    assert isinstance(close, Close)
+    assert close.code == 1007
+    assert not client.session.streaming
+
+
+@given(st.binary(min_size=1, max_size=40))
+def test_malformed_lsn_is_never_the_answer(lsn: bytes) -> None:
+    outputs = authenticated().start(lsn=lsn)
+    response = next(answer(o, pb.SatInStartReplicationResp) for o in outputs if isinstance(o, Send))
+
+    assert response.err.code != START_ERROR.MALFORMED_LSN
+
+
+def test_replication_starts_once() -> None:
+    assert rpc_failure(streaming().start()) == (ERROR.INVALID_REQUEST, 1007)
+
+
+def test_replication_can_be_stopped_and_started_again_without_a_second_call_for_uploads() -> None:
+    client = streaming(uploading=True)
+    stop, send = client.call("stopReplication", b"")
+    assert stop == StopStream()
+    answer(send, pb.SatInStopReplicationResp)
+    assert not client.session.streaming
+
+    assert [type(output) for output in client.start()] == [ForgetSubscriptions, Send, StartStream]
+
+
+def test_stopping_what_does_not_run_is_refused() -> None:
+    assert rpc_failure(authenticated().call("stopReplication", b"")) == (ERROR.INVALID_REQUEST, 1007)
+
+
+# ---- malformed calls and messages --------------------------------------------------------------------------------
+
+
+def test_an_unknown_method_and_an_undecodable_call_are_refused() -> None:
+    assert rpc_failure(authenticated().call("Subscribe", b"")) == (ERROR.INVALID_REQUEST, 1007)
+    assert rpc_failure(authenticated().call("subscribe", b"\xff")) == (ERROR.INVALID_REQUEST, 1007)
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xff", b"\x01", b"\x15\xff"])
+def test_what_is_no_message_is_answered_as_ever(payload: bytes) -> None:
+    send, close = Session(FakeWorld()).receive(payload)
+
+    assert isinstance(send, Send)
+    assert encode(send.message) == b"\x00"
+    assert isinstance(close, Close)
+    assert (close.code, close.reason) == (1007, "Message not formatted according to Electric protocol")
+
+
+def test_an_error_of_the_client_ends_the_conversation_quietly() -> None:
+    (close,) = streaming().send(pb.SatErrorResp())
+
+    assert isinstance(close, Close)
+    assert close.code == 1000
+
+
+@pytest.mark.parametrize("message", [pb.SatSubsDataBegin(), pb.SatSubsDataError(), pb.SatUnsubsDataEnd()])
+def test_a_message_that_only_servers_send_is_refused(message: Message) -> None:
+    assert failure(streaming().send(message)) == (ERROR.INVALID_REQUEST, 1007)
+
+
+# ---- acknowledgements --------------------------------------------------------------------------------------------
+
+
+def test_an_acknowledgement_is_passed_on() -> None:
+    assert streaming().send(pb.SatOpLogAck(lsn=b"e-60", transaction_id=7)) == [Acknowledge(60)]
+    assert authenticated().send(pb.SatOpLogAck(lsn=b"e-60")) == []
+
+
+@pytest.mark.parametrize("lsn", [b"", b"60", b"f-60"])
+def test_an_acknowledgement_of_nothing_of_ours_is_refused(lsn: bytes) -> None:
+    assert failure(streaming().send(pb.SatOpLogAck(lsn=lsn))) == (ERROR.INVALID_REQUEST, 1007)
+
+
+# ---- subscribe ---------------------------------------------------------------------------------------------------
+
+
+def test_a_subscription_is_answered_before_it_is_delivered() -> None:
+    send, deliver = streaming().subscribe(S1, shape("items"), shape("notes", R2))
+
+    assert answer(send, pb.SatSubsResp) == pb.SatSubsResp(subscription_id=S1)
+    assert deliver == Deliver(SubscriptionRecord(S1, ("items", "notes")), (Shape(R1, ITEMS), Shape(R2, NOTES)))
+
+
+@pytest.mark.parametrize(
+    ("subscription_id", "shapes", "message"),
+    [
+        ("x" * 129, [shape("items")], "ID too long"),
+        (S2, [], "Subscription must include at least one shape request"),
+        (S2.upper().replace("0", "A"), [shape("items")], "Subscription ID should be a valid UUID"),
+        (S2, [shape("items"), shape("notes")], "Duplicated request ids are not allowed"),
+        (S2, [shape("items", str(n)) for n in range(101)], "A subscription has at most 100 shape requests"),
+    ],
+)
+def test_a_subscription_that_is_refused_leaves_the_connection_open(
+    subscription_id: str, shapes: list[pb.SatShapeReq], message: str
+) -> None:
+    client = streaming()
+    (send,) = client.subscribe(subscription_id, *shapes)
+    response = answer(send, pb.SatSubsResp)
+
+    assert (response.err.code, response.err.message) == (SUBS_ERROR.SHAPE_REQUEST_ERROR, message)
+    assert response.subscription_id == subscription_id[:128]
+    assert len(client.subscribe(S2, shape("items"))) == 2
+
+
+def test_an_id_in_use_is_refused() -> None:
+    client = streaming()
+    client.subscribe(S1, shape("items"))
+    (send,) = client.subscribe(S1, shape("notes"))
+    error = answer(send, pb.SatSubsResp).err
+
+    assert error.code == SUBS_ERROR.SUBSCRIPTION_ID_ALREADY_EXISTS
+    assert error.message.startswith("Cannot establish multiple subscriptions with the same ID.")
+
+
+def test_every_bad_shape_is_named() -> None:
+    empty = pb.SatShapeReq(request_id="r3")
+    filtered = shape("notes", R2, where="this.n = 1")
+    (send,) = streaming().subscribe(S1, shape("secrets"), filtered, empty, shape("items", "r4"))
+    error = answer(send, pb.SatSubsResp).err
+
+    assert error.message == "Could not establish a subscription due to errors on requests"
+    codes = SUBS_ERROR.ShapeReqError
+    assert [(one.request_id, one.code) for one in error.shape_request_error] == [
+        (R1, codes.TABLE_NOT_FOUND),
+        (R2, codes.INVALID_WHERE_CLAUSE),
+        ("r3", codes.EMPTY_SHAPE_DEFINITION),
+    ]
+
+
+def test_subscriptions_need_a_stream() -> None:
+    assert rpc_failure(authenticated().subscribe(S1, shape("items"))) == (ERROR.INVALID_REQUEST, 1007)
+    assert rpc_failure(authenticated().unsubscribe(S1)) == (ERROR.INVALID_REQUEST, 1007)
+
+
+# ---- unsubscribe -------------------------------------------------------------------------------------------------
+
+
+def test_unsubscribing_withdraws_the_tables_that_nothing_holds() -> None:
+    client = streaming(lsn=b"e-60", subscription_ids=[S1])
+    client.subscribe(S2, shape("items"), shape("notes", R2))
+
+    send, withdraw = client.unsubscribe(S2)
+    assert isinstance(send, Send)
+    assert encode(send.message)[-2:] == b"\x1a\x00"  # an empty answer is there all the same
+    assert withdraw == Withdraw((S2,), (NOTES,))
+    assert client.unsubscribe(S1)[1] == Withdraw((S1,), (ITEMS,))
+
+
+def test_unknown_ids_are_withdrawn_all_the_same() -> None:
+    client = streaming()
+    client.subscribe(S1, shape("items"))
+
+    assert client.unsubscribe(S2)[1] == Withdraw((S2,), ())
+    assert client.unsubscribe(S1)[1] == Withdraw((S1,), (ITEMS,))
+    assert client.unsubscribe(S1)[1] == Withdraw((S1,), ())
+
+
+def test_an_id_that_was_withdrawn_can_be_used_again() -> None:
+    client = streaming()
+    client.subscribe(S1, shape("items"))
+    client.unsubscribe(S1)
+
+    assert len(client.subscribe(S1, shape("items"))) == 2
+
+
+# ---- uploads -----------------------------------------------------------------------------------------------------
+
+RELATION = pb.SatRelation(
+    schema_name="public",
+    table_name="items",
+    columns=[pb.SatRelationColumn(name="id"), pb.SatRelationColumn(name="n", is_nullable=True)],
+)
+
+
+def upload(*values: bytes | None) -> pb.SatOpLog:
+    insert = pb.SatOpInsert(row_data=pack(values))
+    begin = pb.SatOpBegin(lsn=b"\0\0\0\x06", commit_timestamp=9)
+    ops = [pb.SatTransOp(begin=begin), pb.SatTransOp(insert=insert), pb.SatTransOp(commit=pb.SatOpCommit())]
+    return pb.SatOpLog(ops=ops)
+
+
+def test_an_upload_is_written() -> None:
+    client = streaming(uploading=True)
+    assert client.send(RELATION) == []
+    (write,) = client.send(upload(b"a", None))
+
+    assert isinstance(write, Write)
+    assert (write.upload.client_id, write.upload.user_id, write.upload.lsn) == ("client-1", "user-1", b"\0\0\0\x06")
+
+
+def test_what_comes_before_uploading_was_agreed_is_ignored() -> None:
+    client = streaming()
+
+    assert client.send(RELATION) == []
+    assert client.send(upload(b"a", None)) == []
+
+
+def test_a_bad_upload_keeps_what_came_before_it_and_ends_the_conversation() -> None:
+    client = streaming(uploading=True)
+    client.send(RELATION)
+    both = pb.SatOpLog(ops=[*upload(b"a", None).ops, *upload(b"a", b"x").ops])
+    outputs = client.send(both)
+
+    assert isinstance(outputs[0], Write)
+    assert failure(outputs) == (ERROR.INVALID_REQUEST, 1007)
+    assert isinstance(outputs[1], Send)
+    assert isinstance(outputs[1].message, pb.SatErrorResp)
+    assert outputs[1].message.message == "Non-integer value given for int4 column: x"
+    assert outputs[1].message.lsn == b"\0\0\0\x06"
+    assert isinstance(outputs[2], Close)
+    assert outputs[2].detail == "invalid upload"  # the log holds no value
+    assert client.send(upload(b"a", None)) == []
+
+
+def test_a_relation_of_an_unknown_table_is_refused() -> None:
+    client = streaming(uploading=True)
+
+    assert failure(client.send(pb.SatRelation(schema_name="public", table_name="x"))) == (ERROR.INVALID_REQUEST, 1007)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        pb.SatRpcResponse(method="startReplication", request_id=1, message=b""),
+        pb.SatRpcResponse(method="subscribe", request_id=0, message=b""),
+        pb.SatRpcResponse(method="startReplication", error=ERROR(error_type=ERROR.REPLICATION_FAILED)),
+    ],
+    ids=["other id", "other method", "error"],
+)
+def test_an_answer_that_does_not_start_uploads_is_refused(response: pb.SatRpcResponse) -> None:
+    assert failure(streaming().send(response)) == (ERROR.INVALID_REQUEST, 1007)
+
+
+# ---- the stock client --------------------------------------------------------------------------------------------
+
+
+def test_the_recorded_first_connection_of_the_stock_client_is_served() -> None:
+    frames = [bytes.fromhex(frame["hex"]) for frame in json.loads(FRAMES.read_text())[:4]]
+    session = Session(FakeWorld(migrations=(replace(M1, version="20240101000000_100"),)))
+
+    (verify,) = session.receive(frames[0])
+    assert isinstance(verify, Authenticate)
+    session.authenticated(replace(RECORD, client_id=verify.client_id))
+    *_, stream = session.receive(frames[1])
+    assert stream == StartStream(100, (), Dialect.SQLITE)
+    (send,) = session.receive(frames[3])  # a filter and an include, which are not served yet
+    errors = answer(send, pb.SatSubsResp).err.shape_request_error
+    assert [error.code for error in errors] == [SUBS_ERROR.ShapeReqError.INVALID_WHERE_CLAUSE]
+
+
+@given(st.lists(st.binary(max_size=40), max_size=5))
+def test_arbitrary_bytes_never_raise(payloads: list[bytes]) -> None:
+    client = streaming(uploading=True)
+    for payload in payloads:
+        client.session.receive(payload)
+
+
+@given(st.sampled_from([9, 10, 21, 22, 23]), st.binary(max_size=40))
+def test_arbitrary_bodies_never_raise(number: int, body: bytes) -> None:
+    streaming(uploading=True).session.receive(bytes((number,)) + body)
