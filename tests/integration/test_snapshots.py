@@ -13,7 +13,7 @@ from psycopg_pool import AsyncConnectionPool
 from leyden.events import ignore
 from leyden.log.memory import MemoryLog
 from leyden.model import EPOCH_TAG, Insert, Table
-from leyden.postgres.catalog import load_tables
+from leyden.postgres.catalog import load_migrations, load_tables
 from leyden.postgres.replication import Replication
 from leyden.postgres.sessions import connect, session_conninfo
 from leyden.postgres.snapshots import Snapshot, Snapshots, TaggedRow
@@ -160,3 +160,14 @@ async def test_rows_read_the_same_from_a_snapshot_and_from_the_stream(
     async with snapshots.open() as snapshot:
         rows = await all_rows(snapshot, await table(conn, "items"))
     assert [row for row in rows if row[0][0] != b"before"] == streamed
+
+
+async def test_a_snapshot_knows_the_newest_version_it_sees(
+    snapshots: Snapshots, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    versions = [migration.version for migration in await load_migrations(conn)]
+    async with snapshots.open() as snapshot:
+        await conn.execute("ALTER TABLE plain ADD COLUMN note text")
+        assert await snapshot.newest_version() == versions[-1]
+    async with snapshots.open() as snapshot:
+        assert await snapshot.newest_version() > versions[-1]

@@ -99,8 +99,8 @@ def _operation(change: Change) -> pb.SatTransOp:
             )
             return pb.SatTransOp(update=update)
         case Delete():
-            # the primary key is all that the client reads of a deleted row
-            delete = pb.SatOpDelete(relation_id=table.id, old_row_data=rows.key_only(change.old))
+            # The whole row: a client with a pending change of it keeps the row, and rebuilds it from this image.
+            delete = pb.SatOpDelete(relation_id=table.id, old_row_data=rows.full(change.old))
             return pb.SatTransOp(delete=delete)
 
 

@@ -117,11 +117,11 @@ def test_only_visible_tables_are_sent_in_the_order_of_the_commit() -> None:
 
 
 @pytest.mark.parametrize("old", [(b"text", b"3", b"u"), (None, b"3", b"u")])
-def test_a_deletion_carries_the_key_alone_and_no_tags(old: Row) -> None:
+def test_a_deletion_carries_the_whole_old_row_and_no_tags(old: Row) -> None:
     payloads = ENCODER.transaction(transaction(Delete(NOTES, old)), {NOTES.id}, SQLITE)
     delete = operations(payloads)[1].delete
 
-    assert unpack(delete.old_row_data, 3) == [None, b"3", b"u"]
+    assert unpack(delete.old_row_data, 3) == list(old)
     assert list(delete.tags) == []
 
 

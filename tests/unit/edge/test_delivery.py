@@ -1,0 +1,188 @@
+"""How initial data is spliced into the stream when a migration comes between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, cast
+
+import pytest
+from google.protobuf.message import Message
+
+from leyden.edge import delivery
+from leyden.edge.delivery import Deliveries
+from leyden.edge.fanout import FanOut, Subscriber
+from leyden.edge.socket import HIGH_WATER_BYTES, Packet
+from leyden.events import ignore
+from leyden.log.memory import MemoryLog
+from leyden.model import AddColumns, Column, Migration, Row, SnapshotPoint, SubscriptionRecord, Table
+from leyden.model import Transaction as Committed
+from leyden.satellite import satellite_pb2 as pb
+from leyden.satellite.encoding import Encoder
+from leyden.satellite.frames import decode
+from leyden.satellite.migrations import Dialect
+from leyden.satellite.positions import Positions
+from leyden.shapes.request import Shape
+
+SUBSCRIPTION = SubscriptionRecord("s", ("items",))
+
+
+def items(*columns: str) -> Table:
+    return Table(1, "items", tuple(Column(name, "text", False) for name in columns), ("id",), "items_pkey")
+
+
+BEFORE, AFTER = items("id"), items("id", "note")
+
+
+class Stage:
+    """One client, and a database of one table in which a migration can be seen before it is in the log."""
+
+    def __init__(self) -> None:
+        self.log = MemoryLog(1 << 20)
+        self.encoder = Encoder(Positions("e"))
+        self.fanout = FanOut(self.log, self.encoder)
+        self.tables = {"items": BEFORE}
+        self.migrations: list[Migration] = []
+        #: The newest version in the database.
+        self.newest = ""
+        self.committed = 0
+        self.read: list[Table] = []
+        self.packets: list[Packet] = []
+        self.room = True
+        self.subscriber = Subscriber("c", cast(Any, self), Dialect.SQLITE, frozenset(), 0, lambda reason: None)
+        self.deliveries = Deliveries(
+            self.subscriber,
+            self.fanout,
+            self.encoder,
+            cast(Any, self),
+            cast(Any, self),
+            cast(Any, self),
+            self.catch_up,
+            ignore,
+            1,
+        )
+
+    # ---- socket, client store
+
+    def send(self, packet: Packet) -> bool:
+        self.packets.append(packet)
+        return self.room
+
+    @property
+    def buffered(self) -> int:
+        return 0 if self.room else HIGH_WATER_BYTES + 1
+
+    async def drain(self) -> None: ...
+
+    async def ping(self, timeout: float) -> bool:  # noqa: ASYNC109
+        return True
+
+    async def save_subscription(self, client_id: str, subscription: SubscriptionRecord) -> None: ...
+
+    # ---- snapshots
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Stage]:
+        yield self
+
+    @property
+    def point(self) -> SnapshotPoint:
+        return SnapshotPoint(self.committed + 1, self.committed + 1, frozenset(), self.committed)
+
+    async def newest_version(self) -> str:
+        return self.newest
+
+    async def rows(self, table: Table) -> AsyncIterator[list[tuple[Row, tuple[str, ...]]]]:
+        self.read.append(table)
+        yield [(tuple(column.name.encode() for column in table.columns), ("t@1",))]
+
+    # ---- what happens
+
+    def migrate(self) -> None:
+        """The migration commits; the stream has not brought it yet."""
+        self.newest = "01"
+        self.committed = 10
+
+    async def catch_up(self) -> None:
+        if self.newest and not self.migrations:
+            self.migrations.append(Migration("01", 10, 1, (AddColumns(AFTER, ("note",)),)))
+            self.tables["items"] = AFTER
+            self.log.append(Committed(10, 10, 1, None, (), self.migrations[0]), 1)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        task = asyncio.create_task(self.deliveries.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    def deliver(self) -> None:
+        self.deliveries.deliver(SUBSCRIPTION, [Shape("r", BEFORE)])
+
+    @property
+    def messages(self) -> list[Message]:
+        return [decode(payload) for packet in self.packets for payload in packet.payloads]
+
+    @property
+    def delivered(self) -> bool:
+        return any(isinstance(message, pb.SatSubsDataEnd) for message in self.messages)
+
+    def index(self, matches: Callable[[Any], bool]) -> int:
+        return next(number for number, message in enumerate(self.messages) if matches(message))
+
+    async def until_delivered(self) -> None:
+        async with asyncio.timeout(5):
+            while not self.delivered:  # noqa: ASYNC110 - the delivery tells nobody
+                await asyncio.sleep(0)
+
+
+def is_migration(message: Any) -> bool:
+    return isinstance(message, pb.SatOpLog) and any(op.HasField("migrate") for op in message.ops)
+
+
+async def test_a_snapshot_that_sees_a_migration_the_client_lacks_is_given_back() -> None:
+    stage = Stage()
+    stage.fanout.join(stage.subscriber)
+    stage.migrate()
+    stage.deliver()
+    with stage.running():
+        await stage.until_delivered()
+    assert stage.read == [AFTER]
+    assert stage.index(is_migration) < stage.index(lambda one: isinstance(one, pb.SatSubsDataBegin))
+
+
+async def test_a_client_that_is_behind_gets_its_data_after_the_migration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "BEHIND_PAUSE", 0.0)
+    stage = Stage()
+    stage.room = False
+    stage.fanout.join(stage.subscriber)
+    stage.migrate()
+    await stage.catch_up()
+    stage.deliver()
+    with stage.running():
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert stage.messages == []
+        stage.room = True
+        stage.fanout.tick()
+        await stage.until_delivered()
+    assert stage.read == [AFTER]
+    assert stage.index(is_migration) < stage.index(lambda one: isinstance(one, pb.SatSubsDataBegin))
+
+
+async def test_a_table_given_up_meanwhile_is_delivered_empty() -> None:
+    stage = Stage()
+    stage.fanout.join(stage.subscriber)
+    stage.deliver()
+    stage.tables.clear()
+    with stage.running():
+        await stage.until_delivered()
+    assert stage.read == []
+    assert [type(message) for message in stage.messages] == [
+        pb.SatSubsDataBegin,
+        pb.SatShapeDataBegin,
+        pb.SatShapeDataEnd,
+        pb.SatSubsDataEnd,
+    ]
