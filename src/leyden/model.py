@@ -115,7 +115,7 @@ class Delete:
     old: Row
 
 
-#: TRUNCATE arrives as the deletion of each row, of which only the key is known then.
+#: TRUNCATE arrives as the deletion of each row.
 Change = Insert | Update | Delete
 
 

@@ -211,7 +211,7 @@ class Service:
                     return
             except (psycopg.Error, requirements.DatabaseRequirementError, schema.SchemaTooNewError) as error:
                 reason = str(error).strip() or type(error).__name__
-            self._waiting_for = "Postgres cannot be used yet"
+                self._waiting_for = _public_reason(error)
             if reason != told:
                 told = reason
                 self.emit(DatabaseUnavailable(reason, retry_in))
@@ -289,6 +289,20 @@ async def _stop_embedded(embedded: EmbeddedPostgres, starting: asyncio.Future[No
     # a thread that is starting it cannot be interrupted, and would start it after it was stopped
     await asyncio.wait([starting])
     await asyncio.to_thread(embedded.stop)
+
+
+def _public_reason(error: Exception) -> str:
+    """Why Postgres cannot be used, without what only its operator should read: hosts, roles and names stay out."""
+    match error:
+        case requirements.DatabaseRequirementError():
+            codes = ", ".join(requirement.code for requirement in error.unmet)
+            return f"Postgres does not meet the requirements: {codes} (the log says how to meet them)"
+        case schema.SchemaTooNewError():
+            return "the database was prepared by a newer release of Leyden"
+        case psycopg.OperationalError():
+            return "Postgres cannot be reached, or refuses the connection (the log says why); trying again"
+        case _:
+            return "Postgres refused to be prepared (the log says why); trying again"
 
 
 async def _cancel(task: asyncio.Task[Any]) -> None:

@@ -167,7 +167,7 @@ async def test_truncate_arrives_as_the_deletion_of_every_row(
         await conn.execute("INSERT INTO items VALUES (2, 'again')")
     changes = (await reader.next()).changes
     deleted = [change.old for change in changes if isinstance(change, Delete)]
-    assert sorted(deleted) == [(b"1", None, None), (b"2", None, None), (b"3", None, None)]
+    assert sorted(deleted) == [(b"1", b"a", None), (b"2", b"b", None), (b"3", b"c", None)]
     assert isinstance(changes[0], Insert)
     assert isinstance(changes[-1], Insert)
     assert changes[-1].row == (b"2", b"again", None)

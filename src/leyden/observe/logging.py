@@ -40,6 +40,8 @@ _LEVELS: dict[type[Any], int] = {
 }
 
 _MAX_TEXT = 256
+#: What Postgres says, and how to satisfy it, must be readable whole.
+_MAX_REASON = 4096
 _INSECURE = "insecure mode: tokens are not verified, anybody who reaches this port can read and write everything"
 
 
@@ -47,11 +49,11 @@ def _words(name: str) -> str:
     return "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip()
 
 
-def _shown(key: str, value: object) -> object:
+def _shown(key: str, value: object, limit: int) -> object:
     """Text as it may be shown: cut, and with control and bidirectional characters escaped."""
     if not isinstance(value, str) or key == "trace":
         return value
-    text = value[:_MAX_TEXT] + ("…" if len(value) > _MAX_TEXT else "")
+    text = value[:limit] + ("…" if len(value) > limit else "")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
@@ -76,7 +78,9 @@ class LogWriter:
 
     def __call__(self, event: Event) -> None:
         level = _LEVELS[type(event)]
-        fields = {field.name: _shown(field.name, getattr(event, field.name)) for field in dataclasses.fields(event)}
+        limit = _MAX_REASON if isinstance(event, events.DatabaseUnavailable) else _MAX_TEXT
+        names = [field.name for field in dataclasses.fields(event)]
+        fields = {name: _shown(name, getattr(event, name), limit) for name in names}
         text = _INSECURE if isinstance(event, events.InsecureModeActive) else _words(type(event).__name__)
         # a log that cannot be written must not stop what it was to tell of
         with contextlib.suppress(OSError, ValueError):

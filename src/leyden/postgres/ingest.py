@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from leyden import model
 from leyden.events import Emit, MigrationSeen, TableChangedOutside
@@ -100,6 +100,8 @@ class Ingest:
         self._received = 0
         self._changes: list[_RawChange] = []
         self._row_states: dict[tuple[bytes, bytes], bytes] = {}
+        #: Last versions of the rows whose state this transaction left without tags, as JSON.
+        self._dead: dict[tuple[bytes, bytes], Any] = {}
         self._version: tuple[bytes, bytes] | None = None
         #: Tables enabled (``True``) and given up (``False``) by the transaction; what happened last counts.
         self._enabled: dict[int, bool] = {}
@@ -166,6 +168,7 @@ class Ingest:
         self._received = 0
         self._changes = []
         self._row_states = {}
+        self._dead = {}
         self._version = None
         self._enabled = {}
         self._described = self.tables
@@ -213,14 +216,18 @@ class Ingest:
     def _collect_truncate(self, source: Source) -> None:
         """The trigger has emptied the state of every row just before; it is what names them."""
         table_id = str(source.relation.id).encode("ascii")
-        keys = tuple(key for (table, key), tags in self._row_states.items() if table == table_id and tags == _NO_TAGS)
-        self._changes.append((_TRUNCATE, source, keys, ()))
+        emptied = [(key, dead) for (table, key), dead in self._dead.items() if table == table_id]
+        self._changes.append((_TRUNCATE, source, tuple(key for key, _ in emptied), tuple(dead for _, dead in emptied)))
 
     def _collect_row_state(self, source: Source, new: Values) -> None:
-        table_id, key, tags = (new[position] for position in source.state_positions)
+        table_id, key, tags, dead = (new[position] for position in source.state_positions)
         # Tags are kept inline (storage MAIN): they come unchanged only if this update did not write them.
         if isinstance(table_id, bytes) and isinstance(key, bytes) and isinstance(tags, bytes):
             self._row_states[table_id, key] = tags
+            if tags == _NO_TAGS:
+                self._dead[table_id, key] = dead
+            else:
+                self._dead.pop((table_id, key), None)
 
     def _collect_version(self, source: Source, new: Values) -> None:
         """A transaction has one row of ``leyden.versions`` at most; its last image counts."""
@@ -269,11 +276,11 @@ class Ingest:
             size += _CHANGE_OVERHEAD + _VALUE_OVERHEAD * (len(old_values) + len(new_values))
             if kind == _TRUNCATE:
                 size += _CHANGE_OVERHEAD * len(old_values)
-                for number, name in enumerate(old_values, 1):
+                for number, (name, dead) in enumerate(zip(old_values, new_values, strict=True), 1):
                     if not number % _SLICE:
                         yield
                     if isinstance(name, bytes):
-                        changes.append(model.Delete(table, _key_image(table, name)))
+                        changes.append(model.Delete(table, _last_version(table, name, dead)))
                 continue
             tags = tags_of.get(table.id, {})
             if kind == _INSERT:
@@ -488,9 +495,12 @@ def _row(values: Sequence[str | None]) -> Row:
     return tuple(None if value is None else value.encode() for value in values)
 
 
-def _key_image(table: Table, key: bytes) -> Row:
-    """A row of which only the primary key is known; ``key`` is its JSON text."""
+def _last_version(table: Table, key: bytes, dead: object) -> Row:
+    """A row as its state remembers it: ``dead`` is its JSON. Without that only the primary key is known."""
     row: list[bytes | None] = [None] * len(table.columns)
+    if isinstance(dead, bytes):
+        values = json.loads(dead)
+        row = [None if (value := values.get(c.name)) is None else value.encode() for c in table.columns]
     for position, value in zip(table.key_positions, parse_key(key), strict=True):
         row[position] = value
     return tuple(row)

@@ -57,7 +57,7 @@ class Source:
         if relation.namespace == _OWN_SCHEMA:
             self.role = "other"
             if relation.name == "row_state":
-                self.state_positions = self._find("table_id", "pk", "tags")
+                self.state_positions = self._find("table_id", "pk", "tags", "dead")
                 self.role = "row_state"
             elif relation.name == "versions":
                 self.version_positions = self._find("version", "changes")

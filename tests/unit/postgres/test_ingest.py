@@ -68,7 +68,7 @@ class Stream:
         self._wire = wire
         self._lsn = 1000
         self.relation("id", "title")
-        state = [("table_id", 26), ("pk", TEXT), ("tags", 1009), ("col_tags", 3802)]
+        state = [("table_id", 26), ("pk", TEXT), ("tags", 1009), ("col_tags", 3802), ("dead", 3802)]
         self.ingest.feed(wire.relation(STATE, "row_state", state, namespace="leyden", identity="d"))
         versions = [("version", TEXT), ("xid", 5069), ("changes", 3802)]
         self.ingest.feed(wire.relation(VERSIONS, "versions", versions, namespace="leyden", identity="d"))
@@ -99,8 +99,8 @@ def stream(wire: Any) -> Stream:
     return Stream(wire, items("id", "title"))
 
 
-def state(wire: Any, key: str, tags: str, table: int = ITEMS) -> bytes:
-    data: bytes = wire.insert(STATE, str(table), key, tags, "{}")
+def state(wire: Any, key: str, tags: str, table: int = ITEMS, dead: str | None = None) -> bytes:
+    data: bytes = wire.insert(STATE, str(table), key, tags, "{}", dead)
     return data
 
 
@@ -133,7 +133,7 @@ def test_a_row_has_the_last_tags_its_transaction_wrote(stream: Stream, wire: Any
         state(wire, '["1"]', "{old@1}"),
         wire.insert(ITEMS, "1", "a"),
         wire.insert(ITEMS, "2", "b"),
-        wire.update(STATE, None, [str(ITEMS), '["1"]', '{x@2,"y z@3"}', "{}"]),
+        wire.update(STATE, None, [str(ITEMS), '["1"]', '{x@2,"y z@3"}', "{}", None]),
         state(wire, '["2"]', "{other@9}", table=ITEMS + 1),
     )
     assert [change.tags for change in changes] == [("x@2", "y z@3"), (EPOCH_TAG,)]
@@ -189,12 +189,13 @@ def test_truncate_deletes_the_rows_whose_state_was_emptied_before_it(stream: Str
     table = stream.ingest.tables[ITEMS]
     assert stream.changes(
         state(wire, '["1"]', "{}"),
+        state(wire, '["3"]', "{}", dead='{"id": "3", "title": "t"}'),
         state(wire, '["7"]', "{c@1}"),
         state(wire, '["8"]', "{}", table=ITEMS + 1),
         wire.truncate(STATE, ITEMS),
         wire.insert(ITEMS, "2", "a"),
         state(wire, '["2"]', "{t@1}"),
-    ) == (Delete(table, (b"1", None)), Insert(table, (b"2", b"a"), ("t@1",)))
+    ) == (Delete(table, (b"1", None)), Delete(table, (b"3", b"t")), Insert(table, (b"2", b"a"), ("t@1",)))
 
 
 def test_rows_of_a_table_that_is_not_electrified_are_left_out(wire: Any) -> None:
