@@ -2,59 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import psycopg
 
-from interop.client import Driver
 from interop.conftest import Factory, ServiceFactory
 from interop.service import Leyden
-
-ITEMS = {
-    "tables": {"items": {"columns": {"id": "uuid", "content": "text", "n": "int4"}, "pk": ["id"]}},
-    "migrations": [],
-}
-
-
-def id_of(number: int) -> str:
-    return f"00000000-0000-4000-8000-{number:012d}"
-
-
-def create_items(conn: psycopg.Connection, rows: int = 0) -> None:
-    conn.execute("CREATE TABLE items (id uuid PRIMARY KEY, content text, n int4)")
-    conn.execute("CALL electric.electrify('items')")
-    conn.execute(
-        "INSERT INTO items SELECT ('00000000-0000-4000-8000-' || lpad(i::text, 12, '0'))::uuid, 'row ' || i, i"
-        " FROM generate_series(1, %s) i",
-        [rows],
-    )
-
-
-async def connected(driver: Driver, service: Leyden, client: str, *, subscribe: bool = True) -> None:
-    """Opens a client of its own user on ``driver``, connects it and syncs ``items``."""
-    config = {"auth": {"clientId": f"device-{client}"}}
-    await driver("open", client=client, url=service.url, schema=ITEMS, config=config)
-    token = await driver("token", claims={"sub": f"user-{client}"})
-    await driver("connect", client=client, token=token["token"], timeoutMs=10000)
-    if subscribe:
-        await driver("sync", client=client, table="items", wait=True, timeoutMs=10000)
-
-
-def complaints(driver: Driver) -> list[dict[str, Any]]:
-    """What an app would have crashed with. A lost socket is none: the client reconnects by itself."""
-    return [
-        event
-        for event in driver.events
-        if event["event"] in ("unhandledRejection", "uncaughtException")
-        or (event["event"] == "clientError" and event["error"].get("codeName") != "SOCKET_ERROR")
-    ]
+from interop.tables import complaints, connected, create_items, id_of
 
 
 async def test_a_table_of_1000_rows_is_synced_whole(service: Leyden, driver: Factory) -> None:
     client = await driver()
     with psycopg.connect(service.dsn, autocommit=True) as conn:
         create_items(conn, 1000)
-    await connected(client, service, "a")
+    await connected(client, service, "a", "items")
     rows = await client("query", client="a", sql="SELECT id, content, n FROM items ORDER BY n")
     assert rows == [{"id": id_of(i), "content": f"row {i}", "n": i} for i in range(1, 1001)]
     assert complaints(client) == []
@@ -64,7 +23,7 @@ async def test_insert_update_and_delete_in_postgres_reach_the_client(service: Le
     client = await driver()
     with psycopg.connect(service.dsn, autocommit=True) as conn:
         create_items(conn, 2)
-        await connected(client, service, "a")
+        await connected(client, service, "a", "items")
         conn.execute("INSERT INTO items VALUES (%s, 'new', NULL)", [id_of(3)])
         conn.execute("UPDATE items SET content = 'changed' WHERE n = 1")
         conn.execute("DELETE FROM items WHERE n = 2")
@@ -81,8 +40,8 @@ async def test_a_clients_writes_reach_postgres_and_a_second_client(service: Leyd
     client = await driver()
     with psycopg.connect(service.dsn, autocommit=True) as conn:
         create_items(conn, 2)
-        await connected(client, service, "a")
-        await connected(client, service, "b")
+        await connected(client, service, "a", "items")
+        await connected(client, service, "b", "items")
         await client("run", client="a", sql=f"INSERT INTO items VALUES ('{id_of(3)}', 'mine', 3)")
         await client("run", client="a", sql=f"UPDATE items SET content = 'mine too' WHERE id = '{id_of(1)}'")
         await client("run", client="a", sql=f"DELETE FROM items WHERE id = '{id_of(2)}'")
@@ -101,7 +60,7 @@ async def test_a_client_misses_nothing_over_a_restart_of_the_service(leyden: Ser
     port = int(first.url.rpartition(":")[2])
     with psycopg.connect(first.dsn, autocommit=True) as conn:
         create_items(conn, 3)
-        await connected(client, first, "a")
+        await connected(client, first, "a", "items")
         conn.execute("UPDATE items SET content = 'before' WHERE n = 1")
         await client("waitRow", client="a", sql="SELECT * FROM items WHERE content = 'before'")
         assert await first.stop() == 0
@@ -124,7 +83,7 @@ async def test_an_abrupt_drop_is_resumed_without_loss_or_reset(service: Leyden, 
     client = await driver()
     with psycopg.connect(service.dsn, autocommit=True) as conn:
         create_items(conn, 3)
-        await connected(client, service, "a")
+        await connected(client, service, "a", "items")
         conn.execute("UPDATE items SET content = 'one' WHERE n = 1")
         await client("waitRow", client="a", sql="SELECT * FROM items WHERE content = 'one'")
         await client("dropSocket", client="a")
@@ -139,7 +98,7 @@ async def test_unsubscribing_removes_the_rows_and_later_changes_stay_away(servic
     client = await driver()
     with psycopg.connect(service.dsn, autocommit=True) as conn:
         create_items(conn, 1200)
-        await connected(client, service, "a", subscribe=False)
+        await connected(client, service, "a")
         await client("sync", client="a", table="items", key="all", wait=True)
         await client("unsubscribe", client="a", keys=["all"])
         await client("waitRow", client="a", sql="SELECT count(*) AS n FROM items", expect={"n": 0})
@@ -157,7 +116,7 @@ async def test_truncate_empties_the_clients_table_and_the_stream_goes_on(service
         conn.execute("INSERT INTO items VALUES (%s, 'older than its electrification', 1)", [id_of(1)])
         conn.execute("CALL electric.electrify('items')")
         conn.execute("INSERT INTO items VALUES (%s, 'two', 2)", [id_of(2)])
-        await connected(client, service, "a")
+        await connected(client, service, "a", "items")
         conn.execute("TRUNCATE items")
         await client("waitRow", client="a", sql="SELECT count(*) AS n FROM items", expect={"n": 0})
         conn.execute("INSERT INTO items VALUES (%s, 'three', 3)", [id_of(3)])

@@ -151,7 +151,7 @@ class DemoEndpoints:
     async def session(self, request: Request) -> Response:
         """Stands in for an application's log-in: whoever asks gets a token."""
         name = await _name_in(request)
-        user = name.strip()[:40].strip() or random.choice(_NAMES)  # noqa: S311
+        user = name.strip()[:40].strip() or self._free_name()
         now = int(time.time())
         claims = {"sub": user, "iat": now, "exp": now + TOKEN_SECONDS}
         return JSONResponse(
@@ -162,6 +162,11 @@ class DemoEndpoints:
                 "expires_at": now + TOKEN_SECONDS,
             }
         )
+
+    def _free_name(self) -> str:
+        """A name that nobody connected has, as long as there is one."""
+        taken = {connection.user_id for connection in self._service.connections}
+        return random.choice([name for name in _NAMES if name not in taken] or _NAMES)  # noqa: S311 - no secret
 
     async def people(self, request: Request) -> Response:
         now = time.time()
