@@ -54,5 +54,5 @@ lock: .venv/.installed
 	    --no-emit-find-links --no-emit-trusted-host --no-header --output-file requirements.lock pyproject.toml
 
 clean:
-	rm -rf .venv node_modules .leyden .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build
+	rm -rf .venv node_modules .leyden .pytest_cache .pytest_tmp .mypy_cache .ruff_cache .hypothesis .import_linter_cache build
 	rm -rf src/leyden/demo/page src/leyden.egg-info

@@ -93,6 +93,10 @@ class Core:
             await asyncio.sleep(0.01)
 
 
+#: Subscriptions and withdrawals that may wait for their turn; a session may hold 1,000 subscriptions.
+WAITING_DELIVERIES = 2_000
+
+
 class ConnectionEnded(Exception):
     """The connection must be closed with ``code`` and ``reason``; ``detail`` is for the log."""
 
@@ -386,6 +390,8 @@ class Connection:
     def _running_deliveries(self) -> Deliveries:
         if self._deliveries is None:
             raise RuntimeError("the stream is not running")
+        if self._deliveries.waiting >= WAITING_DELIVERIES:
+            raise ConnectionEnded(1008, detail="too many subscriptions asked for or given up at once")
         return self._deliveries
 
     def _dropped(self, reason: str) -> None:

@@ -69,6 +69,11 @@ class Deliveries:
         self._connection = connection
         self._queue: asyncio.Queue[_Delivery | _Withdrawal] = asyncio.Queue()
 
+    @property
+    def waiting(self) -> int:
+        """Deliveries asked for and not begun."""
+        return self._queue.qsize()
+
     def deliver(self, subscription: SubscriptionRecord, shapes: Sequence[Shape]) -> None:
         self._queue.put_nowait(_Delivery(subscription, tuple(shapes)))
 
