@@ -393,8 +393,22 @@ async def test_a_stopped_stream_delivers_nothing_more_and_leaves_no_job(running:
         for _ in range(5):
             await speaker.start()
             await speaker.call(rpc.STOP_REPLICATION, pb.SatInStopReplicationReq())
-        await asyncio.sleep(0.05)
-        assert len(asyncio.all_tasks()) == before
+        await until(lambda: len(asyncio.all_tasks()) == before)
+
+
+async def test_a_client_that_asks_for_more_deliveries_than_may_wait_is_dropped(
+    running: Running, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge_connection, "WAITING_DELIVERIES", 3)
+    async with running.speaker() as speaker, await psycopg.AsyncConnection.connect(database) as blocking:
+        await speaker.authenticate(token())
+        await speaker.start()
+        # the first withdrawal waits for the table, the others for the first
+        await blocking.execute("LOCK TABLE leyden.client_subscriptions")
+        request = pb.SatUnsubsReq(subscription_ids=[SUBSCRIPTION]).SerializeToString()
+        for number in range(100, 106):
+            await speaker.send(pb.SatRpcRequest(method=rpc.UNSUBSCRIBE, request_id=number, message=request))
+        assert await speaker.closed() == (1008, "")
 
 
 async def test_a_client_that_answers_no_ping_is_dropped(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,20 @@ async def confirmed_beyond(conn: psycopg.AsyncConnection[Any], position: int) ->
             await asyncio.sleep(0.01)
 
 
+async def status_updates(conn: psycopg.AsyncConnection[Any], count: int) -> None:
+    """Waits until the reader has sent ``count`` more status updates; each comes with a chance to confirm."""
+    seen: set[object] = set()
+    async with asyncio.timeout(20):
+        while len(seen) <= count:
+            cursor = await conn.execute(
+                "SELECT r.reply_time FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid"
+                " WHERE s.slot_name = %s",
+                [slot_of(conn)],
+            )
+            seen.update(await cursor.fetchall())
+            await asyncio.sleep(0.01)
+
+
 async def drop_slot(conn: psycopg.AsyncConnection[Any]) -> None:
     """Drop the slot whether or not it is in use; a reader may come back in between."""
     while True:
@@ -207,7 +221,7 @@ async def test_the_slot_waits_at_the_floor_while_the_log_holds_transactions(
         await until(lambda: reader.held())
         await write_wal(conn, 3)
         await until(lambda: reader.replication.position > reader.log.head + (3 << 20))
-        await asyncio.sleep(0.3)
+        await status_updates(conn, 4)
         assert await confirmed_position(conn) <= reader.log.floor
         assert len(reader.held()) == 1
 

@@ -8,7 +8,7 @@ because what the stream announces may not be visible to any other connection yet
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final
 
 from leyden import model
@@ -24,13 +24,11 @@ from leyden.model import (
     Table,
 )
 from leyden.postgres import pgoutput
+from leyden.postgres.announcement import TRANSACTION_PREFIX, Announcement
 from leyden.postgres.catalog import migration_from_json
 from leyden.postgres.pgoutput import UNCHANGED, DecodeError, Values
 from leyden.postgres.relations import NO_COLUMNS, Relations, Source, with_columns
 from leyden.postgres.tag_text import parse_key, parse_tags
-
-#: Prefix of the message with which a client's transaction begins.
-TRANSACTION_PREFIX = "leyden.tx"
 
 #: Bytes that Python adds to each value held: the header of ``bytes`` (33) and the tuple's pointer to it (8).
 _VALUE_OVERHEAD = 41
@@ -105,7 +103,7 @@ class Ingest:
         self._version: tuple[bytes, bytes] | None = None
         #: Tables enabled (``True``) and given up (``False``) by the transaction; what happened last counts.
         self._enabled: dict[int, bool] = {}
-        self._announcement: _Announcement | None = None
+        self._announcement: Announcement | None = None
 
     def start_session(self) -> None:
         """A new replication session: Relation messages come anew, and a transaction cut off comes again
@@ -248,7 +246,7 @@ class Ingest:
             self.advance(message.lsn)
         elif message.prefix == TRANSACTION_PREFIX and self._announcement is None:
             self._received += len(message.content)
-            self._announcement = _Announcement.parse(message.content)
+            self._announcement = Announcement.parse(message.content)
 
     # ---- assembling ----------------------------------------------------------------------------------------
 
@@ -417,7 +415,7 @@ class Ingest:
             del tables[other]  # dropped, and made again under its old name
         tables[table.id] = table
 
-    def _corrections(self, announcement: _Announcement) -> tuple[model.Correction, ...]:
+    def _corrections(self, announcement: Announcement) -> tuple[model.Correction, ...]:
         corrections = []
         for table_id, key, row, tags in announcement.corrections:
             table = self._described.get(table_id)
@@ -445,43 +443,6 @@ class Ingest:
         return wide
 
 
-class _Announcement:
-    """What the writer said of a client's transaction in its ``leyden.tx`` message."""
-
-    __slots__ = ("client", "corrections", "ms")
-
-    def __init__(
-        self, client: str, ms: int, corrections: Sequence[tuple[int, Row, Row | None, tuple[str, ...]]]
-    ) -> None:
-        self.client = client
-        self.ms = ms
-        self.corrections = corrections
-
-    @classmethod
-    def parse(cls, content: bytes) -> _Announcement | None:
-        """``None`` when it is not one: any role may emit messages, and ours are always well formed."""
-        try:
-            document = json.loads(content)
-            client, ms = document["client"], document["ms"]
-            if not isinstance(client, str) or type(ms) is not int:
-                return None
-            return cls(
-                client,
-                ms,
-                [
-                    (
-                        int(one["table"]),
-                        _row(one["key"]),
-                        None if one["row"] is None else _row(one["row"]),
-                        tuple(str(tag) for tag in one["tags"]),
-                    )
-                    for one in document.get("corrections", ())
-                ],
-            )
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return None
-
-
 def _added_columns(migration: Migration) -> dict[int, frozenset[str]]:
     """The columns that ``migration`` adds to tables which clients have already, by table id."""
     columns: dict[int, frozenset[str]] = {}
@@ -489,10 +450,6 @@ def _added_columns(migration: Migration) -> dict[int, frozenset[str]]:
         if isinstance(change, AddColumns) and change.columns:
             columns[change.table.id] = columns.get(change.table.id, NO_COLUMNS) | set(change.columns)
     return columns
-
-
-def _row(values: Sequence[str | None]) -> Row:
-    return tuple(None if value is None else value.encode() for value in values)
 
 
 def _last_version(table: Table, key: bytes, dead: object) -> Row:

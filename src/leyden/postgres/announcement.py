@@ -1,0 +1,55 @@
+"""What the writer says of a client's transaction, at its head and in the WAL.
+
+Owns the form of that message. What becomes of it is ``ingest``'s.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from leyden.model import Row
+
+#: Prefix of the logical message with which a client's transaction begins.
+TRANSACTION_PREFIX = "leyden.tx"
+
+
+class Announcement:
+    """What the writer said of a client's transaction in its ``leyden.tx`` message."""
+
+    __slots__ = ("client", "corrections", "ms")
+
+    def __init__(
+        self, client: str, ms: int, corrections: Sequence[tuple[int, Row, Row | None, tuple[str, ...]]]
+    ) -> None:
+        self.client = client
+        self.ms = ms
+        self.corrections = corrections
+
+    @classmethod
+    def parse(cls, content: bytes) -> Announcement | None:
+        """``None`` when it is not one: any role may emit messages, and ours are always well formed."""
+        try:
+            document = json.loads(content)
+            client, ms = document["client"], document["ms"]
+            if not isinstance(client, str) or type(ms) is not int:
+                return None
+            return cls(
+                client,
+                ms,
+                [
+                    (
+                        int(one["table"]),
+                        _row(one["key"]),
+                        None if one["row"] is None else _row(one["row"]),
+                        tuple(str(tag) for tag in one["tags"]),
+                    )
+                    for one in document.get("corrections", ())
+                ],
+            )
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+
+def _row(values: Sequence[str | None]) -> Row:
+    return tuple(None if value is None else value.encode() for value in values)
