@@ -1,13 +1,39 @@
 """The closed list of facts that can be noticed while the service runs.
 
 Business code emits; ``observe/`` decides what becomes a log line, a metric or an audit record. No fact holds a
-token, a key, a signature or a row's values.
+token, a key, a signature or a row's values. Texts that come from outside are as they came: whoever shows them escapes
+and cuts them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
+
+from leyden.auth import KeyNotice
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who opened a connection, as far as the upgrade request tells."""
+
+    address: str
+    origin: str | None = None
+    user_agent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What may be told of an accepted token. ``expires_at`` are Unix seconds."""
+
+    user_id: str
+    issuer: str | None
+    algorithm: str | None
+    kid: str | None
+    key_thumbprint: str | None
+    jti: str | None
+    expires_at: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +48,12 @@ class InsecureModeActive:
 
 @dataclass(frozen=True, slots=True)
 class AuthenticationConfigured:
-    """What tokens must look like; ``keys`` are RFC 7638 thumbprints."""
+    """What tokens must look like; ``keys`` are RFC 7638 thumbprints, ``key_source`` the URL they are fetched from."""
 
     mode: str
-    algorithm: str | None
+    algorithms: tuple[str, ...]
     keys: tuple[str, ...]
+    key_source: str | None
     issuer: str | None
     audience: str | None
     namespace: str | None
@@ -82,36 +109,140 @@ class MigrationSeen:
 class HandshakeDenied:
     """A WebSocket upgrade was refused with the HTTP status ``status``."""
 
-    address: str
+    peer: Peer
     status: int
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimited:
+    """Somebody was turned away without being judged: ``limit`` names the exhausted one."""
+
+    address: str
+    limit: Literal["failures", "unauthenticated", "signatures", "admin"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyNotTrusted:
+    """A peer on this machine hands on requests of others, and is not among the trusted proxies: until it is, limits
+    for each address cannot hold for those behind it."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClientConnected:
     connection: int
-    address: str
+    peer: Peer
     subprotocol: str
 
 
 @dataclass(frozen=True, slots=True)
 class ClientAuthenticated:
+    """``seconds`` is what checking the signature took, None when the verdict on this token was remembered."""
+
     connection: int
     client_id: str
-    user_id: str
+    peer: Peer
+    credentials: Credentials
+    seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRenewed:
     connection: int
+    client_id: str
+    peer: Peer
+    credentials: Credentials
 
 
 @dataclass(frozen=True, slots=True)
 class ClientRefused:
-    """``code`` is a refusal code of docs/authentication-rules.md or of the connection rules."""
+    """``code`` is a refusal code of docs/authentication-rules.md or of the connection rules; ``kid`` is what the
+    refused token said. ``renewal`` tells that the connection had been authenticated before."""
 
     connection: int
     code: str
+    client_id: str
+    peer: Peer
+    kid: str | None = None
+    renewal: bool = False
+
+
+SessionEnd = Literal["expired", "session_limit", "key_withdrawn", "revoked"]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded:
+    """A live connection was ended because what let it in does not hold any more."""
+
+    connection: int
+    client_id: str
+    peer: Peer
+    credentials: Credentials
+    cause: SessionEnd
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationAdded:
+    """``kind`` is user, jti, key or all; ``value`` whom it names; times are Unix seconds."""
+
+    id: int
+    kind: str
+    value: str | None
+    issued_before: int | None
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationRemoved:
+    """Taken back, or past its time."""
+
+    id: int
+    kind: str
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationsRead:
+    """All revocations were read. ``lag`` is the age in seconds of the newest one when it came into force here, None
+    when nothing is new."""
+
+    entries: int
+    lag: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationsUnavailable:
+    """Revocations cannot be read; those known stay in force. ``since`` is how long ago the last reading was
+    (seconds)."""
+
+    reason: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class AdminListening:
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdminDenied:
+    """``reason`` is ``credential`` or ``scope``; ``name`` of the credential, if it is a known one."""
+
+    address: str
+    reason: str
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AdminActed:
+    """``action`` is the call, such as ``sessions.disconnect``; ``target`` whom it concerned."""
+
+    name: str
+    address: str
+    action: str
+    target: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +315,22 @@ Event = (
     | ReplicationInterrupted
     | TableChangedOutside
     | MigrationSeen
+    | KeyNotice
     | HandshakeDenied
+    | RateLimited
+    | ProxyNotTrusted
     | ClientConnected
     | ClientAuthenticated
     | TokenRenewed
     | ClientRefused
+    | SessionEnded
+    | RevocationAdded
+    | RevocationRemoved
+    | RevocationsRead
+    | RevocationsUnavailable
+    | AdminListening
+    | AdminDenied
+    | AdminActed
     | ClientDisconnected
     | ProtocolViolated
     | ReplicationResumed

@@ -273,9 +273,12 @@ class Service:
 
     def _tell_authentication(self) -> None:
         auth = self.auth
-        algorithm = auth.algorithm.name if auth.algorithm is not None else None
-        keys = tuple(key.thumbprint for key in auth.keys)
-        self.emit(AuthenticationConfigured(auth.mode, algorithm, keys, auth.issuer, auth.audience, auth.namespace))
+        algorithms = tuple(algorithm.name for algorithm in auth.algorithms)
+        keys = tuple(sorted(auth.ring.thumbprints))
+        source = auth.remote.address if auth.remote is not None else None
+        self.emit(
+            AuthenticationConfigured(auth.mode, algorithms, keys, source, auth.issuer, auth.audience, auth.namespace)
+        )
         for sentence in auth.warnings:
             self.emit(AuthenticationWarning(sentence))
 

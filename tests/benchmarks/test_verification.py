@@ -9,7 +9,16 @@ from statistics import median
 import jwt
 import pytest
 
-from leyden.auth import ALGORITHMS, AuthSettings, generate_key, load_keys, load_private_key, mint_token, verifier_from
+from leyden.auth import (
+    ALGORITHMS,
+    AuthSettings,
+    KeyRing,
+    generate_key,
+    load_keys,
+    load_private_key,
+    mint_token,
+    verifier_from,
+)
 
 NOW = 1_800_000_000
 ROUNDS = 5
@@ -40,7 +49,7 @@ def test_verification(name: str) -> None:
     else:
         key = load_private_key(pair.private_pem.encode(), algorithm)
         token = mint_token(claims, algorithm=algorithm, key=key)
-    verifier = verifier_from(AuthSettings("secure", algorithm, load_keys(public, algorithm)))
+    verifier = verifier_from(AuthSettings("secure", (algorithm,), KeyRing(load_keys(public, algorithm))))
     options = {"verify_exp": False, "verify_iat": False}
     verify = jwt.PyJWT(options)
     ours = rate(lambda: verifier.verify(token, NOW))

@@ -358,7 +358,7 @@ async def test_no_event_holds_a_token_or_the_key(running: Running) -> None:
     assert SECRET not in shown
     assert not any(segment in shown for segment in (*good.split(".")[1:], *bad.split(".")[1:]))
     (configured,) = running.of(AuthenticationConfigured)
-    assert (configured.mode, configured.algorithm, len(configured.keys)) == ("secure", "HS256", 1)
+    assert (configured.mode, configured.algorithms, len(configured.keys)) == ("secure", ("HS256",), 1)
 
 
 async def test_insecure_mode_warns_at_start_and_refuses_foreign_pages(database: str) -> None:

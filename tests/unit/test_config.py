@@ -159,13 +159,7 @@ class TestKeys:
 
     @pytest.mark.parametrize(
         "name",
-        [
-            "AUTH_JWT_JWKS_FILE",
-            "AUTH_JWT_JWKS_URL",
-            "AUTH_JWT_OIDC_ISSUER",
-            "AUTH_JWT_JWKS_ALLOW_HTTP",
-            "AUTH_ALLOWED_ORIGINS",
-        ],
+        ["AUTH_DB_ROLE", "AUTH_DB_ROLE_CLAIM", "AUTH_DB_ROLES"],
     )
     def test_settings_of_later_versions_are_never_ignored(self, name: str) -> None:
         assert "not supported" in problems({**SECURE, name: "x"})[name]
@@ -174,7 +168,7 @@ class TestKeys:
         path = tmp_path / "secret"
         path.write_text(f" {SECRET} \r\n\n")
         auth = load_auth_settings({"AUTH_JWT_ALG": "HS256", "AUTH_JWT_KEY_FILE": str(path)})
-        assert auth.keys[0].secret() == f" {SECRET} ".encode()
+        assert auth.ring.keys[0].secret() == f" {SECRET} ".encode()
 
     def test_unusable_key_files_are_named(self, tmp_path: Path) -> None:
         empty = tmp_path / "empty"
@@ -196,7 +190,7 @@ class TestKeys:
 
     def test_a_previous_key_is_tried_too_and_held_to_the_same_rules(self) -> None:
         auth = load_auth_settings({**SECURE, "AUTH_JWT_KEY_PREVIOUS": SECRET[::-1]})
-        assert [key.secret() for key in auth.keys] == [SECRET.encode(), SECRET[::-1].encode()]
+        assert [key.secret() for key in auth.ring.keys] == [SECRET.encode(), SECRET[::-1].encode()]
         assert set(problems({**SECURE, "AUTH_JWT_KEY_PREVIOUS": "short"})) == {"AUTH_JWT_KEY_PREVIOUS"}
         without = {"AUTH_JWT_ALG": "HS256", "AUTH_JWT_KEY_PREVIOUS": SECRET}
         assert set(problems(without)) == {"AUTH_JWT_KEY"}
@@ -210,7 +204,7 @@ class TestKeys:
     @pytest.mark.parametrize("word", ["true", "YES", "1", "on", "t"])
     def test_usual_words_switch_base64_on(self, word: str) -> None:
         env = {"AUTH_JWT_ALG": "HS256", "AUTH_JWT_KEY": "AAEC" * 12, "AUTH_JWT_KEY_IS_BASE64_ENCODED": word}
-        assert load_auth_settings(env).keys[0].secret() == bytes((0, 1, 2)) * 12
+        assert load_auth_settings(env).ring.keys[0].secret() == bytes((0, 1, 2)) * 12
 
     @pytest.mark.parametrize("word", ["maybe", "2", "wahr", "tru e"])
     def test_other_words_for_base64_are_mistakes(self, word: str) -> None:

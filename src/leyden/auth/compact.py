@@ -8,7 +8,6 @@ forgiven.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +15,7 @@ from typing import Final
 from .refusal import Refusal
 
 _ALPHABET: Final = re.compile(r"[A-Za-z0-9_.-]*\Z", re.ASCII)
+_BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]*\Z", re.ASCII)
 _LAST_SEXTET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _UNUSED_BITS: Final = {2: 0b1111, 3: 0b11}
 _EITHER_ALPHABET: Final = re.compile(r"[A-Za-z0-9_+/-]+={0,2}\Z", re.ASCII)
@@ -94,13 +94,23 @@ def unsigned_payload(token: str) -> bytes:
 
 
 def _decode(segment: str, name: str) -> bytes:
-    """Canonical base64url (RFC 7515 §2; RFC 4648 §3.5 allows refusing non-zero unused bits)."""
-    remainder = len(segment) % 4
-    if remainder == 1:
-        raise Refusal("token_malformed", f"the {name} segment has an impossible length for base64url")
-    if remainder and _LAST_SEXTET.index(segment[-1]) & _UNUSED_BITS[remainder]:
-        raise Refusal("token_malformed", f"the unused last bits of the {name} segment are not zero")
     try:
-        return base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
-    except (binascii.Error, ValueError):
-        raise Refusal("token_malformed", f"the {name} segment is not base64url") from None
+        return canonical_base64url(segment)
+    except ValueError as reason:
+        raise Refusal("token_malformed", f"the {name} segment {reason}") from None
+
+
+def canonical_base64url(text: str) -> bytes:
+    """Decode base64url without padding (RFC 7515 §2), in its one canonical spelling.
+
+    Raises `ValueError`, completing "the text …", for padding, foreign characters and non-zero unused bits (RFC 4648
+    §3.5 allows refusing those).
+    """
+    remainder = len(text) % 4
+    if remainder == 1:
+        raise ValueError("has an impossible length for base64url")
+    if not _BASE64URL.match(text):
+        raise ValueError("is not base64url")
+    if remainder and _LAST_SEXTET.index(text[-1]) & _UNUSED_BITS[remainder]:
+        raise ValueError("has unused last bits that are not zero")
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -56,12 +56,12 @@ def explain(token: str, now: float, verifier: TokenVerifier) -> Explanation:
     settings = verifier.settings
     checks: list[Check] = []
     refusal: Refusal | None = None
-    for step in verifier.steps:
+    for step in verifier.steps.all:
         if refusal is not None:
             checks.append(Check(step.name, "skipped", None, step.setting))
             continue
         try:
-            step.run(seen, settings)
+            step.run(seen, settings, verifier.ring)
         except Refusal as reason:
             refusal = reason
         except Exception as error:
@@ -81,7 +81,7 @@ def explain(token: str, now: float, verifier: TokenVerifier) -> Explanation:
             claims=seen.claims,
         )
     try:
-        hints = hints_for(refusal.code, seen, settings)
+        hints = hints_for(refusal.code, seen, settings, verifier.ring)
     except Exception:  # a hint is never worth a failure
         hints = ()
     return Explanation(

@@ -7,7 +7,7 @@ compared, never chosen, and embedded or referenced keys (`jwk`, `jku`, `x5u`, `x
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping, Set
 from typing import Any, Final
 
 from .refusal import Refusal
@@ -29,13 +29,15 @@ def parse_header(raw: bytes) -> dict[str, Any]:
     return header
 
 
-def check_algorithm(header: Mapping[str, Any], expected: str) -> None:
-    """`alg` must be exactly the configured algorithm (RFC 8725 §3.1); raises `alg_mismatch`."""
+def check_algorithm(header: Mapping[str, Any], allowed: Collection[str]) -> str:
+    """The token's `alg`, which must be exactly one of `allowed` (RFC 8725 §3.1); raises `alg_mismatch`."""
     alg = header.get("alg")
+    expected = " or ".join(allowed)
     if not isinstance(alg, str):
         raise Refusal("alg_mismatch", f"the header names no algorithm; {expected} is configured")
-    if alg != expected:
+    if alg not in allowed:
         raise Refusal("alg_mismatch", f"the header names {printable(alg)}; {expected} is configured")
+    return alg
 
 
 def check_extensions(header: Mapping[str, Any]) -> None:

@@ -14,19 +14,20 @@ from typing import Any, Final
 
 from .algorithms import ALGORITHMS, Family
 from .claims import MAX_NUMERIC_DATE
+from .key_ring import KeyRing
 from .settings import AuthSettings
 from .verifier import Examination
 
 _DIGESTS: Final = {32: "sha256", 48: "sha384", 64: "sha512"}
 
 
-def hints_for(code: str, seen: Examination, settings: AuthSettings) -> tuple[str, ...]:
+def hints_for(code: str, seen: Examination, settings: AuthSettings, ring: KeyRing) -> tuple[str, ...]:
     """Likely causes of the refusal `code`, most likely first; often none."""
     hint = _HINTS.get(code)
-    return tuple(hint(seen, settings)) if hint else ()
+    return tuple(hint(seen, settings, ring)) if hint else ()
 
 
-def _malformed(seen: Examination, settings: AuthSettings) -> list[str]:
+def _malformed(seen: Examination, settings: AuthSettings, ring: KeyRing) -> list[str]:
     token = seen.token
     hints = []
     if token.lower().startswith("bearer "):
@@ -44,31 +45,32 @@ def _malformed(seen: Examination, settings: AuthSettings) -> list[str]:
     return hints
 
 
-def _algorithm(seen: Examination, settings: AuthSettings) -> list[str]:
+def _algorithm(seen: Examination, settings: AuthSettings, ring: KeyRing) -> list[str]:
     alg = seen.header.get("alg")
-    configured = settings.algorithm
-    if configured is None or not isinstance(alg, str):
+    if not isinstance(alg, str):
         return []
     if alg.lower() == "none":
         return ["the token is unsigned; those are accepted in insecure mode only"]
-    if {alg, configured.name} == {"EdDSA", "Ed25519"}:
+    names = {algorithm.name for algorithm in settings.algorithms}
+    if {"EdDSA", "Ed25519"} & names and alg in ("EdDSA", "Ed25519"):
         return ["EdDSA and Ed25519 name one algorithm; set AUTH_JWT_ALG to the spelling your issuer writes"]
     other = ALGORITHMS.get(alg)
-    if other and other.family is Family.HMAC and configured.family is not Family.HMAC:
+    secret_expected = any(algorithm.family is Family.HMAC for algorithm in settings.algorithms)
+    if other and other.family is Family.HMAC and not secret_expected:
         return ["the token was signed with a shared secret, but a public key is configured"]
-    if other and configured.family is Family.HMAC and other.family is not Family.HMAC:
+    if other and other.family is not Family.HMAC and secret_expected:
         return ["the token was signed with a private key, but a shared secret is configured"]
     return []
 
 
-def _signature(seen: Examination, settings: AuthSettings) -> list[str]:
-    if seen.parts is None or settings.algorithm is None:
+def _signature(seen: Examination, settings: AuthSettings, ring: KeyRing) -> list[str]:
+    if seen.parts is None or seen.algorithm is None:
         return []
     signature = seen.parts.signature
-    if settings.algorithm.family is Family.EC and signature[:1] == b"\x30" and len(signature) >= 68:
+    if seen.algorithm.family is Family.EC and signature[:1] == b"\x30" and len(signature) >= 68:
         return ["the signature is DER-encoded; JWS wants R and S side by side (RFC 7518 section 3.4)"]
-    digest = _DIGESTS[settings.algorithm.digest_bytes]
-    for key in settings.keys:
+    digest = _DIGESTS[seen.algorithm.digest_bytes]
+    for key in seen.candidates:
         secret = key.secret()
         if secret is None:
             continue
@@ -95,7 +97,7 @@ def _other_readings(secret: bytes) -> list[tuple[bytes, str]]:
     return readings
 
 
-def _claim_invalid(seen: Examination, settings: AuthSettings) -> list[str]:
+def _claim_invalid(seen: Examination, settings: AuthSettings, ring: KeyRing) -> list[str]:
     hints = []
     for name in ("exp", "iat", "nbf"):
         value = seen.claims.get(name)
@@ -106,15 +108,15 @@ def _claim_invalid(seen: Examination, settings: AuthSettings) -> list[str]:
     return hints
 
 
-def _future(seen: Examination, settings: AuthSettings) -> list[str]:
+def _future(seen: Examination, settings: AuthSettings, ring: KeyRing) -> list[str]:
     return ["the issuer's clock may be ahead of this machine's; AUTH_JWT_LEEWAY forgives up to 60 seconds"]
 
 
-def _issuer(seen: Examination, settings: AuthSettings) -> list[str]:
+def _issuer(seen: Examination, settings: AuthSettings, ring: KeyRing) -> list[str]:
     return _near("iss", [seen.claims.get("iss")], settings.issuer)
 
 
-def _audience(seen: Examination, settings: AuthSettings) -> list[str]:
+def _audience(seen: Examination, settings: AuthSettings, ring: KeyRing) -> list[str]:
     audience = seen.claims.get("aud")
     hints = _near("aud", audience if isinstance(audience, list) else [audience], settings.audience)
     if "nonce" in seen.claims or "at_hash" in seen.claims:
@@ -136,7 +138,7 @@ def _near(name: str, values: list[Any], expected: str | None) -> list[str]:
     return hints
 
 
-def _user_missing(seen: Examination, settings: AuthSettings) -> list[str]:
+def _user_missing(seen: Examination, settings: AuthSettings, ring: KeyRing) -> list[str]:
     if settings.namespace is not None and ("sub" in seen.claims or "user_id" in seen.claims):
         return ["there is a user id at the top level, but AUTH_JWT_NAMESPACE is set and only that place counts"]
     if settings.namespace is None:
@@ -146,7 +148,7 @@ def _user_missing(seen: Examination, settings: AuthSettings) -> list[str]:
     return []
 
 
-def _user_invalid(seen: Examination, settings: AuthSettings) -> list[str]:
+def _user_invalid(seen: Examination, settings: AuthSettings, ring: KeyRing) -> list[str]:
     place = seen.claims.get(settings.namespace) if settings.namespace else seen.claims
     sub = place.get("sub") if isinstance(place, Mapping) else None
     if isinstance(sub, int | float) and not isinstance(sub, bool):
@@ -154,7 +156,7 @@ def _user_invalid(seen: Examination, settings: AuthSettings) -> list[str]:
     return []
 
 
-_HINTS: Final[Mapping[str, Callable[[Examination, AuthSettings], list[str]]]] = {
+_HINTS: Final[Mapping[str, Callable[[Examination, AuthSettings, KeyRing], list[str]]]] = {
     "token_malformed": _malformed,
     "alg_mismatch": _algorithm,
     "signature_invalid": _signature,

@@ -63,6 +63,8 @@ class VerificationKey:
     warning: str | None
     """Why a shared secret looks guessable although it is long enough; completes "the key …"."""
     material: OctKey | RSAKey | ECKey | OKPKey = field(repr=False, compare=False)
+    kid: str | None = None
+    """Its name in a JWK Set; None for a key that was configured by hand."""
 
     def secret(self) -> bytes | None:
         """The shared secret, or None for a public key."""
@@ -201,35 +203,51 @@ def _load_public_key(label: str, body: str, algorithm: Algorithm) -> Verificatio
         raise unreadable
     try:
         native = _native_key(label, der)
-        spki = native.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise unreadable from None
-    pem = _pem_of(spki)
+    # RFC 4055 §1.2: a key marked for PSS may not be used with PKCS#1 v1.5.
+    if isinstance(native, RSAPublicKey) and algorithm.name.startswith("RS") and _is_reserved_for_pss(label, der):
+        raise KeyRejected("is reserved for RSASSA-PSS", "set AUTH_JWT_ALG to PS256, PS384 or PS512")
+    key = verification_key(native, algorithm)
+    # Spelled-out curve parameters are how CVE-2020-0601 smuggled in a generator of the attacker's choice.
+    if algorithm.curve is not None and _ID_EC_PUBLIC_KEY + algorithm.curve.object_identifier not in der:
+        raise KeyRejected("spells out its curve's parameters", "export it with a named curve")
+    return key
+
+
+def verification_key(native: PublicKeyTypes, algorithm: Algorithm, kid: str | None = None) -> VerificationKey:
+    """`native` as a key for `algorithm`; raises `KeyRejected` when it does not fit or protects nothing."""
+    try:
+        pem = native.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise KeyRejected("is of an unsupported kind", f"give {_PEM_SHAPE} for {algorithm.name}") from None
+    signature_bytes: int
+    material: RSAKey | ECKey | OKPKey
     match algorithm.family, native:
         case Family.RSA, RSAPublicKey():
-            return _rsa(native, label, der, pem, algorithm)
+            numbers = native.public_numbers()
+            if weakness := rsa_weakness(numbers.n, numbers.e):
+                raise KeyRejected(weakness, f"make a new pair with `leyden keys new {algorithm.name}`")
+            signature_bytes, material = (numbers.n.bit_length() + 7) // 8, RSAKey.import_key(pem)
         case Family.EC, EllipticCurvePublicKey():
-            return _elliptic(native, der, pem, algorithm)
+            curve = algorithm.curve
+            if curve is None or native.curve.name != curve.native:
+                needed = f"{curve.native} ({curve.name})" if curve else "another"
+                raise KeyRejected(
+                    f"is on the curve {native.curve.name}, and {algorithm.name} needs {needed}",
+                    "set AUTH_JWT_ALG to the algorithm of that curve, or give another key",
+                )
+            signature_bytes, material = 2 * curve.width, ECKey.import_key(pem)
         case Family.ED25519, Ed25519PublicKey():
             if weakness := ed25519_weakness(native.public_bytes(Encoding.Raw, PublicFormat.Raw)):
                 raise KeyRejected(weakness, "make a new pair with `leyden keys new Ed25519`")
-            okp = OKPKey.import_key(pem)
-            return VerificationKey(algorithm, 64, okp.thumbprint(), None, okp)
-    raise KeyRejected(
-        f"does not fit {algorithm.name}, which needs {algorithm.family.value}",
-        "set AUTH_JWT_ALG to the algorithm the key was made for, or give another key",
-    )
-
-
-def _rsa(native: RSAPublicKey, label: str, der: bytes, pem: bytes, algorithm: Algorithm) -> VerificationKey:
-    numbers = native.public_numbers()
-    if weakness := rsa_weakness(numbers.n, numbers.e):
-        raise KeyRejected(weakness, f"make a new pair with `leyden keys new {algorithm.name}`")
-    # RFC 4055 §1.2: a key marked for PSS may not be used with PKCS#1 v1.5.
-    if algorithm.name.startswith("RS") and _is_reserved_for_pss(label, der):
-        raise KeyRejected("is reserved for RSASSA-PSS", "set AUTH_JWT_ALG to PS256, PS384 or PS512")
-    key = RSAKey.import_key(pem)
-    return VerificationKey(algorithm, (numbers.n.bit_length() + 7) // 8, key.thumbprint(), None, key)
+            signature_bytes, material = 64, OKPKey.import_key(pem)
+        case _:
+            raise KeyRejected(
+                f"does not fit {algorithm.name}, which needs {algorithm.family.value}",
+                "set AUTH_JWT_ALG to the algorithm the key was made for, or give another key",
+            )
+    return VerificationKey(algorithm, signature_bytes, material.thumbprint(), None, material, kid)
 
 
 def _is_reserved_for_pss(label: str, der: bytes) -> bool:
@@ -238,22 +256,3 @@ def _is_reserved_for_pss(label: str, der: bytes) -> bool:
         # Its own signature may well be PSS; what counts is the key inside.
         return x509.load_der_x509_certificate(der).public_key_algorithm_oid.dotted_string == dotted
     return encoded in der[:40]
-
-
-def _elliptic(native: EllipticCurvePublicKey, der: bytes, pem: bytes, algorithm: Algorithm) -> VerificationKey:
-    curve = algorithm.curve
-    assert curve is not None  # every algorithm of this family names one
-    if native.curve.name != curve.native:
-        raise KeyRejected(
-            f"is on the curve {native.curve.name}, and {algorithm.name} needs {curve.native} ({curve.name})",
-            "set AUTH_JWT_ALG to the algorithm of that curve, or give another key",
-        )
-    # Spelled-out curve parameters are how CVE-2020-0601 smuggled in a generator of the attacker's choice.
-    if _ID_EC_PUBLIC_KEY + curve.object_identifier not in der:
-        raise KeyRejected("spells out its curve's parameters", "export it with a named curve")
-    key = ECKey.import_key(pem)
-    return VerificationKey(algorithm, 2 * curve.width, key.thumbprint(), None, key)
-
-
-def _pem_of(der: bytes) -> bytes:
-    return b"-----BEGIN PUBLIC KEY-----\n" + base64.encodebytes(der) + b"-----END PUBLIC KEY-----\n"

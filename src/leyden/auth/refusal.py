@@ -20,6 +20,7 @@ Code = Literal[
     "header_unsupported",
     "typ_rejected",
     "key_unknown",
+    "key_unavailable",
     "signature_invalid",
     "payload_invalid",
     "claim_missing",
@@ -53,6 +54,7 @@ BEFORE_SIGNATURE: Final[frozenset[str]] = frozenset(
         "header_unsupported",
         "typ_rejected",
         "key_unknown",
+        "key_unavailable",
         "signature_invalid",
         "internal",
     }

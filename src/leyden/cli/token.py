@@ -137,7 +137,7 @@ def mint(sub: str, ttl: int, extra: tuple[tuple[str, Any], ...], key_file: Path 
 
 
 def _sign(claims: Mapping[str, Any], settings: AuthSettings, key_file: Path | None) -> str:
-    algorithm = settings.algorithm
+    algorithm = settings.algorithms[0] if settings.algorithms else None
     if algorithm is None:
         if key_file is not None:
             raise click.UsageError("insecure mode does not sign; leave --key out")
@@ -146,7 +146,7 @@ def _sign(claims: Mapping[str, Any], settings: AuthSettings, key_file: Path | No
     if algorithm.family is Family.HMAC:
         if key_file is not None:
             raise click.UsageError(f"{algorithm.name} signs with AUTH_JWT_KEY; leave --key out")
-        return mint_token(claims, algorithm=algorithm, key=settings.keys[0].material, typ=typ)
+        return mint_token(claims, algorithm=algorithm, key=settings.ring.keys[0].material, typ=typ)
     if key_file is None:
         raise click.UsageError(f"{algorithm.name} needs the private key: --key FILE")
     key = load_private_key(key_file.read_bytes(), algorithm)

@@ -22,7 +22,7 @@ from leyden.edge.admission import RETRY_AFTER, HandshakeRefused, Lobby, Place, r
 from leyden.edge.connection import Connection, ConnectionEnded, Core, disconnected
 from leyden.edge.http import Endpoints, Status, not_found
 from leyden.edge.socket import EXTENSION, AsgiSocket, Socket
-from leyden.events import ClientConnected, Emit, HandshakeDenied
+from leyden.events import ClientConnected, Emit, HandshakeDenied, Peer
 
 _PREFIX = "electric."
 _VERSION = re.compile(r"electric\.([0-9]{1,6})\.([0-9]{1,6})(?:[.+-][0-9A-Za-z.+-]*)?")
@@ -93,18 +93,17 @@ class SatelliteEndpoint:
 
     async def __call__(self, scope: Scope, receive: AsgiReceive, send: Send) -> None:
         websocket = WebSocket(scope, receive, send)
-        client = scope.get("client")
-        address = str(client[0]) if client else ""
+        peer = _peer(scope)
         try:
             self._admit(scope)
             subprotocol = choose_subprotocol(list(scope.get("subprotocols", [])))
             if self._served.core is None:
                 raise HandshakeRefused(503, f"Postgres connection is not ready: {self._served.reason}")
-            with self._lobby.place(address) as place:
+            with self._lobby.place(peer.address) as place:
                 await websocket.accept(subprotocol)
-                await self._converse(websocket, send, place, subprotocol)
+                await self._converse(websocket, send, place, peer, subprotocol)
         except HandshakeRefused as refusal:
-            self._served.emit(HandshakeDenied(address or "unknown", refusal.status, refusal.body))
+            self._served.emit(HandshakeDenied(peer, refusal.status, refusal.body))
             await _refuse(websocket, refusal)
 
     def _admit(self, scope: Scope) -> None:
@@ -112,7 +111,7 @@ class SatelliteEndpoint:
         if auth.insecure and not auth.insecure_public:
             require_loopback(scope["headers"])
 
-    async def _converse(self, websocket: WebSocket, send: Send, place: Place, subprotocol: str) -> None:
+    async def _converse(self, websocket: WebSocket, send: Send, place: Place, peer: Peer, subprotocol: str) -> None:
         scope = websocket.scope
         direct = cast("Socket | None", scope.get("extensions", {}).get(EXTENSION))
         portable = AsgiSocket(send) if direct is None else None
@@ -123,9 +122,8 @@ class SatelliteEndpoint:
             if core is None:
                 ended = ConnectionEnded(1012, detail="the service became unavailable")
             else:
-                connection = Connection(core, socket, place.give_up)
-                client = scope.get("client")
-                core.emit(ClientConnected(connection.number, str(client[0]) if client else "unknown", subprotocol))
+                connection = Connection(core, socket, peer, place.give_up)
+                core.emit(ClientConnected(connection.number, peer, subprotocol))
                 ended = await connection.serve(lambda: _next_message(websocket))
                 core.emit(disconnected(connection, ended))
             if portable is not None:
@@ -134,6 +132,17 @@ class SatelliteEndpoint:
             if portable is not None:
                 await portable.aclose()
         await _close(websocket, socket, ended)
+
+
+def _peer(scope: Scope) -> Peer:
+    client = scope.get("client")
+    headers = dict(scope["headers"])
+    origin, agent = (headers.get(name) for name in (b"origin", b"user-agent"))
+    return Peer(
+        address=str(client[0]) if client else "",
+        origin=None if origin is None else origin.decode("latin-1"),
+        user_agent=None if agent is None else agent.decode("latin-1"),
+    )
 
 
 async def _next_message(websocket: WebSocket) -> bytes | None:

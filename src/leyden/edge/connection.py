@@ -26,7 +26,9 @@ from leyden.events import (
     ClientAuthenticated,
     ClientDisconnected,
     ClientRefused,
+    Credentials,
     Emit,
+    Peer,
     ProtocolViolated,
     ReplicationResumed,
     TokenRenewed,
@@ -114,8 +116,11 @@ Receive = Callable[[], Awaitable[bytes | None]]
 class Connection:
     """One authenticated-or-not WebSocket connection."""
 
-    def __init__(self, core: Core, socket: Socket, on_authenticated: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, core: Core, socket: Socket, peer: Peer, on_authenticated: Callable[[], None] = lambda: None
+    ) -> None:
         self.number = next(core.numbers)
+        self.peer = peer
         self.identity: Identity | None = None
         self.connected_at = core.clock()
         self._core = core
@@ -294,9 +299,9 @@ class Connection:
             identity = core.verifier.verify(request.token, core.clock())
             record = await core.clients.bind(request.client_id, identity.user_id)
         except Refusal as refusal:
-            self._refuse(refusal.code, self._wire_message(refusal))
+            self._refuse(request.client_id, refusal.code, self._wire_message(refusal))
         except ClientBelongsToOther:
-            self._refuse("client_id_taken", self._shown("client_id_taken"))
+            self._refuse(request.client_id, "client_id_taken", self._shown("client_id_taken"))
         self.identity = identity
         # The newer connection of a client wins: the older one is most likely half open, and an error would be final
         # for the client.
@@ -306,7 +311,9 @@ class Connection:
         core.connections[request.client_id] = self
         self._socket.limit_messages(MESSAGE_BYTES)
         self._on_authenticated()
-        core.emit(ClientAuthenticated(self.number, request.client_id, identity.user_id))
+        core.emit(
+            ClientAuthenticated(self.number, request.client_id, self.peer, credentials_of(identity), seconds=None)
+        )
         self._send(self._session.authenticated(record))
         writing = asyncio.create_task(self._guarded(self._uploads.run()))
         core.writes.add(writing)
@@ -319,18 +326,18 @@ class Connection:
         assert current is not None
         now = self._loop.time()
         if now - self._renewed_at < RENEWAL_INTERVAL:
-            self._refuse("renewal_too_frequent", self._shown("renewal_too_frequent"))
+            self._refuse(request.client_id, "renewal_too_frequent", self._shown("renewal_too_frequent"))
         self._renewed_at = now
         try:
             identity = core.verifier.verify(request.token, core.clock())
         except Refusal as refusal:
-            self._refuse(refusal.code, self._wire_message(refusal))
+            self._refuse(request.client_id, refusal.code, self._wire_message(refusal))
         if identity.user_id != client.user_id:
-            self._refuse("user_mismatch", None)
+            self._refuse(request.client_id, "user_mismatch", None)
         if identity.claims.get("iss") != current.claims.get("iss"):
-            self._refuse("issuer_mismatch", self._shown("issuer_mismatch"))
+            self._refuse(request.client_id, "issuer_mismatch", self._shown("issuer_mismatch"))
         self.identity = identity
-        core.emit(TokenRenewed(self.number))
+        core.emit(TokenRenewed(self.number, client.client_id, self.peer, credentials_of(identity)))
         self._send(self._session.authenticated(replace(client, user_id=identity.user_id)))
 
     def _wire_message(self, refusal: Refusal) -> str | None:
@@ -340,8 +347,9 @@ class Connection:
     def _shown(self, code: str) -> str | None:
         return None if self._core.error_detail == "none" else code
 
-    def _refuse(self, code: str, message: str | None) -> NoReturn:
-        self._core.emit(ClientRefused(self.number, code))
+    def _refuse(self, client_id: str, code: str, message: str | None) -> NoReturn:
+        renewal = self.identity is not None
+        self._core.emit(ClientRefused(self.number, code, client_id, self.peer, renewal=renewal))
         outputs = self._session.refused(code, message)
         self._send(outputs)
         close = next(output for output in outputs if isinstance(output, protocol.Close))
@@ -406,6 +414,18 @@ class Connection:
         except Exception as error:
             ended = self._failure(error, "Internal server error while sending data")
             self.end(ended.code, ended.reason, ended.detail)
+
+
+def credentials_of(identity: Identity) -> Credentials:
+    return Credentials(
+        user_id=identity.user_id,
+        issuer=identity.issuer,
+        algorithm=identity.algorithm,
+        kid=identity.kid,
+        key_thumbprint=identity.key_thumbprint,
+        jti=identity.jti,
+        expires_at=identity.expires_at,
+    )
 
 
 def disconnected(connection: Connection, ended: ConnectionEnded) -> ClientDisconnected:

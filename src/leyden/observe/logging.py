@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import sys
 from typing import Any
 
 import structlog
 
-from leyden import events
+from leyden import auth, events
 from leyden.events import Event
+from leyden.observe.fields import fields_of
 
 _LEVELS: dict[type[Any], int] = {
     events.ServiceReady: logging.INFO,
@@ -24,11 +24,27 @@ _LEVELS: dict[type[Any], int] = {
     events.ReplicationInterrupted: logging.WARNING,
     events.TableChangedOutside: logging.ERROR,
     events.MigrationSeen: logging.INFO,
+    auth.KeyAdded: logging.INFO,
+    auth.KeyWithdrawn: logging.WARNING,
+    auth.KeySkipped: logging.WARNING,
+    auth.KeySetRefreshed: logging.DEBUG,
+    auth.KeySetFailed: logging.WARNING,
+    auth.KeySetStale: logging.ERROR,
     events.HandshakeDenied: logging.INFO,
+    events.RateLimited: logging.DEBUG,
+    events.ProxyNotTrusted: logging.WARNING,
     events.ClientConnected: logging.DEBUG,
     events.ClientAuthenticated: logging.INFO,
     events.TokenRenewed: logging.INFO,
     events.ClientRefused: logging.WARNING,
+    events.SessionEnded: logging.INFO,
+    events.RevocationAdded: logging.INFO,
+    events.RevocationRemoved: logging.INFO,
+    events.RevocationsRead: logging.DEBUG,
+    events.RevocationsUnavailable: logging.WARNING,
+    events.AdminListening: logging.INFO,
+    events.AdminDenied: logging.WARNING,
+    events.AdminActed: logging.INFO,
     events.ClientDisconnected: logging.INFO,
     events.ProtocolViolated: logging.WARNING,
     events.ReplicationResumed: logging.DEBUG,
@@ -39,22 +55,11 @@ _LEVELS: dict[type[Any], int] = {
     events.UnexpectedError: logging.ERROR,
 }
 
-_MAX_TEXT = 256
-#: What Postgres says, and how to satisfy it, must be readable whole.
-_MAX_REASON = 4096
 _INSECURE = "insecure mode: tokens are not verified, anybody who reaches this port can read and write everything"
 
 
 def _words(name: str) -> str:
     return "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip()
-
-
-def _shown(key: str, value: object, limit: int) -> object:
-    """Text as it may be shown: cut, and with control and bidirectional characters escaped."""
-    if not isinstance(value, str) or key == "trace":
-        return value
-    text = value[:limit] + ("…" if len(value) > limit else "")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 class LogWriter:
@@ -78,10 +83,7 @@ class LogWriter:
 
     def __call__(self, event: Event) -> None:
         level = _LEVELS[type(event)]
-        limit = _MAX_REASON if isinstance(event, events.DatabaseUnavailable) else _MAX_TEXT
-        names = [field.name for field in dataclasses.fields(event)]
-        fields = {name: _shown(name, getattr(event, name), limit) for name in names}
         text = _INSECURE if isinstance(event, events.InsecureModeActive) else _words(type(event).__name__)
         # a log that cannot be written must not stop what it was to tell of
         with contextlib.suppress(OSError, ValueError):
-            self._logger.log(level, text, **fields)
+            self._logger.log(level, text, **fields_of(event))

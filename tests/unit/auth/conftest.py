@@ -13,6 +13,7 @@ from leyden.auth import (
     ALGORITHMS,
     AuthSettings,
     GeneratedKey,
+    KeyRing,
     TokenVerifier,
     generate_key,
     load_keys,
@@ -50,7 +51,7 @@ def _write_token(
 
 def _hs256(**policy: Any) -> TokenVerifier:
     algorithm = ALGORITHMS["HS256"]
-    return verifier_from(AuthSettings("secure", algorithm, load_keys(SECRET, algorithm), **policy))
+    return verifier_from(AuthSettings("secure", (algorithm,), KeyRing(load_keys(SECRET, algorithm)), **policy))
 
 
 def _claims(**changes: Any) -> dict[str, Any]:
@@ -105,5 +106,5 @@ def signed(pairs: dict[str, GeneratedKey]) -> dict[str, tuple[TokenVerifier, str
         else:
             signing = load_private_key(pair.private_pem.encode(), algorithm)
         token = mint_token(_claims(), algorithm=algorithm, key=signing)
-        made[name] = (verifier_from(AuthSettings("secure", algorithm, loaded)), token)
+        made[name] = (verifier_from(AuthSettings("secure", (algorithm,), KeyRing(loaded))), token)
     return made

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from leyden.auth import ALGORITHMS, AuthSettings, TokenVerifier, explain, load_keys, verifier_from
+from leyden.auth import ALGORITHMS, AuthSettings, KeyRing, TokenVerifier, explain, load_keys, verifier_from
 
 Verifiers = Callable[..., TokenVerifier]
 Writer = Callable[..., str]
@@ -118,7 +118,7 @@ def test_base64_mixups_of_secrets_are_recognised(configured_decoded: bool, write
     used = text.encode() if configured_decoded else raw
     signature = hmac.new(used, body.encode(), "sha256").digest()
     token = f"{body}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
-    explanation = explain(token, now, verifier_from(AuthSettings("secure", algorithm, keys)))
+    explanation = explain(token, now, verifier_from(AuthSettings("secure", (algorithm,), KeyRing(keys))))
     assert explanation.code == "signature_invalid"
     assert ("base64 text" if configured_decoded else "IS_BASE64_ENCODED") in explanation.hints[0]
 

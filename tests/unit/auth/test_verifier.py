@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from leyden.auth import ALGORITHMS, AuthSettings, Refusal, TokenVerifier, load_keys, verifier_from
+from leyden.auth import ALGORITHMS, AuthSettings, KeyRing, Refusal, TokenVerifier, load_keys, verifier_from
 from leyden.auth import verifier as verifier_module
 
 Verifiers = Callable[..., TokenVerifier]
@@ -115,7 +115,7 @@ def test_either_of_two_keys_is_tried(secret: str, write_token: Writer, now: int)
     algorithm = ALGORITHMS["HS256"]
     new = "n3w-" * 16
     verifier = verifier_from(
-        AuthSettings("secure", algorithm, load_keys(new, algorithm) + load_keys(secret, algorithm))
+        AuthSettings("secure", (algorithm,), KeyRing(load_keys(new, algorithm) + load_keys(secret, algorithm)))
     )
     old_identity = verifier.verify(write_token(), now)
     new_identity = verifier.verify(write_token(secret=new), now)
@@ -143,7 +143,7 @@ def test_an_unexpected_error_becomes_a_refusal_and_its_text_is_not_logged(
 
 
 def test_secure_settings_without_a_key_cannot_be_built() -> None:
-    with pytest.raises(ValueError, match="needs an algorithm and a key"):
+    with pytest.raises(ValueError, match="needs algorithms, and either keys"):
         AuthSettings("secure")
     settings = AuthSettings("insecure")
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -152,9 +152,9 @@ def test_secure_settings_without_a_key_cannot_be_built() -> None:
 
 def test_the_summary_for_the_log_names_keys_by_thumbprint_only(secret: str) -> None:
     keys = load_keys(secret, ALGORITHMS["HS256"])
-    summary = AuthSettings("secure", ALGORITHMS["HS256"], keys, issuer="me").summary
+    summary = AuthSettings("secure", (ALGORITHMS["HS256"],), KeyRing(keys), issuer="me").summary
     assert summary["keys"] == [keys[0].thumbprint]
-    assert (summary["algorithm"], summary["issuer"]) == ("HS256", "me")
+    assert (summary["algorithms"], summary["issuer"]) == (["HS256"], "me")
     assert secret not in repr(summary)
 
 

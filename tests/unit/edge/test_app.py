@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from leyden.auth import ALGORITHMS, AuthSettings, load_keys
+from leyden.auth import ALGORITHMS, AuthSettings, KeyRing, load_keys
 from leyden.edge.admission import UNAUTHENTICATED_PER_ADDRESS, HandshakeRefused, Lobby, is_loopback_host
 from leyden.edge.app import choose_subprotocol, create_app
 from leyden.events import Event, HandshakeDenied
 from leyden.model import Migration
 
 INSECURE = AuthSettings("insecure")
-SECURE = AuthSettings("secure", ALGORITHMS["HS256"], load_keys("k7!" * 30, ALGORITHMS["HS256"]))
+SECURE = AuthSettings("secure", (ALGORITHMS["HS256"],), KeyRing(load_keys("k7!" * 30, ALGORITHMS["HS256"])))
 PUBLIC = AuthSettings("insecure", insecure_public=True)
 
 
