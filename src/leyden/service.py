@@ -21,6 +21,7 @@ from starlette.routing import BaseRoute
 
 from leyden.auth import AuthSettings
 from leyden.config import Settings
+from leyden.edge.admission import AdmissionPolicy
 from leyden.edge.app import close_all, create_app
 from leyden.edge.connection import Connection, Core
 from leyden.edge.fanout import FanOut
@@ -106,6 +107,10 @@ class Service:
     @property
     def auth(self) -> AuthSettings:
         return self.settings.auth
+
+    @property
+    def admission(self) -> AdmissionPolicy:
+        return self.settings.admission
 
     @property
     def ready(self) -> bool:

@@ -1,7 +1,7 @@
 """The whole configuration of one service, read from the environment once at start.
 
-Owns names and defaults of every variable but AUTH_*, which `authentication` reads. Variables of the older
-service that no longer mean anything (its Postgres proxy, logical publisher, feature flags, telemetry) are
+Owns names and defaults of every variable but AUTH_*, which `authentication` and `admission` read. Variables of the
+older service that no longer mean anything (its Postgres proxy, logical publisher, feature flags, telemetry) are
 accepted and ignored.
 """
 
@@ -18,7 +18,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from leyden.auth import AuthSettings, TokenVerifier, verifier_from
+from leyden.edge.admission import AdmissionPolicy
 
+from .admission import load_admission_policy
 from .authentication import load_auth_settings
 from .database import DatabaseAddress, parse_database_url
 from .problems import ConfigurationError, Problem, Unusable
@@ -79,6 +81,7 @@ class Settings(BaseSettings):
     )
 
     auth: AuthSettings
+    admission: AdmissionPolicy
     http_host: str
     """LEYDEN_HTTP_HOST; without it every interface in secure mode, this machine only in insecure mode."""
     database: Annotated[DatabaseAddress | None, BeforeValidator(_database)] = Field(None, alias="DATABASE_URL")
@@ -141,6 +144,11 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
         auth = load_auth_settings(env)
     except ConfigurationError as error:
         problems += error.problems
+    try:
+        admission = load_admission_policy(env, auth)
+    except ConfigurationError as error:
+        problems += error.problems
+        admission = AdmissionPolicy(loopback_only=True)
     given: dict[str, Any] = {
         name: env[name] for name in _VARIABLES if name in env and (env[name].strip() or name in _BLANK_COUNTS)
     }
@@ -156,8 +164,10 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
                 )
             )
     try:
-        # The stand-in lets the other fields be judged after AUTH_* failed; it never gets out of here.
-        settings = Settings(auth=auth or AuthSettings("insecure"), http_host=host or _EVERY_INTERFACE, **given)
+        # The stand-ins let the other fields be judged after AUTH_* failed; they never get out of here.
+        settings = Settings(
+            auth=auth or AuthSettings("insecure"), admission=admission, http_host=host or _EVERY_INTERFACE, **given
+        )
     except ValidationError as error:
         problems += [_problem(detail) for detail in error.errors(include_url=False, include_input=False)]
         raise ConfigurationError(tuple(problems)) from None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
+from itertools import islice
 from typing import Any, Protocol, cast
 
 from starlette.applications import Starlette
@@ -17,16 +18,18 @@ from starlette.types import Receive as AsgiReceive
 from starlette.types import Scope, Send
 from starlette.websockets import WebSocket
 
-from leyden.auth import AuthSettings
-from leyden.edge.admission import RETRY_AFTER, HandshakeRefused, Lobby, Place, require_loopback
+from leyden.edge.admission import RETRY_AFTER, Admission, AdmissionPolicy, Caller, Guest, HandshakeRefused
+from leyden.edge.admission.headers import Headers, values_of
 from leyden.edge.connection import Connection, ConnectionEnded, Core, disconnected
 from leyden.edge.http import Endpoints, Status, not_found
 from leyden.edge.socket import EXTENSION, AsgiSocket, Socket
-from leyden.events import ClientConnected, Emit, HandshakeDenied, Peer
+from leyden.events import ClientConnected, Emit, HandshakeDenied, RateLimited
 
 _PREFIX = "electric."
 _VERSION = re.compile(r"electric\.([0-9]{1,6})\.([0-9]{1,6})(?:[.+-][0-9A-Za-z.+-]*)?")
 _MAX_SUFFIX_BYTES = 20
+#: Subprotocols that are looked at. The stock client offers one.
+_MAX_OFFERED = 32
 OLDEST_VERSION = (0, 10)
 NEWEST_VERSION = (0, 12)
 
@@ -35,6 +38,9 @@ MESSAGE_TOO_BIG = 1009
 
 #: Time for a client to take the last messages and the close frame before it is dropped (seconds).
 CLOSE_PATIENCE = 5.0
+
+#: The same for one that never authenticated, from the close frame on: nobody counts him any more.
+STRANGERS_CLOSE_PATIENCE = 2.0
 
 
 class Served(Status, Protocol):
@@ -45,20 +51,20 @@ class Served(Status, Protocol):
         """The parts that connections need; ``None`` while not ready or no longer accepting."""
 
     @property
-    def auth(self) -> AuthSettings: ...
+    def admission(self) -> AdmissionPolicy: ...
 
     @property
     def emit(self) -> Emit: ...
 
 
-def choose_subprotocol(offered: list[str]) -> str:
+def choose_subprotocol(offered: Iterable[str]) -> str:
     """The subprotocol to answer with: the newest one offered that we speak (docs/protocol.md).
 
     Raises:
         HandshakeRefused: none offered, or none in the range.
     """
     versions: dict[tuple[int, int], str] = {}
-    for name in offered:
+    for name in islice(offered, _MAX_OFFERED):
         match = _VERSION.fullmatch(name)
         if match is not None and len(name) - len(_PREFIX) < _MAX_SUFFIX_BYTES:
             versions[int(match[1]), int(match[2])] = name
@@ -78,7 +84,7 @@ def choose_subprotocol(offered: list[str]) -> str:
 
 async def _refuse(websocket: WebSocket, refusal: HandshakeRefused) -> None:
     if "websocket.http.response" in websocket.scope.get("extensions", {}):
-        headers = {"retry-after": str(RETRY_AFTER)} if refusal.status in (429, 503) else None
+        headers = None if refusal.retry_after is None else {"retry-after": str(refusal.retry_after)}
         await websocket.send_denial_response(Response(refusal.body, refusal.status, headers))
     else:
         await websocket.close(1008, refusal.body[:120])
@@ -89,29 +95,57 @@ class SatelliteEndpoint:
 
     def __init__(self, served: Served) -> None:
         self._served = served
-        self._lobby = Lobby()
+        self.admission = Admission(served.admission, served.emit)
+
+    def refusal(self, path: str, client: str, headers: Headers) -> HandshakeRefused | None:
+        """The refusal of an upgrade, if it is one of ``/ws`` and to be refused: for a server that can ask before it
+        has made a WebSocket of the request, which is most of the work. Whoever is not refused here is judged again.
+        """
+        if path != "/ws" and not path.startswith("/ws/"):
+            return None
+        caller = self.admission.caller(client, headers)
+        offered = [name.strip() for line in values_of(headers, b"sec-websocket-protocol") for name in line.split(",")]
+        try:
+            self._judge(caller, headers, offered)
+        except HandshakeRefused as refusal:
+            self._tell(caller, refusal)
+            return refusal
+        return None
 
     async def __call__(self, scope: Scope, receive: AsgiReceive, send: Send) -> None:
         websocket = WebSocket(scope, receive, send)
-        peer = _peer(scope)
+        client, headers = scope.get("client"), scope["headers"]
+        caller = self.admission.caller(str(client[0]) if client else "", headers)
         try:
-            self._admit(scope)
-            subprotocol = choose_subprotocol(list(scope.get("subprotocols", [])))
-            if self._served.core is None:
-                raise HandshakeRefused(503, f"Postgres connection is not ready: {self._served.reason}")
-            with self._lobby.place(peer.address) as place:
+            subprotocol = self._judge(caller, headers, scope.get("subprotocols", ()))
+            with self.admission.enter(caller) as guest:
                 await websocket.accept(subprotocol)
-                await self._converse(websocket, send, place, peer, subprotocol)
+                await self._converse(websocket, send, guest, subprotocol)
         except HandshakeRefused as refusal:
-            self._served.emit(HandshakeDenied(peer, refusal.status, refusal.body))
+            self._tell(caller, refusal)
             await _refuse(websocket, refusal)
 
-    def _admit(self, scope: Scope) -> None:
-        auth = self._served.auth
-        if auth.insecure and not auth.insecure_public:
-            require_loopback(scope["headers"])
+    def _judge(self, caller: Caller, headers: Headers, offered: Iterable[str]) -> str:
+        """The subprotocol to speak. Asks first what needs the least memory of earlier callers.
 
-    async def _converse(self, websocket: WebSocket, send: Send, place: Place, peer: Peer, subprotocol: str) -> None:
+        Raises:
+            HandshakeRefused: whatever the reason.
+        """
+        self.admission.policy.require_permitted(headers)
+        subprotocol = choose_subprotocol(offered)
+        if self._served.core is None:
+            reason = f"Postgres connection is not ready: {self._served.reason}"
+            raise HandshakeRefused(503, reason, retry_after=RETRY_AFTER)
+        self.admission.require_room(caller)
+        return subprotocol
+
+    def _tell(self, caller: Caller, refusal: HandshakeRefused) -> None:
+        if refusal.limit is None:
+            self._served.emit(HandshakeDenied(caller.peer, refusal.status, refusal.body))
+        else:
+            self._served.emit(RateLimited(caller.peer.address, refusal.limit))
+
+    async def _converse(self, websocket: WebSocket, send: Send, guest: Guest, subprotocol: str) -> None:
         scope = websocket.scope
         direct = cast("Socket | None", scope.get("extensions", {}).get(EXTENSION))
         portable = AsgiSocket(send) if direct is None else None
@@ -122,8 +156,9 @@ class SatelliteEndpoint:
             if core is None:
                 ended = ConnectionEnded(1012, detail="the service became unavailable")
             else:
-                connection = Connection(core, socket, peer, place.give_up)
-                core.emit(ClientConnected(connection.number, peer, subprotocol))
+                connection = Connection(core, socket, guest.peer, guest.authenticated)
+                guest.when_evicted(lambda: connection.end(1013, detail="did not authenticate while others waited"))
+                core.emit(ClientConnected(connection.number, guest.peer, subprotocol))
                 ended = await connection.serve(lambda: _next_message(websocket))
                 core.emit(disconnected(connection, ended))
             if portable is not None:
@@ -132,17 +167,8 @@ class SatelliteEndpoint:
             if portable is not None:
                 await portable.aclose()
         await _close(websocket, socket, ended)
-
-
-def _peer(scope: Scope) -> Peer:
-    client = scope.get("client")
-    headers = dict(scope["headers"])
-    origin, agent = (headers.get(name) for name in (b"origin", b"user-agent"))
-    return Peer(
-        address=str(client[0]) if client else "",
-        origin=None if origin is None else origin.decode("latin-1"),
-        user_agent=None if agent is None else agent.decode("latin-1"),
-    )
+        if not guest.is_authenticated:
+            asyncio.get_running_loop().call_later(STRANGERS_CLOSE_PATIENCE, socket.abort)
 
 
 async def _next_message(websocket: WebSocket) -> bytes | None:
@@ -195,7 +221,9 @@ def create_app(
         Route("/{rest:path}", fallback, methods=methods),
         WebSocketRoute("/{rest:path}", no_such_socket),
     ]
-    return Starlette(routes=routes, lifespan=lifespan)
+    app = Starlette(routes=routes, lifespan=lifespan)
+    app.state.doorkeeper = endpoint.refusal
+    return app
 
 
 async def close_all(core: Core, patience: float = 5.0) -> None:

@@ -3,20 +3,22 @@
 The WebSocket class adds to uvicorn's own exactly what ASGI lacks: pings whose PONG can be waited for, sight of the
 send buffer, a limit on incoming messages that can change after authentication, and writing bytes that are framed
 already. The HTTP class adds the limits that uvicorn leaves out: on the size of a request's head and on the time it
-may take to arrive.
+may take to arrive. It also answers upgrades that are refused, before a WebSocket is made of them.
 """
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.http11 import Request
 
+from leyden.edge.admission import Doorkeeper, HandshakeRefused
 from leyden.edge.socket import EXTENSION, HIGH_WATER_BYTES, Packet
 
 #: Before authentication a message holds one token (at most 16 KiB) and little else.
@@ -27,6 +29,9 @@ REQUEST_HEAD_BYTES = 32 * 1024
 
 #: Time for the head of an HTTP request to arrive (seconds).
 REQUEST_HEAD_DEADLINE = 10.0
+
+#: Headers of an upgrade request, as in the parser for WebSockets.
+UPGRADE_HEADERS = 128
 
 #: Fragments of one message. The stock client sends none; empty ones would pass any limit on bytes.
 MESSAGE_FRAGMENTS = 1_024
@@ -143,6 +148,9 @@ class SatelliteServerProtocol(WebSocketsSansIOProtocol):
 
     async def send(self, message: Any) -> None:
         await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            # else it would take each refusal for a fault of the application, and write a line into the log
+            self.handshake_complete = True
         if message["type"] == "websocket.close":
             # closing alone waits until the client has taken everything, which a stuck one never does
             self.loop.call_later(CLOSE_PATIENCE, self.transport.abort)
@@ -165,7 +173,26 @@ class SatelliteServerProtocol(WebSocketsSansIOProtocol):
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with limits on a request's head."""
+    """uvicorn's HTTP protocol with limits on a request's head.
+
+    A refused upgrade costs it a third of what it costs as a WebSocket of the application: the request is not parsed
+    once more, and neither a protocol object nor a task is made.
+    """
+
+    def __init__(self, *args: Any, doorkeeper: Doorkeeper | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._doorkeeper = doorkeeper
+
+    def handle_websocket_upgrade(self) -> None:
+        # with more headers the parser refuses it, and looking at all of them would cost more than that
+        if self._doorkeeper is not None and len(self.headers) <= UPGRADE_HEADERS:
+            path = self.url.partition(b"?")[0].decode("latin-1")
+            refusal = self._doorkeeper(path, self.client[0] if self.client else "", self.headers)
+            if refusal is not None:
+                self.transport.write(_response(refusal, self.server_state.default_headers))
+                self.transport.close()
+                return
+        super().handle_websocket_upgrade()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -204,19 +231,38 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
 
+def _response(refusal: HandshakeRefused, default_headers: list[tuple[bytes, bytes]]) -> bytes:
+    body = refusal.body.encode("utf-8")
+    headers = [
+        *default_headers,
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+    ]
+    if refusal.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % refusal.retry_after))
+    lines = [STATUS_LINE[refusal.status], *(b"%b: %b\r\n" % header for header in headers), b"\r\n", body]
+    return b"".join(lines)
+
+
 def uvicorn_config(app: Any, host: str, port: int) -> uvicorn.Config:
     """The server's settings: no compression (it costs more than it saves here), no access log, pings by us."""
+    # an application mounted in another is not asked: which path leads to it is not known here
+    doorkeeper = getattr(getattr(app, "state", None), "doorkeeper", None)
     return uvicorn.Config(
         app,
         host=host,
         port=port,
-        http=BoundedHttpProtocol,
+        http=cast("type[asyncio.Protocol]", partial(BoundedHttpProtocol, doorkeeper=doorkeeper)),
         ws=SatelliteServerProtocol,
         ws_per_message_deflate=False,
         ws_ping_interval=None,
         ws_max_size=UNAUTHENTICATED_MESSAGE_BYTES,
         log_config=None,
         access_log=False,
+        # whose word on addresses is taken is AUTH_TRUSTED_PROXIES' to say: by default it would be everybody's on this
+        # machine
+        proxy_headers=False,
         server_header=False,
         lifespan="on",
         timeout_graceful_shutdown=10,

@@ -1,42 +1,58 @@
-"""The handshake, by plain ASGI calls: who is refused before a WebSocket exists, and how."""
+"""The handshake, by plain ASGI calls: who is refused before a WebSocket exists, in which order, and how."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from starlette.applications import Starlette
 
-from leyden.auth import ALGORITHMS, AuthSettings, KeyRing, load_keys
-from leyden.edge.admission import UNAUTHENTICATED_PER_ADDRESS, HandshakeRefused, Lobby, is_loopback_host
-from leyden.edge.app import choose_subprotocol, create_app
-from leyden.events import Event, HandshakeDenied
+from leyden.edge.admission import AdmissionPolicy, Doorkeeper, HandshakeRefused
+from leyden.edge.admission.failures import AT_ONCE
+from leyden.edge.admission.lobby import UNAUTHENTICATED_PER_ADDRESS
+from leyden.edge.app import SatelliteEndpoint, choose_subprotocol, create_app
+from leyden.edge.connection import Core
+from leyden.events import Event, HandshakeDenied, RateLimited
 from leyden.model import Migration
 
-INSECURE = AuthSettings("insecure")
-SECURE = AuthSettings("secure", (ALGORITHMS["HS256"],), KeyRing(load_keys("k7!" * 30, ALGORITHMS["HS256"])))
-PUBLIC = AuthSettings("insecure", insecure_public=True)
+ANYBODY = AdmissionPolicy()
+CLIENT = "203.0.113.7"
+NAMED = ("host", "sync.example")
+EVIL = ("origin", "https://evil.example")
 
 
-class Unready:
-    """A service that waits for Postgres: whoever is let in gets as far as the 503."""
+class Served:
+    """A service that waits for Postgres, or seems not to."""
 
-    def __init__(self, auth: AuthSettings) -> None:
-        self.auth = auth
+    def __init__(self, policy: AdmissionPolicy = ANYBODY, *, ready: bool = False) -> None:
+        self.admission = policy
         self.events: list[Event] = []
-        self.ready = False
+        self.ready = ready
         self.reason = "waiting"
-        self.core = None
+        self.core = cast(Core, object()) if ready else None
         self.migrations: Sequence[Migration] = ()
 
     def emit(self, event: Event) -> None:
         self.events.append(event)
 
 
-async def handshake(served: Unready, *headers: tuple[str, str], subprotocol: str = "electric.0.12") -> tuple[int, str]:
-    """Status and body of the refusal."""
+class Answer:
+    """What an application answered to an upgrade request."""
+
+    def __init__(self, messages: list[Any]) -> None:
+        start, body = messages
+        self.status: int = start["status"]
+        self.body: str = body["body"].decode()
+        self.headers = {name.decode(): value.decode() for name, value in start["headers"]}
+
+
+async def handshake(
+    app: Any, *headers: tuple[str, str], subprotocol: str = "electric.0.12", denial: bool = True
+) -> list[Any]:
+    """The messages that ``app`` sends; ``denial`` is whether the server can send HTTP responses for it."""
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:
@@ -51,145 +67,127 @@ async def handshake(served: Unready, *headers: tuple[str, str], subprotocol: str
         "root_path": "",
         "headers": [(name.encode(), value.encode()) for name, value in headers],
         "subprotocols": [subprotocol],
-        "client": ("203.0.113.7", 4711),
-        "extensions": {"websocket.http.response": {}},
+        "client": (CLIENT, 4711),
+        "extensions": {"websocket.http.response": {}} if denial else {},
         "state": {},
     }
-    await create_app(served)(scope, receive, send)
-    assert sent[0]["type"] == "websocket.http.response.start"
-    return sent[0]["status"], sent[1]["body"].decode()
+    await app(scope, receive, send)
+    return sent
 
 
-LOCAL = ("host", "localhost:5133")
+async def refused(served: Served, *headers: tuple[str, str], subprotocol: str = "electric.0.12") -> Answer:
+    return Answer(await handshake(create_app(served), *headers, subprotocol=subprotocol))
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        [LOCAL],
-        [("host", "127.0.0.1:5133")],
-        [("host", "[::1]:5133")],
-        [LOCAL, ("origin", "http://localhost:3000")],
-        [LOCAL, ("origin", "https://127.0.0.1")],
-    ],
-)
-async def test_insecure_mode_serves_this_machine(headers: list[tuple[str, str]]) -> None:
-    assert await handshake(Unready(INSECURE), *headers) == (503, "Postgres connection is not ready: waiting")
+def doorkeeper(app: Starlette) -> Doorkeeper:
+    return cast(Doorkeeper, app.state.doorkeeper)
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        [LOCAL, ("origin", "https://evil.example")],
-        [LOCAL, ("origin", "null")],
-        [LOCAL, ("origin", "http://localhost.evil.example")],
-        [LOCAL, ("origin", "http://localhost@evil.example")],
-        [LOCAL, ("origin", "http://localhost"), ("origin", "http://evil.example")],
-        [("host", "evil.example:5133")],
-        [("host", "evil.example:5133"), ("origin", "http://evil.example:5133")],
-        [LOCAL, ("host", "evil.example")],
-        [],
-    ],
-)
-async def test_insecure_mode_refuses_foreign_pages_and_names(headers: list[tuple[str, str]]) -> None:
-    served = Unready(INSECURE)
-    status, _ = await handshake(served, *headers)
-    assert status == 403
-    assert [type(event) for event in served.events] == [HandshakeDenied]
+# ---- the reasons, in their order ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("auth", [SECURE, PUBLIC], ids=["secure", "knowingly public"])
-async def test_elsewhere_any_origin_may_come(auth: AuthSettings) -> None:
-    status, _ = await handshake(Unready(auth), ("host", "sync.example"), ("origin", "https://app.example"))
-    assert status == 503
+async def test_a_foreign_origin_is_refused_whatever_else_is_wrong() -> None:
+    served = Served(AdmissionPolicy(allowed_origins=frozenset({"https://app.example"})))
+    answer = await refused(served, NAMED, EVIL, subprotocol="chat")
+    assert (answer.status, answer.body) == (403, "Origin is not allowed")
+    (denied,) = served.events
+    assert isinstance(denied, HandshakeDenied)
+    assert (denied.peer.address, denied.peer.origin, denied.status) == (CLIENT, EVIL[1], 403)
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "app.localhost", "127.8.8.8", "[::1]"])
-def test_loopback_hosts(host: str) -> None:
-    assert is_loopback_host(host)
-
-
-@pytest.mark.parametrize(
-    "host", ["", "localhost:x", "a@localhost", "localhost/x", "localhost#x", "0.0.0.0", "10.0.0.1", "[::1", "::1\n"]
-)
-def test_hosts_that_only_look_like_it(host: str) -> None:
-    assert not is_loopback_host(host)
+async def test_insecure_mode_refuses_foreign_names() -> None:
+    answer = await refused(Served(AdmissionPolicy(loopback_only=True)), NAMED)
+    assert (answer.status, answer.body) == (403, "Host is not a loopback name")
 
 
 async def test_a_client_that_offers_no_version_is_refused() -> None:
-    status, body = await handshake(Unready(SECURE), LOCAL, subprotocol="chat")
-    assert (status, body) == (400, "Missing satellite websocket subprotocol")
+    answer = await refused(Served(), NAMED, subprotocol="chat")
+    assert (answer.status, answer.body) == (400, "Missing satellite websocket subprotocol")
 
 
 async def test_a_version_outside_the_range_is_named() -> None:
-    status, body = await handshake(Unready(SECURE), LOCAL, subprotocol="electric.1.4")
-    assert status == 400
-    assert body == "Cannot connect satellite version 1.4.0: this server requires >= 0.10.0 and <= 0.12.0"
+    answer = await refused(Served(), NAMED, subprotocol="electric.1.4")
+    assert answer.status == 400
+    assert answer.body == "Cannot connect satellite version 1.4.0: this server requires >= 0.10.0 and <= 0.12.0"
+
+
+async def test_while_not_ready_clients_are_told_to_come_back() -> None:
+    answer = await refused(Served(), NAMED, EVIL)
+    assert (answer.status, answer.body) == (503, "Postgres connection is not ready: waiting")
+    assert answer.headers["retry-after"] == "5"
+
+
+async def test_whoever_failed_too_often_is_told_when_to_come_back() -> None:
+    served = Served(ready=True)
+    endpoint = SatelliteEndpoint(served)
+    caller = endpoint.admission.caller(CLIENT, [])
+    for _ in range(AT_ONCE):
+        endpoint.admission.failures.failed(caller.network)
+    answer = Answer(await handshake(endpoint, NAMED))
+    assert (answer.status, answer.body, answer.headers["retry-after"]) == (429, "Too many requests", "6")
+    assert served.events == [RateLimited(CLIENT, "failures")]
+
+
+async def test_whoever_has_too_many_connections_waiting_is_told_to_come_back() -> None:
+    served = Served(ready=True)
+    endpoint = SatelliteEndpoint(served)
+    with ExitStack() as held:
+        for _ in range(UNAUTHENTICATED_PER_ADDRESS):
+            held.enter_context(endpoint.admission.enter(endpoint.admission.caller(CLIENT, [])))
+        answer = Answer(await handshake(endpoint, NAMED))
+        assert (answer.status, answer.headers["retry-after"]) == (429, "5")
+        assert served.events == [RateLimited(CLIENT, "unauthenticated")]
+
+
+async def test_a_server_that_cannot_send_a_response_closes() -> None:
+    (closed,) = await handshake(create_app(Served()), NAMED, denial=False)
+    assert (closed["type"], closed["code"]) == ("websocket.close", 1008)
+
+
+async def test_a_refused_handshake_leaves_no_task_behind() -> None:
+    before = asyncio.all_tasks()
+    await refused(Served(AdmissionPolicy(loopback_only=True)), NAMED)
+    assert asyncio.all_tasks() == before
+
+
+# ---- asked beforehand -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/ws", "/ws/", "/ws/legacy"])
+def test_the_doorkeeper_refuses_what_the_application_would_and_tells_of_it(path: str) -> None:
+    served = Served(AdmissionPolicy(allowed_origins=frozenset({"https://app.example"})))
+    headers = [(b"host", b"sync.example"), (b"origin", b"https://evil.example")]
+    refusal = doorkeeper(create_app(served))(path, CLIENT, headers)
+    assert refusal is not None
+    assert refusal.status == 403
+    assert [type(event) for event in served.events] == [HandshakeDenied]
+
+
+@pytest.mark.parametrize("path", ["/", "/wsx", "/other/ws", "/%77s"])
+def test_the_doorkeeper_knows_one_door(path: str) -> None:
+    served = Served()
+    assert doorkeeper(create_app(served))(path, CLIENT, [(b"host", b"sync.example")]) is None
+    assert served.events == []
+
+
+@pytest.mark.parametrize(
+    "lines", [[b"electric.0.12"], [b"chat, electric.0.11 ,electric.0.99"], [b"chat", b"electric.0.12"]]
+)
+def test_the_doorkeeper_lets_pass_whom_the_application_would_let_in(lines: list[bytes]) -> None:
+    served = Served(ready=True)
+    headers = [(b"host", b"sync.example"), *((b"sec-websocket-protocol", line) for line in lines)]
+    for _ in range(2 * UNAUTHENTICATED_PER_ADDRESS):
+        assert doorkeeper(create_app(served))("/ws", CLIENT, headers) is None
+    assert served.events == []
+
+
+# ---- subprotocols ---------------------------------------------------------------------------------------------------
 
 
 def test_the_newest_version_offered_is_answered_as_offered() -> None:
     assert choose_subprotocol(["chat", "electric.0.11", "electric.0.12", "electric.0.13"]) == "electric.0.12"
 
 
-# ---- the lobby ------------------------------------------------------------------------------------------------------
-
-
-Fill = Callable[[Lobby, str, int], None]
-
-
-@pytest.fixture
-def fill() -> Iterator[Fill]:
-    """``fill(lobby, address, number)`` takes places and keeps them until the test ends."""
-    with ExitStack() as held:
-
-        def take(lobby: Lobby, address: str, number: int) -> None:
-            for _ in range(number):
-                held.enter_context(lobby.place(address))
-
-        yield take
-
-
-def test_an_address_has_so_many_unauthenticated_connections(fill: Fill) -> None:
-    lobby = Lobby()
-    fill(lobby, "203.0.113.7", UNAUTHENTICATED_PER_ADDRESS)
-    with pytest.raises(HandshakeRefused) as caught, lobby.place("203.0.113.7"):
-        pass
-    assert caught.value.status == 429
-    with lobby.place("203.0.113.8"):
-        pass
-
-
-def test_an_ipv6_network_counts_as_one_address_and_a_mapped_address_as_itself(fill: Fill) -> None:
-    lobby = Lobby(per_address=1)
-    fill(lobby, "2001:db8::1", 1)
-    fill(lobby, "::ffff:203.0.113.7", 1)
-    for taken in ("2001:db8::2", "203.0.113.7"):
-        with pytest.raises(HandshakeRefused), lobby.place(taken):
-            pass
-    with lobby.place("2001:db8:0:1::1"):
-        pass
-
-
-def test_a_process_has_so_many_whatever_their_address(fill: Fill) -> None:
-    lobby = Lobby(in_all=3)
-    fill(lobby, "127.0.0.1", 3)
-    with pytest.raises(HandshakeRefused) as caught, lobby.place("203.0.113.7"):
-        pass
-    assert caught.value.status == 503
-
-
-def test_a_place_is_given_up_once_and_for_good() -> None:
-    lobby = Lobby(per_address=1)
-    with lobby.place("203.0.113.7") as place:
-        place.give_up()
-        assert lobby.waiting == 0
-        with lobby.place("203.0.113.7"):
-            place.give_up()
-            assert lobby.waiting == 1
-    assert lobby.waiting == 0
-
-
-async def test_a_refused_handshake_leaves_no_task_behind() -> None:
-    before = asyncio.all_tasks()
-    await handshake(Unready(INSECURE), ("host", "evil.example"))
-    assert asyncio.all_tasks() == before
+def test_an_endless_offer_is_not_read_to_its_end() -> None:
+    with pytest.raises(HandshakeRefused):
+        choose_subprotocol(["chat"] * 10_000 + ["electric.0.12"])
