@@ -11,10 +11,18 @@ import psycopg
 import pytest
 from psycopg import sql
 
+import secrecy
 from databases import fresh_database, install_schema
 from leyden.postgres.embedded import EmbeddedPostgres
 
 TEMPLATE = "leyden_template"
+
+secrecy.watch()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test marked `last` looks back on all others."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
 @pytest.fixture(scope="session")

@@ -19,11 +19,13 @@ from psycopg_pool import AsyncConnectionPool
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
-from leyden.auth import AuthSettings
+from leyden.auth import AuthSettings, FixedKeys, KeySource, Notify
 from leyden.config import Settings
+from leyden.edge.access import Access
 from leyden.edge.admission import AdmissionPolicy
 from leyden.edge.app import close_all, create_app
-from leyden.edge.connection import Connection, Core
+from leyden.edge.connection import Connection
+from leyden.edge.core import Core
 from leyden.edge.fanout import FanOut
 from leyden.events import (
     AuthenticationConfigured,
@@ -90,6 +92,7 @@ class Service:
         self.settings = settings
         self.emit: Emit = emit or LogWriter(settings.log_level, settings.log_format)
         self.embedded: EmbeddedPostgres | None = None
+        self._access = Access(settings.auth, key_source(settings, self.emit), self.emit)
         self._log = MemoryLog(settings.txn_cache_size)
         self._replication: Replication | None = None
         self._pool: Pool | None = None
@@ -123,6 +126,8 @@ class Service:
             return "stopping"
         if self._replication is None or self.failed.is_set():
             return self._waiting_for
+        if self._replication.caught_up.is_set() and self._access.reason:
+            return self._access.reason
         return self._replication.status.partition(":")[0]
 
     @property
@@ -132,14 +137,14 @@ class Service:
     @property
     def core(self) -> Core | None:
         replication = self._replication
-        if self._stopping or replication is None or not replication.caught_up.is_set():
+        if self._stopping or replication is None or not replication.caught_up.is_set() or self._access.reason:
             return None
         return self._core
 
     @property
     def connections(self) -> Sequence[Connection]:
         """The authenticated connections."""
-        return () if self._core is None else tuple(self._core.connections.values())
+        return () if self._core is None else tuple(one for one in self._core.open if one.identity is not None)
 
     @property
     def dsn(self) -> str:
@@ -187,9 +192,19 @@ class Service:
 
     async def _run(self) -> None:
         self._tell_authentication()
+        try:
+            # a part that fails ends all others: no part is safe to do without
+            async with asyncio.TaskGroup() as parts:
+                parts.create_task(self._access.run_keys())
+                parts.create_task(self._access.run_clock())
+                if self.settings.auth.insecure:
+                    parts.create_task(self._remind())
+                await self._run_database(parts)
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    async def _run_database(self, parts: asyncio.TaskGroup) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            if self.settings.auth.mode == "insecure":
-                stack.push_async_callback(_cancel, asyncio.create_task(self._remind()))
             if self.settings.database is None:
                 self._waiting_for = "starting the embedded Postgres"
                 self.embedded = EmbeddedPostgres(self.settings.data_dir.resolve() / "postgres")
@@ -198,6 +213,10 @@ class Service:
                 await asyncio.shield(starting)
             await self._prepare_database()
             self.prepared.set()
+            self._waiting_for = "reading revocations"
+            revocations = parts.create_task(self._access.run_revocations(self.dsn))
+            stack.push_async_callback(_cancel, revocations)
+            await self._access.knows_revocations.wait()
             pool: Pool = AsyncConnectionPool(
                 sessions.session_conninfo(self.dsn), min_size=2, max_size=POOL_SIZE, open=False
             )
@@ -236,6 +255,7 @@ class Service:
         try:
             await replication.caught_up.wait()
             self._assemble(pool)
+            await self._access.knows_keys.wait()
             self.ready_event.set()
             while True:
                 await asyncio.sleep(1.0)
@@ -263,10 +283,10 @@ class Service:
         encoder = Encoder(world.positions)
         self._core = Core(
             world=world,
-            verifier=self.settings.verifier,
-            error_detail=self.settings.auth.error_detail,
+            authenticator=self._access.authenticator,
+            sessions=self._access.sessions,
             encoder=encoder,
-            fanout=FanOut(self._log, encoder, self.emit),
+            fanout=FanOut(self._log, encoder, self.emit, before_each=self._access.sessions.expire),
             clients=ClientStore(pool),
             snapshots=Snapshots(pool),
             writer=Writer(pool, self.emit),
@@ -287,10 +307,20 @@ class Service:
         for sentence in auth.warnings:
             self.emit(AuthenticationWarning(sentence))
 
+    def reload(self) -> None:
+        """Reads the keys again, because an operator says that they have changed (SIGHUP)."""
+        self._access.reload()
+
     async def _remind(self) -> None:
         while True:
             await asyncio.sleep(INSECURE_REMINDER)
             self.emit(InsecureModeActive())
+
+
+def key_source(settings: Settings, notify: Notify) -> KeySource:
+    """Where the keys of this configuration come from while the service runs."""
+    auth = settings.auth
+    return FixedKeys(auth.ring)
 
 
 async def _stop_embedded(embedded: EmbeddedPostgres, starting: asyncio.Future[None]) -> None:

@@ -21,6 +21,7 @@ from starlette.routing import Mount
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+import secrecy
 from interop.service import database_url
 from leyden.auth import ALGORITHMS, mint_token
 from leyden.config import Settings, load_settings
@@ -184,6 +185,7 @@ async def serving(
     finally:
         server.should_exit = True
         await asyncio.wait_for(serving, 20)
+        secrecy.note("events", repr(events))
     assert [event for event in events if isinstance(event, UnexpectedError)] == []
 
 

@@ -16,6 +16,8 @@ from urllib.parse import quote
 
 from psycopg.conninfo import conninfo_to_dict
 
+import secrecy
+
 #: Seconds until the line "leyden ready on …" must have come.
 START_TIMEOUT = 60.0
 
@@ -109,4 +111,5 @@ class Leyden:
         # drains the pipe, so that its transport is closed
         if self.process.stdout is not None:
             await self.process.stdout.read()
+        secrecy.note(f"log {self._log}", self.log)
         return await self.process.wait()

@@ -45,7 +45,7 @@ class TestDefaults:
         assert settings.data_dir == Path(".leyden")
         assert settings.write_mode == "direct_writes"
         assert settings.auth.error_detail == "code"
-        assert settings.verifier.settings is settings.auth
+        assert settings.read_keys_again() == settings.auth.ring
 
     def test_instance_ids_differ_from_start_to_start_unless_given(self) -> None:
         assert load_settings(SECURE).instance_id != load_settings(SECURE).instance_id

@@ -28,7 +28,7 @@ from .notices import (
     KeyWithdrawn,
     Notify,
 )
-from .refusal import BEFORE_SIGNATURE, Code, ErrorDetail, Refusal, wire_message
+from .refusal import BEFORE_SIGNATURE, Code, ErrorDetail, Refusal, UnknownKey, wire_message
 from .revocation import (
     DEFAULT_REVOCATION_LIFETIME,
     InvalidRevocation,
@@ -47,6 +47,7 @@ from .settings import (
     RemoteKeys,
 )
 from .user_id import UserIdPolicy
+from .verdict_cache import VerdictCache
 from .verifier import Authentic, Examination, Identity, TokenVerifier, verifier_from
 
 __all__ = [
@@ -92,7 +93,9 @@ __all__ = [
     "RevocationList",
     "SkippedKey",
     "TokenVerifier",
+    "UnknownKey",
     "UserIdPolicy",
+    "VerdictCache",
     "VerificationKey",
     "check_revocation",
     "date_of",

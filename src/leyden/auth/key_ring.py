@@ -12,7 +12,7 @@ from typing import Final
 from .algorithms import Algorithm
 from .header import printable
 from .keys import VerificationKey
-from .refusal import Refusal
+from .refusal import UnknownKey
 
 MAX_CANDIDATES: Final = 5
 """Keys tried for a token that names none. More would make one bad token cost many signature checks."""
@@ -51,7 +51,7 @@ class KeyRing:
         return f"KeyRing({', '.join(f'{key.algorithm.name} {key.thumbprint}' for key in self.keys)})"
 
     def candidates(self, algorithm: Algorithm, kid: str | None) -> tuple[VerificationKey, ...]:
-        """The keys under which a token of this algorithm may be signed; raises `key_unknown`.
+        """The keys under which a token of this algorithm may be signed; raises `UnknownKey`.
 
         In a JWK Set a named key is that key and no other; without a name every key of the algorithm is tried, of
         at most `MAX_CANDIDATES`.
@@ -60,10 +60,10 @@ class KeyRing:
         if self._kids_select and kid is not None:
             named = self._by_kid.get((algorithm, kid))
             if named is None:
-                raise Refusal("key_unknown", f"no key {printable(kid)} for {algorithm.name} is in the key set")
+                raise UnknownKey(f"no key {printable(kid)} for {algorithm.name} is in the key set", kid)
             return (named,)
         if not fitting:
-            raise Refusal("key_unknown", f"no key for {algorithm.name} is known")
+            raise UnknownKey(f"no key for {algorithm.name} is known", kid)
         if len(fitting) > MAX_CANDIDATES and self._kids_select:
-            raise Refusal("key_unknown", f"the token names no key, and {len(fitting)} keys fit {algorithm.name}")
+            raise UnknownKey(f"the token names no key, and {len(fitting)} keys fit {algorithm.name}", None)
         return fitting

@@ -56,6 +56,7 @@ def mint_token(
     algorithm: Algorithm | None = None,
     key: SigningKey | None = None,
     typ: str = "JWT",
+    kid: str | None = None,
 ) -> str:
     """A compact token over `claims`; unsigned (`alg` none, empty signature) without an algorithm.
 
@@ -64,6 +65,8 @@ def mint_token(
     if (algorithm is None) != (key is None):
         raise ValueError("a signed token needs both an algorithm and a key")
     header = {"alg": algorithm.name if algorithm else "none", "typ": typ}
+    if kid is not None:
+        header["kid"] = kid
     signing_input = f"{_segment(header)}.{_segment(claims)}"
     signature = algorithm.sign(signing_input.encode("ascii"), key) if algorithm else b""
     return f"{signing_input}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode('ascii')}"

@@ -75,6 +75,14 @@ class Refusal(Exception):
         self.message = message
 
 
+class UnknownKey(Refusal):
+    """No key of the ring may judge the token. `kid` is the name it gives, not escaped; None when it gives none."""
+
+    def __init__(self, message: str, kid: str | None) -> None:
+        super().__init__("key_unknown", message)
+        self.kid = kid
+
+
 def wire_message(refusal: Refusal, detail: ErrorDetail, *, insecure: bool = False) -> str | None:
     """The text for the error answer, or None for an answer without text.
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from leyden.auth import AuthSettings, TokenVerifier, verifier_from
+from leyden.auth import AuthSettings, KeyRing
 from leyden.edge.admission import AdmissionPolicy
 
 from .admission import load_admission_policy
@@ -81,6 +81,8 @@ class Settings(BaseSettings):
     )
 
     auth: AuthSettings
+    auth_env: Mapping[str, str] = Field(default_factory=dict, repr=False)
+    """The variables that `auth` was read from: they are read again when a key file changes."""
     admission: AdmissionPolicy
     http_host: str
     """LEYDEN_HTTP_HOST; without it every interface in secure mode, this machine only in insecure mode."""
@@ -120,10 +122,9 @@ class Settings(BaseSettings):
             return None
         return self.database.conninfo(require_ssl=self.database_require_ssl)
 
-    @property
-    def verifier(self) -> TokenVerifier:
-        """The judge of tokens under these settings."""
-        return verifier_from(self.auth)
+    def read_keys_again(self) -> KeyRing:
+        """The keys as their files are now; raises `ConfigurationError`, whose text names no value."""
+        return load_auth_settings(self.auth_env).ring
 
 
 _VARIABLES: Final = tuple(str(field.alias) for field in Settings.model_fields.values() if field.alias)
@@ -166,7 +167,11 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
     try:
         # The stand-ins let the other fields be judged after AUTH_* failed; they never get out of here.
         settings = Settings(
-            auth=auth or AuthSettings("insecure"), admission=admission, http_host=host or _EVERY_INTERFACE, **given
+            auth=auth or AuthSettings("insecure"),
+            auth_env={name: value for name, value in env.items() if name.startswith("AUTH_")},
+            admission=admission,
+            http_host=host or _EVERY_INTERFACE,
+            **given,
         )
     except ValidationError as error:
         problems += [_problem(detail) for detail in error.errors(include_url=False, include_input=False)]

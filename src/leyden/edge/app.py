@@ -20,7 +20,8 @@ from starlette.websockets import WebSocket
 
 from leyden.edge.admission import RETRY_AFTER, Admission, AdmissionPolicy, Caller, Guest, HandshakeRefused
 from leyden.edge.admission.headers import Headers, values_of
-from leyden.edge.connection import Connection, ConnectionEnded, Core, disconnected
+from leyden.edge.connection import Connection, ConnectionEnded, disconnected
+from leyden.edge.core import Core
 from leyden.edge.http import Endpoints, Status, not_found
 from leyden.edge.socket import EXTENSION, AsgiSocket, Socket
 from leyden.events import ClientConnected, Emit, HandshakeDenied, RateLimited
@@ -35,6 +36,9 @@ NEWEST_VERSION = (0, 12)
 
 #: Close code with which the server itself ends a connection whose message is too long (RFC 6455 §7.4.1).
 MESSAGE_TOO_BIG = 1009
+
+#: Ends that a stranger is to blame for: a refused token, a broken protocol, a text or an overlong message.
+FAULTS = frozenset({1003, 1007, MESSAGE_TOO_BIG})
 
 #: Time for a client to take the last messages and the close frame before it is dropped (seconds).
 CLOSE_PATIENCE = 5.0
@@ -156,11 +160,13 @@ class SatelliteEndpoint:
             if core is None:
                 ended = ConnectionEnded(1012, detail="the service became unavailable")
             else:
-                connection = Connection(core, socket, guest.peer, guest.authenticated)
+                connection = Connection(core, socket, guest.peer, guest)
                 guest.when_evicted(lambda: connection.end(1013, detail="did not authenticate while others waited"))
                 core.emit(ClientConnected(connection.number, guest.peer, subprotocol))
                 ended = await connection.serve(lambda: _next_message(websocket))
                 core.emit(disconnected(connection, ended))
+                if not guest.is_authenticated and ended.code in FAULTS:
+                    guest.failed()
             if portable is not None:
                 await portable.flush(CLOSE_PATIENCE)
         finally:

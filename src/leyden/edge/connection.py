@@ -8,18 +8,18 @@ GONE batches) and uploads.
 from __future__ import annotations
 
 import asyncio
-import itertools
-import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import psycopg
 
-from leyden.auth import ErrorDetail, Identity, Refusal, TokenVerifier, wire_message
+from leyden.auth import ErrorDetail, Identity, Refusal, wire_message
+from leyden.edge.authenticator import TryAgainLater
+from leyden.edge.core import Core
 from leyden.edge.delivery import Deliveries
-from leyden.edge.fanout import FanOut, Subscriber
+from leyden.edge.fanout import Subscriber
+from leyden.edge.sessions import Session as Entry
 from leyden.edge.socket import Packet, Socket
 from leyden.edge.uploads import UploadQueue
 from leyden.events import (
@@ -27,19 +27,16 @@ from leyden.events import (
     ClientDisconnected,
     ClientRefused,
     Credentials,
-    Emit,
     Peer,
     ProtocolViolated,
     ReplicationResumed,
+    SessionEnd,
+    SessionEnded,
     TokenRenewed,
     UnexpectedError,
 )
-from leyden.postgres.clients import ClientBelongsToOther, ClientStore
-from leyden.postgres.snapshots import Snapshots
-from leyden.postgres.writer import Writer
+from leyden.postgres.clients import ClientBelongsToOther
 from leyden.satellite import actions as protocol
-from leyden.satellite.actions import World
-from leyden.satellite.encoding import Encoder
 from leyden.satellite.frames import encode
 from leyden.satellite.session import Session
 
@@ -58,41 +55,11 @@ EXPIRED_GRACE = 5.0
 #: Until the client has certainly handled the start of replication, it takes ``JWT-expired`` for a crash (seconds).
 SETTLING = 1.0
 
-#: How often tokens are compared with the wall clock, and silent clients looked for (seconds).
+#: How often silent clients are looked for (seconds).
 TICK = 1.0
 
 #: An idle client is pinged after this time; one that does not answer within the same time again is dropped (seconds).
 PING_INTERVAL = 20.0
-
-
-@dataclass(slots=True)
-class Core:
-    """The ready parts that connections share."""
-
-    world: World
-    verifier: TokenVerifier
-    error_detail: ErrorDetail
-    encoder: Encoder
-    fanout: FanOut
-    clients: ClientStore
-    snapshots: Snapshots
-    writer: Writer
-    #: Returns once the log holds everything that has committed so far.
-    catch_up: Callable[[], Awaitable[None]]
-    emit: Emit
-    clock: Callable[[], float] = time.time
-    #: Every connection, authenticated or not.
-    open: set[Connection] = field(default_factory=set)
-    #: The connection of each client, by client id.
-    connections: dict[str, Connection] = field(default_factory=dict)
-    #: What works off the uploads of each connection; it outlives the connection until all of them are written.
-    writes: set[asyncio.Future[Any]] = field(default_factory=set)
-    numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
-
-    async def idle(self) -> None:
-        """Returns once no connection is open and nothing is being written."""
-        while self.open or self.writes:  # noqa: ASYNC110 - only while stopping
-            await asyncio.sleep(0.01)
 
 
 #: Subscriptions and withdrawals that may wait for their turn; a session may hold 1,000 subscriptions.
@@ -109,6 +76,25 @@ class ConnectionEnded(Exception):
         self.detail = detail
 
 
+class _Denied(Exception):
+    """A good token, and yet not let in: a rule on connections forbids it. ``is_told`` to the client, if anything is."""
+
+    def __init__(self, code: str, *, is_told: bool = True) -> None:
+        super().__init__(code)
+        self.code = code
+        self.is_told = is_told
+
+
+class Gate(Protocol):
+    """What a connection tells of its authentication to whoever limits those that are not authenticated."""
+
+    async def may_be_verified(self) -> bool:
+        """Whether one more signature may be checked now; may wait a moment for its turn."""
+
+    def authenticated(self) -> None:
+        """The client is authenticated."""
+
+
 #: Next binary message of the client, ``None`` when it went away. Raises :class:`ConnectionEnded` for a text message.
 Receive = Callable[[], Awaitable[bytes | None]]
 
@@ -116,16 +102,15 @@ Receive = Callable[[], Awaitable[bytes | None]]
 class Connection:
     """One authenticated-or-not WebSocket connection."""
 
-    def __init__(
-        self, core: Core, socket: Socket, peer: Peer, on_authenticated: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, core: Core, socket: Socket, peer: Peer, gate: Gate) -> None:
         self.number = next(core.numbers)
         self.peer = peer
-        self.identity: Identity | None = None
         self.connected_at = core.clock()
         self._core = core
         self._socket = socket
-        self._on_authenticated = on_authenticated
+        self._gate = gate
+        #: What it was let in with.
+        self._entry: Entry | None = None
         self._session = Session(core.world)
         self._subscriber: Subscriber | None = None
         self._deliveries: Deliveries | None = None
@@ -135,12 +120,21 @@ class Connection:
         self._ending: asyncio.Future[ConnectionEnded] = self._loop.create_future()
         self._started_at = 0.0
         self._renewed_at = float("-inf")
-        self._replaced = False
+        #: Whether uploads that wait are given up: their author is sending them again, or may not write any more.
+        self._abandoned = False
+        #: Whether the token's time is over, and nothing is taken any more.
+        self._over = False
+        self._grace: asyncio.TimerHandle | None = None
 
     @property
     def client_id(self) -> str | None:
         client = self._session.client
         return None if client is None else client.client_id
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who was let in, by the newest token; ``None`` before authentication."""
+        return None if self._entry is None else self._entry.identity
 
     @property
     def user_id(self) -> str | None:
@@ -154,12 +148,12 @@ class Connection:
 
     def give_way(self) -> None:
         """A newer connection of the same client takes over."""
-        self._replaced = True
+        self._abandoned = True
         self.end(1008, detail="replaced by a newer connection of the same client")
 
     async def serve(self, receive: Receive) -> ConnectionEnded:
         """Runs the conversation; returns why it ended. The caller closes the WebSocket accordingly."""
-        tasks = [asyncio.create_task(job) for job in (self._read(receive), self._mind_token(), self._mind_silence())]
+        tasks = [asyncio.create_task(job) for job in (self._read(receive), self._mind_silence())]
         self._core.open.add(self)
         try:
             waits: set[asyncio.Future[Any]] = {*tasks, self._ending}
@@ -175,7 +169,7 @@ class Connection:
                 task.cancel()
             try:
                 await asyncio.gather(*tasks, return_exceptions=True)
-                await self._uploads.finish(abandon=self._replaced)
+                await self._uploads.finish(abandon=self._abandoned)
             finally:
                 self._core.open.discard(self)
 
@@ -199,9 +193,10 @@ class Connection:
 
     def _leave(self) -> None:
         self._stop_stream()
-        client_id = self.client_id
-        if client_id is not None and self._core.connections.get(client_id) is self:
-            del self._core.connections[client_id]
+        if self._grace is not None:
+            self._grace.cancel()
+        if self._entry is not None:
+            self._core.sessions.leave(self._entry)
 
     # ---- reading -------------------------------------------------------------------------------------------------
 
@@ -220,32 +215,35 @@ class Connection:
         payload = await receive()
         if payload is None:
             return False
+        # the clock may be ahead of the tick that ends sessions
+        self._core.sessions.expire()
+        if self._over:
+            return True
         await self._perform(self._session.receive(payload))
         return True
 
     # ---- minding -------------------------------------------------------------------------------------------------
 
-    async def _mind_token(self) -> None:
-        """Ends the connection at its token's deadline.
-
-        Compared with the wall clock every second, because a timer would not follow a clock that is set, or a machine
-        that slept.
-        """
-        overdue_since: float | None = None
-        while True:
-            await asyncio.sleep(TICK)
-            deadline = None if self.identity is None else self.identity.deadline
-            if deadline is None or self._core.clock() < deadline:
-                overdue_since = None
-                continue
-            now = self._loop.time()
-            overdue_since = now if overdue_since is None else overdue_since
-            if self._subscriber is not None and now - self._started_at >= SETTLING:
-                await self._perform(self._session.expired())
-            elif not self._session.streaming:
-                self._session.expired()  # from now on calls are refused
-            if now - overdue_since >= EXPIRED_GRACE:
-                raise ConnectionEnded(1008, detail="the token expired before replication started")
+    def end_session(self, cause: SessionEnd) -> None:
+        """The token holds no longer: nothing more is produced or taken, and the connection closes as soon as the
+        client can bear it (docs/authentication-rules.md)."""
+        entry, client_id = self._entry, self.client_id
+        if entry is None or client_id is None:
+            return
+        self._core.emit(SessionEnded(self.number, client_id, self.peer, credentials_of(entry.identity), cause))
+        # what was received whole was written by somebody who was allowed to; not so what a revoked token sent
+        self._abandoned = self._abandoned or cause == "revoked"
+        streaming = self._session.streaming
+        close = next((output for output in self._session.expired() if isinstance(output, protocol.Close)), None)
+        if close is not None:
+            self._over = True
+            settled = self._started_at + SETTLING - self._loop.time()
+            self._stop_stream()
+            self._loop.call_later(max(settled, 0), self.end, close.code, close.reason, close.detail)
+        elif not streaming and self._grace is None:
+            # its next call is refused; when none comes, or no good token with it, it is closed
+            detail = "the token does not hold any more, and replication has not started"
+            self._grace = self._loop.call_later(EXPIRED_GRACE, self.end, 1008, "", detail)
 
     async def _mind_silence(self) -> None:
         while True:
@@ -267,6 +265,8 @@ class Connection:
                         self._core.fanout.acknowledge(self._subscriber, position)
                 case protocol.Authenticate():
                     await self._authenticate(output)
+                case protocol.Refused(code, client_id):
+                    self._note_refusal(code, client_id)
                 case protocol.ForgetSubscriptions():
                     await self._core.clients.forget(self._client_id())
                 case protocol.KeepSubscriptions(ids):
@@ -291,69 +291,75 @@ class Connection:
         return client_id
 
     async def _authenticate(self, request: protocol.Authenticate) -> None:
-        core = self._core
-        if self._session.client is not None:
-            self._renew(request)
-            return
         try:
-            identity = core.verifier.verify(request.token, core.clock())
-            record = await core.clients.bind(request.client_id, identity.user_id)
+            if self._entry is None:
+                await self._let_in(request)
+            else:
+                await self._renew(request, self._entry)
         except Refusal as refusal:
-            self._refuse(request.client_id, refusal.code, self._wire_message(refusal))
+            insecure = self._core.authenticator.settings.insecure
+            self._refuse(request, refusal.code, wire_message(refusal, self._error_detail, insecure=insecure))
+        except _Denied as denied:
+            self._refuse(request, denied.code, denied.code if denied.is_told and self._error_detail == "code" else None)
+        except TryAgainLater as reason:
+            # without an answer: a client that is refused does not come again, one that is cut off does
+            raise ConnectionEnded(1013, detail=str(reason)) from None
+
+    async def _let_in(self, request: protocol.Authenticate) -> None:
+        core = self._core
+        accepted = await core.authenticator.judge(request.token, self._gate.may_be_verified)
+        identity = accepted.identity
+        try:
+            record = await core.clients.bind(request.client_id, identity.user_id)
         except ClientBelongsToOther:
-            self._refuse(request.client_id, "client_id_taken", self._shown("client_id_taken"))
-        self.identity = identity
-        # The newer connection of a client wins: the older one is most likely half open, and an error would be final
-        # for the client.
-        older = core.connections.get(request.client_id)
-        if older is not None:
-            older.give_way()
-        core.connections[request.client_id] = self
+            raise _Denied("client_id_taken") from None
+        core.authenticator.reconsider(identity)
+        answer = self._session.authenticated(record)
+        self._entry = core.sessions.enter(self, request.client_id, identity)
         self._socket.limit_messages(MESSAGE_BYTES)
-        self._on_authenticated()
-        core.emit(
-            ClientAuthenticated(self.number, request.client_id, self.peer, credentials_of(identity), seconds=None)
-        )
-        self._send(self._session.authenticated(record))
+        self._gate.authenticated()
+        credentials = credentials_of(identity)
+        core.emit(ClientAuthenticated(self.number, request.client_id, self.peer, credentials, accepted.seconds))
+        self._send(answer)
         writing = asyncio.create_task(self._guarded(self._uploads.run()))
         core.writes.add(writing)
         writing.add_done_callback(core.writes.discard)
 
-    def _renew(self, request: protocol.Authenticate) -> None:
+    async def _renew(self, request: protocol.Authenticate, entry: Entry) -> None:
         """A fresh token for the same user, from the same issuer. Asks no database, so it cannot come too late."""
-        core, client, current = self._core, self._session.client, self.identity
-        assert client is not None
-        assert current is not None
-        now = self._loop.time()
+        core, now = self._core, self._loop.time()
         if now - self._renewed_at < RENEWAL_INTERVAL:
-            self._refuse(request.client_id, "renewal_too_frequent", self._shown("renewal_too_frequent"))
+            raise _Denied("renewal_too_frequent")
         self._renewed_at = now
-        try:
-            identity = core.verifier.verify(request.token, core.clock())
-        except Refusal as refusal:
-            self._refuse(request.client_id, refusal.code, self._wire_message(refusal))
-        if identity.user_id != client.user_id:
-            self._refuse(request.client_id, "user_mismatch", None)
-        if identity.claims.get("iss") != current.claims.get("iss"):
-            self._refuse(request.client_id, "issuer_mismatch", self._shown("issuer_mismatch"))
-        self.identity = identity
-        core.emit(TokenRenewed(self.number, client.client_id, self.peer, credentials_of(identity)))
-        self._send(self._session.authenticated(replace(client, user_id=identity.user_id)))
+        accepted = await core.authenticator.judge(request.token)
+        identity, client = accepted.identity, self._session.client
+        if client is None or identity.user_id != client.user_id:
+            raise _Denied("user_mismatch", is_told=False)
+        if identity.issuer != entry.identity.issuer:
+            raise _Denied("issuer_mismatch")
+        if self._over:
+            return  # too late: it is about to be closed
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+        core.sessions.renew(entry, identity)
+        core.emit(TokenRenewed(self.number, request.client_id, self.peer, credentials_of(identity)))
+        self._send(self._session.authenticated(client))
 
-    def _wire_message(self, refusal: Refusal) -> str | None:
-        core = self._core
-        return wire_message(refusal, core.error_detail, insecure=core.verifier.settings.insecure)
+    @property
+    def _error_detail(self) -> ErrorDetail:
+        return self._core.authenticator.settings.error_detail
 
-    def _shown(self, code: str) -> str | None:
-        return None if self._core.error_detail == "none" else code
-
-    def _refuse(self, client_id: str, code: str, message: str | None) -> NoReturn:
-        renewal = self.identity is not None
-        self._core.emit(ClientRefused(self.number, code, client_id, self.peer, renewal=renewal))
+    def _refuse(self, request: protocol.Authenticate, code: str, message: str | None) -> NoReturn:
+        self._note_refusal(code, request.client_id)
         outputs = self._session.refused(code, message)
         self._send(outputs)
         close = next(output for output in outputs if isinstance(output, protocol.Close))
         raise ConnectionEnded(close.code, close.reason, close.detail)
+
+    def _note_refusal(self, code: str, client_id: str) -> None:
+        renewal = self._entry is not None
+        self._core.emit(ClientRefused(self.number, code, client_id, self.peer, renewal=renewal))
 
     def _send(self, outputs: list[protocol.Output]) -> None:
         for output in outputs:

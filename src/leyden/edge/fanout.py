@@ -85,9 +85,17 @@ class Subscriber:
 class FanOut:
     """Distributes the transactions of one log. Runs in the event loop; every method returns at once."""
 
-    def __init__(self, log: TransactionLog, encoder: Encoder, emit: Emit = ignore) -> None:
+    def __init__(
+        self,
+        log: TransactionLog,
+        encoder: Encoder,
+        emit: Emit = ignore,
+        before_each: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``before_each`` is called before a transaction is distributed: who may not see it any more leaves then."""
         self._log = log
         self._emit = emit
+        self._before_each = before_each
         self._encoder = encoder
         self._feeds: dict[FeedKey, set[Subscriber]] = {}
         self._waiting: set[Subscriber] = set()
@@ -192,6 +200,7 @@ class FanOut:
     def publish(self, transaction: Transaction) -> None:
         """A transaction was appended to the log."""
         try:
+            self._before_each()
             self._publish(transaction)
         except Exception as error:
             # A defect must not cost anybody a transaction: whoever reconnects gets it from the log.

@@ -37,6 +37,14 @@ class Authenticate:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """An authentication was refused without a look at its token; ``code`` is for the log."""
+
+    code: str
+    client_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetSubscriptions:
     """The client starts afresh: what is stored of its subscriptions is void."""
 
@@ -95,6 +103,7 @@ Output = (
     Send
     | Close
     | Authenticate
+    | Refused
     | ForgetSubscriptions
     | KeepSubscriptions
     | StartStream

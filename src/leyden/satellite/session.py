@@ -25,6 +25,7 @@ from leyden.satellite.actions import (
     ForgetSubscriptions,
     KeepSubscriptions,
     Output,
+    Refused,
     Send,
     StartStream,
     StopStream,
@@ -179,15 +180,16 @@ class Session:
 
     def _authenticate(self, request: pb.SatRpcRequest, call: pb.SatAuthReq) -> list[Output]:
         invalid = pb.SatErrorResp.INVALID_REQUEST
+        code = message = None
         if not call.id or not call.token:
-            raise self._rpc_error(request, invalid, "token_missing" if call.id else "client_id_missing")
-        if not _usable_client_id(call.id):
-            raise self._rpc_error(
-                request,
-                invalid,
-                "client_id_invalid",
-                f"A client id has at most {MAX_CLIENT_ID_BYTES} bytes, printable, without @",
-            )
+            code = "token_missing" if call.id else "client_id_missing"
+        elif not _usable_client_id(call.id):
+            code = "client_id_invalid"
+            message = f"A client id has at most {MAX_CLIENT_ID_BYTES} bytes, printable, without @"
+        if code is not None:
+            refusal = self._rpc_error(request, invalid, code, message)
+            refusal.outputs.insert(0, Refused(code, call.id))
+            raise refusal
         if self._request is not None:
             raise self._rpc_error(request, invalid, "authenticate while authenticating")
         if self._client is not None and call.id != self._client.client_id:

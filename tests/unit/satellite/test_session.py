@@ -24,6 +24,7 @@ from leyden.satellite.actions import (
     ForgetSubscriptions,
     KeepSubscriptions,
     Output,
+    Refused,
     Send,
     StartStream,
     StopStream,
@@ -177,7 +178,10 @@ def test_an_answer_repeats_method_and_request_id() -> None:
     ],
 )
 def test_an_unusable_id_or_an_empty_token_is_refused(client_id: str, token: str) -> None:
-    assert rpc_failure(Client().authenticate(client_id, token)) == (ERROR.INVALID_REQUEST, 1007)
+    refused, *outputs = Client().authenticate(client_id, token)
+    assert isinstance(refused, Refused)
+    assert (refused.client_id, refused.code.startswith("token_" if not token else "client_id_")) == (client_id, True)
+    assert rpc_failure(outputs) == (ERROR.INVALID_REQUEST, 1007)
 
 
 def test_a_bad_token_is_refused_inside_the_answer() -> None:
@@ -241,7 +245,7 @@ def test_a_renewal_for_another_user_client_or_with_a_bad_token_ends_the_conversa
     assert rpc_failure(outputs) == (ERROR.INVALID_REQUEST, 1007)
 
     assert rpc_failure(streaming().authenticate("client-2")) == (ERROR.INVALID_REQUEST, 1007)
-    assert rpc_failure(streaming().authenticate(token="")) == (ERROR.INVALID_REQUEST, 1007)
+    assert rpc_failure(streaming().authenticate(token="")[1:]) == (ERROR.INVALID_REQUEST, 1007)
 
     bad_token = streaming()
     bad_token.authenticate()

@@ -1,0 +1,51 @@
+"""What the connections of one history of the database share."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from leyden.edge.authenticator import Authenticator
+from leyden.edge.fanout import FanOut
+from leyden.edge.sessions import Sessions
+from leyden.events import Emit
+from leyden.postgres.clients import ClientStore
+from leyden.postgres.snapshots import Snapshots
+from leyden.postgres.writer import Writer
+from leyden.satellite.actions import World
+from leyden.satellite.encoding import Encoder
+
+if TYPE_CHECKING:
+    from leyden.edge.connection import Connection
+
+
+@dataclass(slots=True)
+class Core:
+    """The ready parts that connections share."""
+
+    world: World
+    authenticator: Authenticator
+    sessions: Sessions
+    encoder: Encoder
+    fanout: FanOut
+    clients: ClientStore
+    snapshots: Snapshots
+    writer: Writer
+    #: Returns once the log holds everything that has committed so far.
+    catch_up: Callable[[], Awaitable[None]]
+    emit: Emit
+    clock: Callable[[], float] = time.time
+    #: Every connection, authenticated or not.
+    open: set[Connection] = field(default_factory=set)
+    #: What works off the uploads of each connection; it outlives the connection until all of them are written.
+    writes: set[asyncio.Future[Any]] = field(default_factory=set)
+    numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    async def idle(self) -> None:
+        """Returns once no connection is open and nothing is being written."""
+        while self.open or self.writes:  # noqa: ASYNC110 - only while stopping
+            await asyncio.sleep(0.01)

@@ -1,0 +1,91 @@
+"""Floods a service over the loopback until its standard input ends; run as a program of its own.
+
+    python flood.py PORT (tokens|silence|megabytes) NUMBER ADDRESS…
+
+``NUMBER`` sockets at a time, from the source addresses in turn. ``tokens``: each socket sends one bad token and starts
+over as soon as it is closed; ``silence``: each stays open and says nothing; ``megabytes``: each sends a frame of 1 MB
+in place of a token. A line with the number of attempts so far is printed when all sockets are busy, and at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from itertools import cycle
+
+from leyden.satellite import rpc
+from leyden.satellite import satellite_pb2 as pb
+from leyden.satellite.frames import encode
+
+UPGRADE = (
+    "GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Protocol: electric.0.12\r\n\r\n"
+)
+
+
+def client_frame(payload: bytes) -> bytes:
+    """One binary frame, masked with zeros (RFC 6455 §5.3)."""
+    size = len(payload)
+    if size < 126:
+        head = bytes((0x82, 0x80 | size))
+    elif size < 1 << 16:
+        head = b"\x82\xfe" + size.to_bytes(2, "big")
+    else:
+        head = b"\x82\xff" + size.to_bytes(8, "big")
+    return head + b"\0\0\0\0" + payload
+
+
+class Flood:
+    def __init__(self, port: int, message: bytes | None) -> None:
+        self._port = port
+        self._upgrade = UPGRADE.format(port=port).encode()
+        self._message = message
+        self.attempts = 0
+
+    async def socket(self, address: str) -> None:
+        while True:
+            self.attempts += 1
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", self._port, local_addr=(address, 0))
+            except OSError:
+                await asyncio.sleep(0.01)
+                continue
+            try:
+                writer.write(self._upgrade)
+                head = await reader.readuntil(b"\r\n\r\n")
+                if b" 101 " in head.split(b"\r\n", 1)[0]:
+                    if self._message is not None:
+                        writer.write(self._message)
+                    while await reader.read(65_536):
+                        pass
+            except (OSError, asyncio.IncompleteReadError):
+                pass
+            finally:
+                writer.close()
+
+
+async def main() -> None:
+    port, kind, number, *addresses = sys.argv[1:]
+    message = {"tokens": client_frame(bad_authentication()), "silence": None, "megabytes": client_frame(bytes(1 << 20))}
+    flood = Flood(int(port), message[kind])
+    tasks = [asyncio.create_task(flood.socket(address)) for _, address in zip(range(int(number)), cycle(addresses))]
+    await asyncio.sleep(1.0)
+    print(flood.attempts, flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    print(flood.attempts, flush=True)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def bad_authentication() -> bytes:
+    """A call with a token that is well-formed to the last: only its signature is not good."""
+    header, payload = "eyJhbGciOiJFUzI1NiIsInR5cCI6IkpXVCJ9", "eyJzdWIiOiJtYWxsb3J5IiwiaWF0IjoxLCJleHAiOjk5OTk5OTk5OTl9"
+    call = pb.SatAuthReq(id="device", token=f"{header}.{payload}.{'B' * 85}A")
+    request = pb.SatRpcRequest(method=rpc.AUTHENTICATE, request_id=1, message=call.SerializeToString())
+    return bytes(encode(request))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
