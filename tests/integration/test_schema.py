@@ -58,7 +58,7 @@ async def test_installing_again_writes_nothing(database: str) -> None:
 
 async def test_two_services_may_install_at_once(empty_database: str) -> None:
     await asyncio.gather(*(install(empty_database) for _ in range(4)))
-    assert meta(empty_database, "schema_version") == 1
+    assert meta(empty_database, "schema_version") == 2
 
 
 async def test_changed_functions_are_replaced_and_row_triggers_made_anew(database: str) -> None:

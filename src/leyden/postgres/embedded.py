@@ -21,6 +21,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 #: Settings that logical replication needs and a fresh cluster does not have. Any number of clients share one
 #: slot; the rest is room for tests and for a service that is restarted before its predecessor is gone.
@@ -32,6 +33,25 @@ REPLICATION_SETTINGS: Mapping[str, str] = {
 
 #: The database that :meth:`EmbeddedPostgres.start` creates.
 DEFAULT_DATABASE = "leyden"
+
+
+#: What stands in the lines of ``postmaster.pid`` (miscadmin.h), counted from 0.
+_PID_LINE, _PORT_LINE, _SOCKET_LINE, _STATUS_LINE = 0, 3, 4, 7
+
+
+def running_dsn(data_dir: Path, database: str = DEFAULT_DATABASE) -> str | None:
+    """Connection string of the cluster under ``data_dir`` while somebody else runs it; ``None`` when nobody does.
+
+    Whoever only looks in must not become one of the processes that keep it alive.
+    """
+    psutil: Any = importlib.import_module("psutil")
+    try:
+        lines = (data_dir / "postmaster.pid").read_text().splitlines()
+        if lines[_STATUS_LINE].strip() != "ready" or not psutil.pid_exists(int(lines[_PID_LINE])):
+            return None
+        return make_conninfo("", host=lines[_SOCKET_LINE], port=lines[_PORT_LINE], user="postgres", dbname=database)
+    except (OSError, ValueError, IndexError):
+        return None  # there is none, or it is being written
 
 
 class EmbeddedPostgres:

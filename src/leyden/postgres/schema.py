@@ -28,6 +28,7 @@ _FUNCTION_FILES = (
     "enable.sql",
     "guard.sql",
     "electric.sql",
+    "revocations.sql",
     "attach.sql",
 )
 
