@@ -12,6 +12,7 @@ _COMMANDS = {
     "demo": ("leyden.cli.demo", "demo"),
     "keys": ("leyden.cli.keys", "keys"),
     "token": ("leyden.cli.token", "token"),
+    "revoke": ("leyden.cli.revoke", "revoke"),
 }
 
 

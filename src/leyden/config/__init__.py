@@ -2,16 +2,19 @@
 
 from .authentication import load_auth_settings
 from .database import DatabaseAddress, parse_database_url
+from .partial import DatabaseSettings, load_database_settings
 from .problems import ConfigurationError, Problem
 from .settings import LogLevel, Settings, load_settings
 
 __all__ = [
     "ConfigurationError",
     "DatabaseAddress",
+    "DatabaseSettings",
     "LogLevel",
     "Problem",
     "Settings",
     "load_auth_settings",
+    "load_database_settings",
     "load_settings",
     "parse_database_url",
 ]
