@@ -225,6 +225,12 @@ def test_senseless_requests_are_usage_errors(arguments: list[str], run: Run, row
     assert rows() == []
 
 
+def test_a_senseless_request_is_told_without_a_database(bare: Run) -> None:
+    result = bare("key", "alice")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "a key is named by its RFC 7638 thumbprint" in result.stderr
+
+
 def test_a_moment_may_lie_as_far_ahead_as_clocks_differ(run: Run) -> None:
     soon = datetime.fromtimestamp(time.time() + 20, UTC).isoformat()
     assert run("all", "--issued-before", soon).exit_code == 0

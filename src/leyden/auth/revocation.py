@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from .claims import MAX_NUMERIC_DATE, as_date
 from .refusal import Refusal
@@ -36,7 +36,7 @@ def revocation_lifetime(max_token_lifetime: int) -> int:
 
     An hour is added for clocks that differ.
     """
-    return max(DEFAULT_REVOCATION_LIFETIME, max_token_lifetime + 3600)
+    return min(max(DEFAULT_REVOCATION_LIFETIME, max_token_lifetime + 3600), MAX_REVOCATION_LIFETIME)
 
 
 class InvalidRevocation(ValueError):
@@ -71,6 +71,8 @@ class Revocation:
 
 def check_revocation(kind: RevocationKind, value: str | None, issued_before: int | None, lifetime: int) -> None:
     """Whether an entry of these parts, in force for `lifetime` seconds, makes sense; raises `InvalidRevocation`."""
+    if kind not in get_args(RevocationKind):
+        raise InvalidRevocation("what is revoked is a user, a jti, a key, or all")
     if (kind == "all") != (value is None):
         raise InvalidRevocation("a user, a token id or a key must be named, and nothing when all are revoked")
     if kind == "all" and issued_before is None:

@@ -18,7 +18,15 @@ from typing import Final, Literal, TypeVar
 import click
 import psycopg
 
-from leyden.auth import InvalidRevocation, Revocation, RevocationKind, date_of, printable, revocation_lifetime
+from leyden.auth import (
+    InvalidRevocation,
+    Revocation,
+    RevocationKind,
+    check_revocation,
+    date_of,
+    printable,
+    revocation_lifetime,
+)
 from leyden.observe.fields import shown
 from leyden.postgres import sessions
 from leyden.postgres.revocations import RevocationStore
@@ -109,7 +117,7 @@ def jti(data_dir: Path | None, id: str, lifetime: int | None) -> None:
 @_lifetime
 @click.pass_obj
 def key(data_dir: Path | None, thumbprint: str, lifetime: int | None) -> None:
-    """Revoke every token signed with the key that has this RFC 7638 THUMBPRINT.
+    """Revoke every token signed with the key of that THUMBPRINT (RFC 7638).
 
     The service logs the thumbprints of its keys at start. Take the key out of the configuration, too: a revocation
     ends after a while.
@@ -124,7 +132,9 @@ def key(data_dir: Path | None, thumbprint: str, lifetime: int | None) -> None:
 @_lifetime
 @click.pass_obj
 def all_(data_dir: Path | None, issued_before: int | Literal["now"], lifetime: int | None) -> None:
-    """Revoke everybody's tokens issued up to a moment: everybody has to sign in again.
+    """Revoke everybody's tokens issued up to a moment.
+
+    Whoever has one has to sign in again.
 
     Example: leyden revoke all --issued-before now
     """
@@ -153,7 +163,7 @@ def list_(data_dir: Path | None, as_json: bool) -> None:
 @click.argument("id", type=click.IntRange(1, 2**63 - 1))
 @click.pass_obj
 def remove(data_dir: Path | None, id: int) -> None:
-    """Take back the revocation with the number ID, as `leyden revoke list` shows it.
+    """Take back the revocation with the number ID.
 
     Example: leyden revoke remove 12
     """
@@ -170,6 +180,13 @@ def _add(
     issued_before: int | Literal["now"] | None,
     lifetime: int | None,
 ) -> None:
+    try:
+        check_revocation(
+            kind, value, 0 if issued_before == "now" else issued_before, 1 if lifetime is None else lifetime
+        )
+    except InvalidRevocation as reason:
+        raise click.UsageError(reason.message) from None
+
     async def add(store: RevocationStore) -> Revocation:
         moment = None
         if issued_before is not None:
@@ -196,8 +213,6 @@ def _with_store(data_dir: Path | None, work: Callable[[RevocationStore], Awaitab
 
     try:
         return asyncio.run(run())
-    except InvalidRevocation as reason:
-        raise click.UsageError(reason.message) from None
     except psycopg.Error as error:
         raise click.ClickException(_failure(error)) from None
 

@@ -236,6 +236,7 @@ def test_sensible_entries_pass(kind: RevocationKind, value: str | None, issued_b
 @pytest.mark.parametrize(
     ("kind", "value", "issued_before", "lifetime"),
     [
+        ("nobody", "alice", None, 60),
         ("user", None, None, 60),
         ("user", "", None, 60),
         ("user", "a\0b", None, 60),
@@ -267,3 +268,4 @@ def test_an_entry_outlives_the_longest_token() -> None:
     assert revocation_lifetime(0) == revocation_lifetime(300) == DEFAULT_REVOCATION_LIFETIME == 25 * 3600
     week = 7 * 86_400
     assert revocation_lifetime(week) > week + 60
+    check_revocation("user", "alice", None, revocation_lifetime(100 * 366 * 86_400))
