@@ -10,14 +10,18 @@ them and the claim rules behind them are here.
 """
 
 from .algorithms import ALGORITHMS, Algorithm, Family
-from .explanation import Check, Explanation, date_of, explain
+from .explanation import Check, Explanation, explain
+from .findings import date_of, dated_claims
 from .header import DEFAULT_TYPES, printable
+from .jwk_export import public_jwk
 from .jwk_set import InvalidJwkSet, JwkSet, SkippedKey, parse_jwk_set
+from .key_files import MAX_FILE_BYTES, report_on_file
 from .key_generation import GeneratedKey, generate_key
+from .key_report import KeyReport, report_on_ring
 from .key_ring import KeyRing
 from .key_source import FixedKeys, KeySource, OnChange, tell_changes
 from .keys import KeyRejected, VerificationKey, load_keys
-from .minting import load_private_key, mint_token
+from .minting import RESERVED_CLAIMS, Signer, claims_for, load_private_key, mint_token, signer_for
 from .notices import (
     KeyAdded,
     KeyNotice,
@@ -46,6 +50,7 @@ from .settings import (
     Mode,
     RemoteKeys,
 )
+from .strict_json import NotStrictJson, parse_object
 from .user_id import UserIdPolicy
 from .verdict_cache import VerdictCache
 from .verifier import Authentic, Examination, Identity, TokenVerifier, verifier_from
@@ -58,6 +63,8 @@ __all__ = [
     "DEFAULT_MAX_STALE",
     "DEFAULT_REVOCATION_LIFETIME",
     "DEFAULT_TYPES",
+    "MAX_FILE_BYTES",
+    "RESERVED_CLAIMS",
     "Algorithm",
     "AuthSettings",
     "Authentic",
@@ -76,6 +83,7 @@ __all__ = [
     "KeyAdded",
     "KeyNotice",
     "KeyRejected",
+    "KeyReport",
     "KeyRing",
     "KeySetFailed",
     "KeySetRefreshed",
@@ -84,6 +92,7 @@ __all__ = [
     "KeySource",
     "KeyWithdrawn",
     "Mode",
+    "NotStrictJson",
     "Notify",
     "OnChange",
     "Refusal",
@@ -91,6 +100,7 @@ __all__ = [
     "Revocation",
     "RevocationKind",
     "RevocationList",
+    "Signer",
     "SkippedKey",
     "TokenVerifier",
     "UnknownKey",
@@ -98,15 +108,22 @@ __all__ = [
     "VerdictCache",
     "VerificationKey",
     "check_revocation",
+    "claims_for",
     "date_of",
+    "dated_claims",
     "explain",
     "generate_key",
     "load_keys",
     "load_private_key",
     "mint_token",
     "parse_jwk_set",
+    "parse_object",
     "printable",
+    "public_jwk",
+    "report_on_file",
+    "report_on_ring",
     "revocation_lifetime",
+    "signer_for",
     "tell_changes",
     "verifier_from",
     "wire_message",

@@ -1,4 +1,4 @@
-"""`leyden keys`: keys for signing tokens.
+"""`leyden keys new`: keys for signing tokens.
 
 Owns the files a new key is written to and the settings printed for it. Never overwrites a file and never
 prints a secret or a private key.
@@ -6,7 +6,6 @@ prints a secret or a private key.
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 
@@ -14,19 +13,10 @@ import click
 
 from leyden.auth import ALGORITHMS, GeneratedKey, generate_key
 
-_PRIVATE_MODE = 0o600
-_PUBLIC_MODE = 0o644
+from ..new_files import PRIVATE_MODE, PUBLIC_MODE, create
 
 
-@click.group()
-def keys() -> None:
-    """Make keys for signing and checking tokens.
-
-    Example: leyden keys new ES256
-    """
-
-
-@keys.command("new")
+@click.command("new")
 @click.argument("algorithm", type=click.Choice(list(ALGORITHMS)), metavar="ALG")
 @click.option(
     "--out",
@@ -42,7 +32,9 @@ def new(algorithm: str, directory: Path) -> None:
     For HS* one secret is written, which signs and checks; for the others a pair: the private half signs
     and stays with the issuer, the public half is for this service. Existing files are never overwritten.
 
-    Example: leyden keys new ES256 --out ./keys
+    \b
+    Example:
+      leyden keys new ES256 --out ./keys
     """
     secret_path = directory / f"leyden-{algorithm}-secret.txt"
     private_path = directory / f"leyden-{algorithm}-private.pem"
@@ -55,7 +47,7 @@ def new(algorithm: str, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         service_path = _write(key, secret_path, private_path, public_path)
     except OSError as error:
-        raise click.ClickException(f"cannot write {error.filename}: {error.strerror}") from None
+        raise click.ClickException(f"cannot write {error.filename or directory}: {error.strerror}") from None
     if key.secret is not None:
         click.echo(f"Wrote {service_path} (keep it secret: whoever has it can be any user)", err=True)
     else:
@@ -69,21 +61,14 @@ def new(algorithm: str, directory: Path) -> None:
 def _write(key: GeneratedKey, secret_path: Path, private_path: Path, public_path: Path) -> Path:
     """Write the files of `key`; returns the one the service is to be given."""
     if key.secret is not None:
-        _create(secret_path, key.secret + "\n", _PRIVATE_MODE)
+        create(secret_path, key.secret + "\n", PRIVATE_MODE)
         return secret_path
     assert key.private_pem is not None
     assert key.public_pem is not None
-    _create(private_path, key.private_pem, _PRIVATE_MODE)
+    create(private_path, key.private_pem, PRIVATE_MODE)
     try:
-        _create(public_path, key.public_pem, _PUBLIC_MODE)
+        create(public_path, key.public_pem, PUBLIC_MODE)
     except OSError:
         private_path.unlink()  # half a pair is of no use, and this half was made a moment ago
         raise
     return public_path
-
-
-def _create(path: Path, text: str, mode: int) -> None:
-    """Create `path` with `mode` from the start, so that no moment leaves a private key readable to others."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(text)

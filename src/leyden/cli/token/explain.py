@@ -1,0 +1,146 @@
+"""`leyden token explain`: whether a token is accepted, and why.
+
+Owns the words and the JSON of an explanation, and how tokens are read. Never prints a key or a signature.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import click
+
+from leyden.auth import Explanation, dated_claims, printable, verifier_from
+from leyden.auth import explain as explain_token
+
+from ..configured import auth_settings
+from ..key_ring import key_ring_for
+
+_MARKS: Final = {"pass": "ok     ", "fail": "FAILED ", "skipped": "-      "}
+
+
+@click.command("explain")
+@click.argument("given", metavar="[TOKEN|-]", default="-")
+@click.option(
+    "--json/--text",
+    "as_json",
+    default=None,
+    help="One line of JSON for each token, or words. [default: words for TOKEN and on a terminal, else JSON]",
+)
+@click.option("--now", type=click.FloatRange(0, 253_402_300_799), help="Judge at this time, in Unix seconds.")
+@click.option(
+    "--jwks",
+    "jwks_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A saved copy of the issuer's key set, when AUTH_JWT_JWKS_URL or AUTH_JWT_OIDC_ISSUER is set.",
+)
+def explain(given: str, as_json: bool | None, now: float | None, jwks_file: Path | None) -> None:
+    """Say whether the service, configured as this environment is, accepts a token, and why.
+
+    Give the token on standard input (-, the default): as TOKEN it would stay in the shell's history and be seen in
+    the list of processes, and whoever has it is its user until it expires. Tokens are read one a line; a line that
+    begins with a quotation mark is a JSON string. Nothing is sent anywhere.
+
+    Every check is shown in order: ok, FAILED, or - when it had nothing to check or came after the failed one, with the
+    setting responsible in brackets. Whether a token is revoked, and whether its client id is another user's, only the
+    running service knows. Exit status: 0 accepted, 1 refused, 2 wrong configuration.
+
+    \b
+    Examples:
+      leyden token explain --text - < token.txt
+      leyden token explain --jwks saved-set.json          (paste the token, Enter, Ctrl-D)
+      leyden token explain --json --now 1760000000 - < tokens.txt
+    """
+    settings = auth_settings()
+    verifier = verifier_from(settings, key_ring_for(settings, jwks_file))
+    if given == "-" and as_json is None:
+        as_json = not sys.stdout.isatty()
+    if given != "-":
+        tokens: Iterable[str] = [given]
+    else:
+        if sys.stdin.isatty():
+            click.echo("Paste the token and press Enter, then Ctrl-D:", err=True)
+        lines = (_token_of(line) for line in sys.stdin.buffer)
+        tokens = lines if as_json else _joined(list(lines))
+    all_accepted, number = True, 0
+    for number, token in enumerate(tokens, 1):
+        moment = time.time() if now is None else now
+        explanation = explain_token(token, moment, verifier)
+        all_accepted = all_accepted and explanation.accepted
+        if as_json:
+            click.echo(_json_line(explanation))
+        else:
+            click.echo(("\n" if number > 1 else "") + "\n".join(_sentences(explanation, moment)))
+    if number == 0:
+        click.echo("There was no token on standard input", err=True)
+    sys.exit(0 if all_accepted else 1)
+
+
+def _token_of(line: bytes) -> str:
+    """The token on one line. Nothing is trimmed but the line's end: white space is part of what is judged."""
+    text = line.removesuffix(b"\n").decode("utf-8", "surrogateescape")
+    if text.startswith('"'):
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            return text
+        return value if isinstance(value, str) else text
+    return text
+
+
+def _joined(lines: list[str]) -> list[str]:
+    """For a person: lines that make one token only together are one token with line breaks in it."""
+    if len(lines) > 1 and all(line.count(".") < 2 for line in lines) and sum(line.count(".") for line in lines) == 2:
+        return ["\n".join(lines)]
+    return lines
+
+
+def _json_line(explanation: Explanation) -> str:
+    return json.dumps(
+        {
+            "accepted": explanation.accepted,
+            "user_id": explanation.user_id,
+            "code": explanation.code,
+            "header": dict(explanation.header),
+            "claims": dict(explanation.claims),
+            "checks": [
+                {
+                    "name": check.name,
+                    "outcome": check.outcome,
+                    "detail": check.detail,
+                    "setting": check.setting,
+                }
+                for check in explanation.checks
+            ],
+            "hints": list(explanation.hints),
+        }
+    )
+
+
+def _sentences(explanation: Explanation, now: float) -> Iterator[str]:
+    """The explanation for a terminal. Everything from the token is escaped: it may be a stranger's."""
+    if explanation.header:
+        yield "Header: " + json.dumps(dict(explanation.header))
+    if explanation.claims:
+        yield "Claims: " + json.dumps(dict(explanation.claims))
+        for sentence in dated_claims(explanation.claims, math.floor(now)):
+            yield f"  {sentence}"
+    if explanation.header or explanation.claims:
+        yield ""
+    for check in explanation.checks:
+        setting = f" [{check.setting}]" if check.setting else ""
+        yield f"{_MARKS[check.outcome]}{check.name}{setting}"
+        if check.detail:
+            yield f"       {check.detail}"
+    yield ""
+    if explanation.accepted:
+        yield f"Accepted as user {printable(explanation.user_id or '', 1024)}"
+    else:
+        yield f"Refused: {explanation.code}"
+    for hint in explanation.hints:
+        yield f"Hint: {hint}"
