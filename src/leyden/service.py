@@ -12,6 +12,7 @@ import contextlib
 import traceback
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from typing import Any
 
 import psycopg
@@ -21,6 +22,8 @@ from starlette.routing import BaseRoute
 
 from leyden.auth import AuthSettings
 from leyden.config import Settings
+from leyden.edge.admin import administered
+from leyden.edge.admin.administered import Revocations, ServiceStatus, SessionInfo
 from leyden.edge.app import close_all, create_app
 from leyden.edge.connection import Connection, Core
 from leyden.edge.fanout import FanOut
@@ -34,7 +37,7 @@ from leyden.events import (
 )
 from leyden.log.memory import MemoryLog
 from leyden.model import Migration, Table
-from leyden.observe.logging import LogWriter
+from leyden.observe import Live, Metrics, Observers, log_and_audit
 from leyden.postgres import requirements, schema, sessions
 from leyden.postgres.clients import ClientStore
 from leyden.postgres.embedded import EmbeddedPostgres
@@ -87,12 +90,24 @@ class Service:
 
     def __init__(self, settings: Settings, emit: Emit | None = None) -> None:
         self.settings = settings
-        self.emit: Emit = emit or LogWriter(settings.log_level, settings.log_format)
+        self._metrics = Metrics(
+            Live(
+                deadlines=lambda: [session.ends_at for session in self.sessions],
+                connections=lambda: 0 if self._core is None else len(self._core.open),
+                position=lambda: self._position,
+                ready=lambda: self.ready,
+            )
+        )
+        #: Where every fact goes; a given ``emit`` stands in for the log and the audit trail.
+        self._observers = Observers(emit or log_and_audit(settings.log_level, settings.log_format), self._metrics)
+        self.emit: Emit = self._observers
         self.embedded: EmbeddedPostgres | None = None
         self._log = MemoryLog(settings.txn_cache_size)
         self._replication: Replication | None = None
         self._pool: Pool | None = None
         self._core: Core | None = None
+        #: Where revocations are kept, once there is a database.
+        self.revocations: Revocations | None = None
         self._waiting_for = "starting"
         self._stopping = False
         #: Set once the database is prepared; the demo waits for it.
@@ -136,6 +151,38 @@ class Service:
         """The authenticated connections."""
         return () if self._core is None else tuple(self._core.connections.values())
 
+    # ---- what an administrator may ask and do --------------------------------------------------------------------
+
+    @property
+    def status(self) -> ServiceStatus:
+        sessions = self.connections
+        return ServiceStatus(
+            version=version("leyden"),
+            instance_id=self.settings.instance_id,
+            mode=self.auth.mode,
+            ready=self.ready,
+            waiting_for=None if self.ready else self.reason,
+            position=self._position,
+            connections=0 if self._core is None else len(self._core.open),
+            sessions=len(sessions),
+        )
+
+    @property
+    def sessions(self) -> Sequence[SessionInfo]:
+        return administered.sessions_of(self.connections)
+
+    def disconnect(self, user_id: str) -> int:
+        return administered.disconnect(self.connections, user_id)
+
+    def metrics_text(self) -> bytes:
+        return self._metrics.text()
+
+    @property
+    def _position(self) -> int:
+        return 0 if self._replication is None else self._replication.position
+
+    # ---- where the database is -----------------------------------------------------------------------------------
+
     @property
     def dsn(self) -> str:
         """Connection string of the database.
@@ -157,6 +204,7 @@ class Service:
         """Runs the service for as long as the context is open."""
         task = asyncio.create_task(self._run())
         task.add_done_callback(self._ended)
+        ticking = asyncio.create_task(self._tick())
         try:
             yield
         finally:
@@ -165,6 +213,14 @@ class Service:
                 await close_all(self._core)
             task.cancel()
             await asyncio.wait([task])
+            await _cancel(ticking)
+            self._observers.close()
+
+    async def _tick(self) -> None:
+        """Time passes for observers, whatever else is or is not running."""
+        while True:
+            await asyncio.sleep(1.0)
+            self._observers.tick()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """The parts ended by themselves: a defect, or an embedded Postgres that does not start."""
@@ -279,7 +335,8 @@ class Service:
         self.emit(
             AuthenticationConfigured(auth.mode, algorithms, keys, source, auth.issuer, auth.audience, auth.namespace)
         )
-        for sentence in auth.warnings:
+        admin = self.settings.admin
+        for sentence in (*auth.warnings, *(admin.warnings if admin is not None else ())):
             self.emit(AuthenticationWarning(sentence))
 
     async def _remind(self) -> None:

@@ -12,6 +12,8 @@ _COMMANDS = {
     "demo": ("leyden.cli.demo", "demo"),
     "keys": ("leyden.cli.keys", "keys"),
     "token": ("leyden.cli.token", "token"),
+    "sessions": ("leyden.cli.sessions", "sessions"),
+    "admin": ("leyden.cli.admin", "admin"),
 }
 
 

@@ -1,11 +1,14 @@
 """The configuration: environment variables in, one frozen `Settings` or every mistake at once out."""
 
+from .admin import DEFAULT_ADMIN_PORT, AdminSettings
 from .authentication import load_auth_settings
 from .database import DatabaseAddress, parse_database_url
 from .problems import ConfigurationError, Problem
 from .settings import LogLevel, Settings, load_settings
 
 __all__ = [
+    "DEFAULT_ADMIN_PORT",
+    "AdminSettings",
     "ConfigurationError",
     "DatabaseAddress",
     "LogLevel",

@@ -2,7 +2,7 @@
 
 Owns names and defaults of every variable but AUTH_*, which `authentication` reads. Variables of the older
 service that no longer mean anything (its Postgres proxy, logical publisher, feature flags, telemetry) are
-accepted and ignored.
+accepted and ignored. The admin API's are read by `admin`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from leyden.auth import AuthSettings, TokenVerifier, verifier_from
 
+from .admin import AdminSettings, load_admin_settings
 from .authentication import load_auth_settings
 from .database import DatabaseAddress, parse_database_url
 from .problems import ConfigurationError, Problem, Unusable
@@ -79,6 +80,8 @@ class Settings(BaseSettings):
     )
 
     auth: AuthSettings
+    admin: AdminSettings | None = None
+    """None without ADMIN_TOKENS_FILE: then there is no admin API."""
     http_host: str
     """LEYDEN_HTTP_HOST; without it every interface in secure mode, this machine only in insecure mode."""
     database: Annotated[DatabaseAddress | None, BeforeValidator(_database)] = Field(None, alias="DATABASE_URL")
@@ -141,6 +144,11 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
         auth = load_auth_settings(env)
     except ConfigurationError as error:
         problems += error.problems
+    admin: AdminSettings | None = None
+    try:
+        admin = load_admin_settings(env)
+    except ConfigurationError as error:
+        problems += error.problems
     given: dict[str, Any] = {
         name: env[name] for name in _VARIABLES if name in env and (env[name].strip() or name in _BLANK_COUNTS)
     }
@@ -157,10 +165,14 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
             )
     try:
         # The stand-in lets the other fields be judged after AUTH_* failed; it never gets out of here.
-        settings = Settings(auth=auth or AuthSettings("insecure"), http_host=host or _EVERY_INTERFACE, **given)
+        settings = Settings(
+            auth=auth or AuthSettings("insecure"), admin=admin, http_host=host or _EVERY_INTERFACE, **given
+        )
     except ValidationError as error:
         problems += [_problem(detail) for detail in error.errors(include_url=False, include_input=False)]
         raise ConfigurationError(tuple(problems)) from None
+    if admin is not None and admin.port == settings.http_port != 0:
+        problems.append(Problem("LEYDEN_ADMIN_PORT", "is the port of HTTP_PORT as well", "set it to another one"))
     if problems:
         raise ConfigurationError(tuple(problems))
     return settings

@@ -32,7 +32,7 @@ LIMITS: Final[Set[str]] = frozenset(get_args(get_type_hints(RateLimited)["limit"
 ALGORITHM_NAMES: Final[Set[str]] = frozenset(ALGORITHMS)
 
 #: Why a call of the admin API is denied.
-DENIALS: Final[Set[str]] = frozenset({"credential", "scope", "host", "origin", "request"})
+DENIALS: Final[Set[str]] = frozenset({"credential", "scope", "host", "origin", "request", "unavailable", "internal"})
 
 #: Close codes that are ours or the clients' (RFC 6455 §7.4).
 CLOSE_CODES: Final[Set[str]] = frozenset(
