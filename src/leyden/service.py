@@ -92,7 +92,7 @@ class Service:
         self.settings = settings
         self._metrics = Metrics(
             Live(
-                deadlines=lambda: [session.ends_at for session in self.sessions],
+                deadlines=lambda: [each.identity.deadline for each in self.connections if each.identity is not None],
                 connections=lambda: 0 if self._core is None else len(self._core.open),
                 position=lambda: self._position,
                 ready=lambda: self.ready,

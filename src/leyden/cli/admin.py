@@ -63,7 +63,7 @@ def new(name: str, scopes: tuple[Scope, ...], path: Path | None) -> None:
 
     \b
     Example:
-      leyden admin token new grafana --scope metrics --file admin-tokens > grafana.secret
+      umask 077; leyden admin token new grafana --scope metrics --file admin-tokens > grafana.secret
     """
     try:
         credential, secret = new_credential(name, scopes)

@@ -85,7 +85,7 @@ class AuditTrail:
     """An :data:`leyden.events.Emit` that writes the trail.
 
     More than :data:`REFUSALS_PER_SECOND` refusals in one second become one line with their numbers by reason. It is
-    written by the first fact after that second, by :meth:`tick`, or by :meth:`close`, whichever comes first.
+    written before the next line of a later second, by :meth:`tick`, or by :meth:`close`, whichever comes first.
     ``now`` gives Unix seconds.
     """
 
@@ -122,9 +122,11 @@ class AuditTrail:
 
     def __call__(self, event: Event) -> None:
         kind = _kind(event)
+        if kind is None:
+            return
         now = self._now()
         self._turn(now)
-        if kind is None or self._summed(event, kind):
+        if self._summed(event, kind):
             return
         if isinstance(event, events.AdminActed) and self._first_call(event):
             self._write(_LOGIN, event, now)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import logging
+import re
 import typing
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -411,7 +414,31 @@ def test_a_quiet_parent_does_not_silence_it_but_its_own_level_does(logger: loggi
     assert trail.tells(REFUSED)
 
 
+def test_a_stream_that_cannot_be_written_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    class Broken(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    trail = AuditTrail(logging.Logger("test"), unrouted=logging.StreamHandler(Broken()))
+    trail(example(events.ClientAuthenticated))
+    trail.tick()
+    trail.close()
+
+
 def test_a_handler_may_pick_the_fields(lines: Lines) -> None:
     lines.setFormatter(logging.Formatter("%(levelname)s %(audit)s"))
     AuditTrail(logging.Logger("test"), unrouted=lines)(REFUSED)
     assert lines.lines[0].startswith("WARNING {'time': ")
+
+
+def test_the_manual_names_every_event(trail: AuditTrail, lines: Lines) -> None:
+    manual = (Path(__file__).parents[3] / "docs" / "observing.md").read_text("utf-8")
+    rows = [row.split("|")[1] for row in manual.split("## Audit trail")[1].split("##")[0].splitlines() if "| `" in row]
+    named = set()
+    for row in rows:
+        first, *others = re.findall("`([a-z_.]+)`", row)
+        named |= {first, *(first.partition(".")[0] + name if name.startswith(".") else name for name in others)}
+    for event in EXAMPLES:
+        trail(event)
+    trail(events.SessionEnded(7, "device-a", PEER, WHO, "revoked"))
+    assert named == {*lines.kinds, "auth.summed"}

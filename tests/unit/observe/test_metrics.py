@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -174,3 +175,14 @@ def test_documented_refusals_are_on_the_list_of_reasons() -> None:
     codes = {code for row in rows if row.startswith("| `") for code in row.split("|")[1].replace("`", "").split(",")}
     assert len(codes) > 20
     assert {code.strip() for code in codes} <= REASONS
+
+
+def test_the_manual_names_every_metric_and_no_other() -> None:
+    manual = (Path(__file__).parents[3] / "docs" / "observing.md").read_text("utf-8").split("## Metrics")[1]
+    rows = [row.split("|")[1] for row in manual.splitlines() if row.startswith("| `")]
+    named = {f"leyden_{name}" for row in rows for name in re.findall("`([a-z_]+)`", row)}
+    metrics = Metrics(now=lambda: 0.0)
+    for event in EXAMPLES:
+        metrics(event)
+    types = re.findall(r"^# TYPE (leyden_\S+) \S+$", metrics.text().decode(), re.MULTILINE)
+    assert set(types) == named
