@@ -228,7 +228,9 @@ class AdminListening:
 
 @dataclass(frozen=True, slots=True)
 class AdminDenied:
-    """``reason`` is ``credential`` or ``scope``; ``name`` of the credential, if it is a known one."""
+    """``reason`` is ``credential`` or ``scope``, ``origin`` or ``host`` for browsers and what they can be made to call,
+    ``request`` for a call that makes no sense, ``unavailable`` or ``internal`` for one that cannot be done. ``name`` of
+    the credential, if it is a known one."""
 
     address: str
     reason: str

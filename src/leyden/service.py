@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import traceback
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
@@ -37,7 +38,7 @@ from leyden.events import (
 )
 from leyden.log.memory import MemoryLog
 from leyden.model import Migration, Table
-from leyden.observe.logging import LogWriter
+from leyden.observe import Live, Metrics, Observers, log_and_audit
 from leyden.postgres import requirements, schema, sessions
 from leyden.postgres.clients import ClientStore
 from leyden.postgres.embedded import EmbeddedPostgres
@@ -90,9 +91,19 @@ class Service:
 
     def __init__(self, settings: Settings, emit: Emit | None = None) -> None:
         self.settings = settings
-        self.emit: Emit = emit or LogWriter(settings.log_level, settings.log_format)
+        self.metrics = Metrics(
+            Live(
+                deadlines=lambda: (s.deadline if math.isfinite(s.deadline) else None for s in self.access.sessions),
+                connections=lambda: self.open_connections,
+                position=lambda: self.position,
+                ready=lambda: self.ready,
+            )
+        )
+        #: Where every fact goes; a given ``emit`` stands in for the log and the audit trail.
+        self._observers = Observers(emit or log_and_audit(settings.log_level, settings.log_format), self.metrics)
+        self.emit: Emit = self._observers
         self.embedded: EmbeddedPostgres | None = None
-        self._access = Access(settings.auth, key_source(settings, self.emit), self.emit)
+        self.access = Access(settings.auth, key_source(settings, self.emit), self.emit)
         self._log = MemoryLog(settings.txn_cache_size)
         self._replication: Replication | None = None
         self._pool: Pool | None = None
@@ -126,8 +137,8 @@ class Service:
             return "stopping"
         if self._replication is None or self.failed.is_set():
             return self._waiting_for
-        if self._replication.caught_up.is_set() and self._access.reason:
-            return self._access.reason
+        if self._replication.caught_up.is_set() and self.access.reason:
+            return self.access.reason
         return self._replication.status.partition(":")[0]
 
     @property
@@ -137,7 +148,7 @@ class Service:
     @property
     def core(self) -> Core | None:
         replication = self._replication
-        if self._stopping or replication is None or not replication.caught_up.is_set() or self._access.reason:
+        if self._stopping or replication is None or not replication.caught_up.is_set() or self.access.reason:
             return None
         return self._core
 
@@ -145,6 +156,23 @@ class Service:
     def connections(self) -> Sequence[Connection]:
         """The authenticated connections."""
         return () if self._core is None else tuple(one for one in self._core.open if one.identity is not None)
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections there are, authenticated or not."""
+        return 0 if self._core is None else len(self._core.open)
+
+    @property
+    def position(self) -> int:
+        """The WAL position that replication has reached; 0 before it has begun."""
+        return 0 if self._replication is None else self._replication.position
+
+    @property
+    def pool(self) -> Pool | None:
+        """Connections to the database; ``None`` while it is not prepared."""
+        return self._pool
+
+    # ---- where the database is -----------------------------------------------------------------------------------
 
     @property
     def dsn(self) -> str:
@@ -167,6 +195,7 @@ class Service:
         """Runs the service for as long as the context is open."""
         task = asyncio.create_task(self._run())
         task.add_done_callback(self._ended)
+        ticking = asyncio.create_task(self._tick())
         try:
             yield
         finally:
@@ -175,6 +204,14 @@ class Service:
                 await close_all(self._core)
             task.cancel()
             await asyncio.wait([task])
+            await _cancel(ticking)
+            self._observers.close()
+
+    async def _tick(self) -> None:
+        """Time passes for observers, whatever else is or is not running."""
+        while True:
+            await asyncio.sleep(1.0)
+            self._observers.tick()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """The parts ended by themselves: a defect, or an embedded Postgres that does not start."""
@@ -195,8 +232,8 @@ class Service:
         try:
             # a part that fails ends all others: no part is safe to do without
             async with asyncio.TaskGroup() as parts:
-                parts.create_task(self._access.run_keys())
-                parts.create_task(self._access.run_clock())
+                parts.create_task(self.access.run_keys())
+                parts.create_task(self.access.run_clock())
                 if self.settings.auth.insecure:
                     parts.create_task(self._remind())
                 await self._run_database(parts)
@@ -214,9 +251,9 @@ class Service:
             await self._prepare_database()
             self.prepared.set()
             self._waiting_for = "reading revocations"
-            revocations = parts.create_task(self._access.run_revocations(self.dsn))
+            revocations = parts.create_task(self.access.run_revocations(self.dsn))
             stack.push_async_callback(_cancel, revocations)
-            await self._access.knows_revocations.wait()
+            await self.access.knows_revocations.wait()
             pool: Pool = AsyncConnectionPool(
                 sessions.session_conninfo(self.dsn), min_size=2, max_size=POOL_SIZE, open=False
             )
@@ -255,7 +292,7 @@ class Service:
         try:
             await replication.caught_up.wait()
             self._assemble(pool)
-            await self._access.knows_keys.wait()
+            await self.access.knows_keys.wait()
             self.ready_event.set()
             while True:
                 await asyncio.sleep(1.0)
@@ -283,10 +320,10 @@ class Service:
         encoder = Encoder(world.positions)
         self._core = Core(
             world=world,
-            authenticator=self._access.authenticator,
-            sessions=self._access.sessions,
+            authenticator=self.access.authenticator,
+            sessions=self.access.sessions,
             encoder=encoder,
-            fanout=FanOut(self._log, encoder, self.emit, before_each=self._access.sessions.expire),
+            fanout=FanOut(self._log, encoder, self.emit, before_each=self.access.sessions.expire),
             clients=ClientStore(pool),
             snapshots=Snapshots(pool),
             writer=Writer(pool, self.emit),
@@ -304,12 +341,13 @@ class Service:
         self.emit(
             AuthenticationConfigured(auth.mode, algorithms, keys, source, auth.issuer, auth.audience, auth.namespace)
         )
-        for sentence in auth.warnings:
+        admin = self.settings.admin
+        for sentence in (*auth.warnings, *(admin.warnings if admin is not None else ())):
             self.emit(AuthenticationWarning(sentence))
 
     def reload(self) -> None:
         """Reads the keys again, because an operator says that they have changed (SIGHUP)."""
-        self._access.reload()
+        self.access.reload()
 
     async def _remind(self) -> None:
         while True:

@@ -128,7 +128,7 @@ async def test_a_bad_token_is_refused_at_once_and_leaves_a_good_client_alone(
     assert error.details["message"] == reason
     await assert_nothing_flowed(client, service, "bad")
     assert leaks(service, bad, issuer.setting) == []
-    assert "client refused" in service.log
+    assert '"event": "auth.refused"' in service.log
     assert [e for e in complaints(client) if e.get("client") == "good"] == []
 
 

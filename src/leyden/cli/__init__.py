@@ -13,6 +13,8 @@ _COMMANDS = {
     "keys": ("leyden.cli.keys", "keys"),
     "token": ("leyden.cli.token", "token"),
     "revoke": ("leyden.cli.revoke", "revoke"),
+    "sessions": ("leyden.cli.sessions", "sessions"),
+    "admin": ("leyden.cli.admin", "admin"),
 }
 
 

@@ -1,5 +1,6 @@
 """The configuration: environment variables in, one frozen `Settings` or every mistake at once out."""
 
+from .admin import DEFAULT_ADMIN_PORT, AdminSettings
 from .authentication import load_auth_settings
 from .database import DatabaseAddress, parse_database_url
 from .partial import DatabaseSettings, load_database_settings
@@ -7,6 +8,8 @@ from .problems import ConfigurationError, Problem
 from .settings import LogLevel, Settings, load_settings
 
 __all__ = [
+    "DEFAULT_ADMIN_PORT",
+    "AdminSettings",
     "ConfigurationError",
     "DatabaseAddress",
     "DatabaseSettings",

@@ -1,8 +1,8 @@
 """The whole configuration of one service, read from the environment once at start.
 
-Owns names and defaults of every variable but AUTH_*, which `authentication` and `admission` read. Variables of the
-older service that no longer mean anything (its Postgres proxy, logical publisher, feature flags, telemetry) are
-accepted and ignored.
+Owns names and defaults of every variable but AUTH_*, which `authentication` and `admission` read, and those of the
+admin API, which `admin` reads. Variables of the older service that no longer mean anything (its Postgres proxy,
+logical publisher, feature flags, telemetry) are accepted and ignored.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from leyden.auth import AuthSettings, KeyRing
 from leyden.edge.admission import AdmissionPolicy
 
+from .admin import AdminSettings, load_admin_settings
 from .admission import load_admission_policy
 from .authentication import load_auth_settings
 from .database import DatabaseAddress, parse_database_url
@@ -84,6 +85,8 @@ class Settings(BaseSettings):
     auth_env: Mapping[str, str] = Field(default_factory=dict, repr=False)
     """The variables that `auth` was read from: they are read again when a key file changes."""
     admission: AdmissionPolicy
+    admin: AdminSettings | None = None
+    """None without ADMIN_TOKENS_FILE: then there is no admin API."""
     http_host: str
     """LEYDEN_HTTP_HOST; without it every interface in secure mode, this machine only in insecure mode."""
     database: Annotated[DatabaseAddress | None, BeforeValidator(_database)] = Field(None, alias="DATABASE_URL")
@@ -150,6 +153,11 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
     except ConfigurationError as error:
         problems += error.problems
         admission = AdmissionPolicy(loopback_only=True)
+    admin: AdminSettings | None = None
+    try:
+        admin = load_admin_settings(env)
+    except ConfigurationError as error:
+        problems += error.problems
     given: dict[str, Any] = {
         name: env[name] for name in _VARIABLES if name in env and (env[name].strip() or name in _BLANK_COUNTS)
     }
@@ -170,12 +178,15 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
             auth=auth or AuthSettings("insecure"),
             auth_env={name: value for name, value in env.items() if name.startswith("AUTH_")},
             admission=admission,
+            admin=admin,
             http_host=host or _EVERY_INTERFACE,
             **given,
         )
     except ValidationError as error:
         problems += [_problem(detail) for detail in error.errors(include_url=False, include_input=False)]
         raise ConfigurationError(tuple(problems)) from None
+    if admin is not None and admin.port == settings.http_port != 0:
+        problems.append(Problem("LEYDEN_ADMIN_PORT", "is the port of HTTP_PORT as well", "set it to another one"))
     if problems:
         raise ConfigurationError(tuple(problems))
     return settings

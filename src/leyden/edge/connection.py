@@ -132,6 +132,11 @@ class Connection:
         return None if client is None else client.client_id
 
     @property
+    def session(self) -> Entry | None:
+        """What it was let in with; ``None`` before authentication."""
+        return self._entry
+
+    @property
     def identity(self) -> Identity | None:
         """Who was let in, by the newest token; ``None`` before authentication."""
         return None if self._entry is None else self._entry.identity

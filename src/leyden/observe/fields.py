@@ -38,6 +38,9 @@ def _flat(fact: object) -> Iterator[tuple[str, object]]:
 
 
 def shown(text: str, limit: int = MAX_TEXT) -> str:
-    """``text`` as it may be shown: cut, and with control and bidirectional characters escaped."""
+    """``text`` as it may be shown: cut, and with control and bidirectional characters escaped.
+
+    The backslash is escaped as well, so that no two texts are shown alike but by the cut.
+    """
     cut = text[:limit] + ("…" if len(text) > limit else "")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
+    return "".join(c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode("ascii") for c in cut)

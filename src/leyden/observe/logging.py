@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -63,14 +64,21 @@ def _words(name: str) -> str:
 
 
 class LogWriter:
-    """An :data:`leyden.events.Emit` that writes each event as one line on standard error."""
+    """An :data:`leyden.events.Emit` that writes each event as one line on standard error, but for those that are
+    ``told_elsewhere``."""
 
-    def __init__(self, level: str = "info", output_format: str = "text") -> None:
+    def __init__(
+        self,
+        level: str = "info",
+        output_format: str = "text",
+        told_elsewhere: Callable[[Event], bool] = lambda event: False,
+    ) -> None:
         renderer: Any = (
             structlog.processors.JSONRenderer(ensure_ascii=False)
             if output_format == "json"
             else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
         )
+        self._told_elsewhere = told_elsewhere
         self._logger = structlog.wrap_logger(
             structlog.PrintLogger(sys.stderr),
             processors=[
@@ -82,6 +90,8 @@ class LogWriter:
         )
 
     def __call__(self, event: Event) -> None:
+        if self._told_elsewhere(event):
+            return
         level = _LEVELS[type(event)]
         text = _INSECURE if isinstance(event, events.InsecureModeActive) else _words(type(event).__name__)
         # a log that cannot be written must not stop what it was to tell of
