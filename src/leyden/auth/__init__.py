@@ -12,6 +12,7 @@ them and the claim rules behind them are here.
 from .algorithms import ALGORITHMS, Algorithm, Family
 from .explanation import Check, Explanation, date_of, explain
 from .header import DEFAULT_TYPES, printable
+from .issuer import FetchFailed
 from .jwk_set import InvalidJwkSet, JwkSet, SkippedKey, parse_jwk_set
 from .key_generation import GeneratedKey, generate_key
 from .key_ring import KeyRing
@@ -56,6 +57,7 @@ __all__ = [
     "Examination",
     "Explanation",
     "Family",
+    "FetchFailed",
     "FixedKeys",
     "GeneratedKey",
     "Identity",
