@@ -12,7 +12,7 @@ them and the claim rules behind them are here.
 from .algorithms import ALGORITHMS, Algorithm, Family
 from .explanation import Check, Explanation, date_of, explain
 from .header import DEFAULT_TYPES, printable
-from .issuer import FetchFailed
+from .issuer import FetchFailed, IssuedKeys, fetch_key_set_once, issued_keys
 from .jwk_set import InvalidJwkSet, JwkSet, SkippedKey, parse_jwk_set
 from .key_generation import GeneratedKey, generate_key
 from .key_ring import KeyRing
@@ -62,6 +62,7 @@ __all__ = [
     "GeneratedKey",
     "Identity",
     "InvalidJwkSet",
+    "IssuedKeys",
     "JwkSet",
     "KeyAdded",
     "KeyNotice",
@@ -84,7 +85,9 @@ __all__ = [
     "VerificationKey",
     "date_of",
     "explain",
+    "fetch_key_set_once",
     "generate_key",
+    "issued_keys",
     "load_keys",
     "load_private_key",
     "mint_token",
