@@ -14,6 +14,7 @@ from .explanation import Check, Explanation, date_of, explain
 from .header import DEFAULT_TYPES, printable
 from .issuer import FetchFailed, IssuedKeys, fetch_key_set_once, issued_keys
 from .jwk_set import InvalidJwkSet, JwkSet, SkippedKey, parse_jwk_set
+from .key_files import WatchedKeys
 from .key_generation import GeneratedKey, generate_key
 from .key_ring import KeyRing
 from .key_source import FixedKeys, KeySource, OnChange, tell_changes
@@ -83,6 +84,7 @@ __all__ = [
     "TokenVerifier",
     "UserIdPolicy",
     "VerificationKey",
+    "WatchedKeys",
     "date_of",
     "explain",
     "fetch_key_set_once",
