@@ -34,8 +34,8 @@ def accepted(issuer: Issuer) -> str:
     return f"accept {issuer.user}"
 
 
-def judged(issuer: Issuer, claims: Members | str | bytes, *, late: int = 0, **env: str) -> str:
-    return verdict(issuer.env(**env), issuer.token(claims=claims), issuer.now + late)
+def judged(issuer: Issuer, claims: Members | str | bytes, **env: str) -> str:
+    return verdict(issuer.env(**env), issuer.token(claims=claims), issuer.now)
 
 
 # ---- user ids -------------------------------------------------------------------------------------------------------
