@@ -8,6 +8,7 @@ that quotes the key.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import PrivateFormat
 
 from leyden.auth import ALGORITHMS, Algorithm, Family, InvalidJwkSet, JwkSet, KeyRejected, VerificationKey
 
-from .elsewhere import key_elsewhere
+from .elsewhere import key_elsewhere, pem_elsewhere
 from .json_texts import FRAGMENTS, Members, changed, model, write
 from .loop import Breach, Product, Target
 from .material import VECTORS, pair, segment, unsegment
@@ -87,9 +88,30 @@ class PemCase:
             labels = [part.partition("-----")[0] for part in self.text.split("-----BEGIN ")[1:]]
             if any("PRIVATE" in label for label in labels):
                 raise Breach("accepted: a text with a private key")
-        if self.algorithm.family is Family.HMAC and self.text in repr(outcome):
-            raise Breach("the representation shows the secret")
+        if self.algorithm.family is Family.HMAC:
+            if self.text in repr(outcome):
+                raise Breach("the representation shows the secret")
+            return "HMAC accepted"
+        for (label, der), key in zip(blocks(self._pem()), outcome, strict=True):
+            pem_elsewhere(label, der, key)
         return f"{self.algorithm.family.name} accepted"
+
+    def _pem(self) -> str:
+        text = self.text
+        if self.is_base64 and "-----BEGIN" not in text:
+            text = base64.b64decode("".join(text.split()) + "==").decode("utf-8", "replace")
+        return text.replace("\\r\\n", "\n").replace("\\n", "\n")
+
+
+def blocks(text: str) -> list[tuple[str, bytes]]:
+    """(label, DER) of every block of a PEM text; those that are no base64 are left out."""
+    found = []
+    for part in text.split("-----BEGIN ")[1:]:
+        label, _, rest = part.partition("-----")
+        body = "".join(rest.partition("-----END")[0].split())
+        with contextlib.suppress(ValueError):
+            found.append((label, base64.b64decode(body + "=" * (-len(body) % 4), validate=True)))
+    return found
 
 
 @cache
@@ -112,16 +134,7 @@ PEM_ALGORITHMS = ("RS256", "PS256", "ES256", "ES384", "ES512", "EdDSA", "Ed25519
 @cache
 def ders() -> tuple[tuple[str, bytes], ...]:
     """(label, DER) of every block of `pem_texts`."""
-    found = []
-    for text in pem_texts():
-        for part in text.split("-----BEGIN ")[1:]:
-            label, _, rest = part.partition("-----")
-            body = "".join(rest.partition("-----END")[0].split())
-            try:
-                found.append((label, base64.b64decode(body, validate=True)))
-            except ValueError:
-                continue
-    return tuple(found)
+    return tuple(block for text in pem_texts() for block in blocks(text))
 
 
 def armoured(label: str, der: bytes, rng: Random) -> str:
@@ -179,11 +192,26 @@ def odd_pem(rng: Random) -> str:
     return text
 
 
+def near(text: str, rng: Random) -> str:
+    """The first block of a good PEM text with a little damage, or none, in one of its spellings."""
+    label, der = blocks(text)[0]
+    if rng.random() < 0.5:
+        der = damaged_der(der, rng, [other for _, other in ders()])
+    spelled = armoured(label, der, rng)
+    return damaged_text(spelled, rng, [text], 70_000) if rng.random() < 0.3 else spelled
+
+
 def pem_case(rng: Random) -> PemCase:
-    text, is_base64 = odd_pem(rng), rng.random() < 0.2
+    name = rng.choice([*PEM_ALGORITHMS, "RS512", "HS256", "HS512"])
+    is_base64 = rng.random() < 0.2
+    text = odd_pem(rng)
+    if rng.random() < 0.5 and name in PEM_ALGORITHMS:
+        text = "".join(
+            near(pair(name, rng.randrange(2)).verification_text(), rng) for _ in range(rng.choice([1, 1, 2]))
+        )
     if is_base64 and rng.random() < 0.7:
         text = base64.b64encode(text.encode("utf-8", "surrogatepass")).decode()
-    return PemCase(text, ALGORITHMS[rng.choice([*PEM_ALGORITHMS, "RS512", "HS256", "HS512"])], is_base64)
+    return PemCase(text, ALGORITHMS[name], is_base64)
 
 
 def secret_case(rng: Random) -> PemCase:
@@ -226,15 +254,17 @@ class PrivateCase:
 
 def private_case(rng: Random) -> PrivateCase:
     private = [text for text in pem_texts() if "PRIVATE" in text]
-    text = rng.choice(private)
-    if rng.random() < 0.5:
+    text, name = rng.choice(private), rng.choice(PEM_ALGORITHMS)
+    if rng.random() < 0.4:
+        text = near(pair(name, rng.randrange(2)).private_pem(), rng)
+    elif rng.random() < 0.5:
         label, der = rng.choice([one for one in ders() if "PRIVATE" in one[0]])
         for _ in range(rng.choice([0, 1, 1, 2])):
             der = damaged_der(der, rng, [other for _, other in ders()])
         text = armoured(label, der, rng)
     elif rng.random() < 0.8:
         text = damaged_text(text, rng, private, 20_000)
-    return PrivateCase(text.encode("utf-8", "surrogatepass"), ALGORITHMS[rng.choice(PEM_ALGORITHMS)])
+    return PrivateCase(text.encode("utf-8", "surrogatepass"), ALGORITHMS[name])
 
 
 # ---- JSON Web Keys --------------------------------------------------------------------------------------------------
