@@ -131,6 +131,16 @@ def new_pair(name: str) -> Pair:
     return Pair(algorithm, private)
 
 
+@cache
+def good_jwks() -> tuple[dict[str, Any], ...]:
+    """Good keys of every kind that signs tokens here."""
+    return tuple(
+        pair(name, number).jwk(kid=f"{name}-{number}", use="sig", alg=name)
+        for name in ("RS256", "PS256", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
+        for number in (0, 1)
+    )
+
+
 def segment(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
