@@ -33,6 +33,8 @@ from leyden.events import (
     AuthenticationWarning,
     ClientDisconnected,
     Event,
+    ReplicationResumed,
+    SessionEnded,
     TokenRenewed,
     UnexpectedError,
 )
@@ -318,6 +320,30 @@ async def test_a_client_that_has_not_started_is_not_told(running: Running, monke
     async with running.speaker() as speaker:
         await speaker.authenticate(token(lifetime=1))
         assert await speaker.closed() == (1008, "")
+
+
+async def test_a_token_that_expires_while_replication_starts_lets_nothing_out(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = running.service.core
+    assert core is not None
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def forget(client_id: str) -> None:
+        reached.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(core.clients, "forget", forget)
+    async with running.speaker() as speaker:
+        await speaker.authenticate(token(lifetime=1))
+        start = pb.SatInStartReplicationReq().SerializeToString()
+        await speaker.send(pb.SatRpcRequest(method=rpc.START_REPLICATION, request_id=9, message=start))
+        await reached.wait()
+        await until(lambda: running.of(SessionEnded) != [])
+        go_on.set()
+        # not told JWT-expired, which it would take for a crash before its call is answered
+        assert await speaker.closed() == (1008, "")
+    assert running.of(ReplicationResumed) == []
 
 
 async def test_a_renewed_token_replaces_the_deadline(running: Running) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Protocol
 
 import psycopg
 
-from leyden.auth import ErrorDetail, Identity, Refusal, wire_message
+from leyden.auth import ErrorDetail, Identity, Refusal, UnknownKey, wire_message
 from leyden.edge.authenticator import TryAgainLater
 from leyden.edge.core import Core
 from leyden.edge.delivery import Deliveries
@@ -236,19 +236,26 @@ class Connection:
         if entry is None or client_id is None:
             return
         self._core.emit(SessionEnded(self.number, client_id, self.peer, credentials_of(entry.identity), cause))
-        # what was received whole was written by somebody who was allowed to; not so what a revoked token sent
-        self._abandoned = self._abandoned or cause == "revoked"
-        streaming = self._session.streaming
+        if cause == "revoked":
+            # what was received whole is written all the same, but not for somebody who may not write any more
+            self._abandoned = True
+            self._uploads.abandon()
+        started = self._subscriber is not None
         close = next((output for output in self._session.expired() if isinstance(output, protocol.Close)), None)
-        if close is not None:
-            self._over = True
+        if close is None:
+            if self._grace is None:
+                # its next call is refused; when none comes, or no good token with it, it is closed
+                detail = "the token does not hold any more, and replication has not started"
+                self._grace = self._loop.call_later(EXPIRED_GRACE, self.end, 1008, "", detail)
+            return
+        self._over = True
+        self._stop_stream()
+        if started:
             settled = self._started_at + SETTLING - self._loop.time()
-            self._stop_stream()
             self._loop.call_later(max(settled, 0), self.end, close.code, close.reason, close.detail)
-        elif not streaming and self._grace is None:
-            # its next call is refused; when none comes, or no good token with it, it is closed
-            detail = "the token does not hold any more, and replication has not started"
-            self._grace = self._loop.call_later(EXPIRED_GRACE, self.end, 1008, "", detail)
+        else:
+            # its call to start is being answered: it would take the reason for a crash
+            self.end(1008, detail="the token does not hold any more, and replication was about to start")
 
     async def _mind_silence(self) -> None:
         while True:
@@ -260,6 +267,8 @@ class Connection:
 
     async def _perform(self, outputs: list[protocol.Output]) -> None:
         for output in outputs:
+            if self._over:
+                return  # the session ended while an earlier output was being performed
             match output:
                 case protocol.Send():
                     self._send([output])
@@ -303,7 +312,8 @@ class Connection:
                 await self._renew(request, self._entry)
         except Refusal as refusal:
             insecure = self._core.authenticator.settings.insecure
-            self._refuse(request, refusal.code, wire_message(refusal, self._error_detail, insecure=insecure))
+            message = wire_message(refusal, self._error_detail, insecure=insecure)
+            self._refuse(request, refusal.code, message, refusal.kid if isinstance(refusal, UnknownKey) else None)
         except _Denied as denied:
             self._refuse(request, denied.code, denied.code if denied.is_told and self._error_detail == "code" else None)
         except TryAgainLater as reason:
@@ -344,6 +354,8 @@ class Connection:
             raise _Denied("issuer_mismatch")
         if self._over:
             return  # too late: it is about to be closed
+        if self._abandoned:
+            raise ConnectionEnded(1012, detail="a token was revoked here: its successor needs a connection of its own")
         if self._grace is not None:
             self._grace.cancel()
             self._grace = None
@@ -355,16 +367,18 @@ class Connection:
     def _error_detail(self) -> ErrorDetail:
         return self._core.authenticator.settings.error_detail
 
-    def _refuse(self, request: protocol.Authenticate, code: str, message: str | None) -> NoReturn:
-        self._note_refusal(code, request.client_id)
+    def _refuse(
+        self, request: protocol.Authenticate, code: str, message: str | None, kid: str | None = None
+    ) -> NoReturn:
+        self._note_refusal(code, request.client_id, kid)
         outputs = self._session.refused(code, message)
         self._send(outputs)
         close = next(output for output in outputs if isinstance(output, protocol.Close))
         raise ConnectionEnded(close.code, close.reason, close.detail)
 
-    def _note_refusal(self, code: str, client_id: str) -> None:
+    def _note_refusal(self, code: str, client_id: str, kid: str | None = None) -> None:
         renewal = self._entry is not None
-        self._core.emit(ClientRefused(self.number, code, client_id, self.peer, renewal=renewal))
+        self._core.emit(ClientRefused(self.number, code, client_id, self.peer, kid, renewal))
 
     def _send(self, outputs: list[protocol.Output]) -> None:
         for output in outputs:

@@ -39,7 +39,9 @@ class UploadQueue:
         """Adds ``upload``; waits while there is no room for it."""
         size = size_of(upload)
         async with self._changed:
-            await self._changed.wait_for(lambda: self.empty or self._bytes + size <= self._limit)
+            await self._changed.wait_for(lambda: self._closed or self.empty or self._bytes + size <= self._limit)
+            if self._closed:
+                return
             self._queue.append((upload, size))
             self._bytes += size
             self._changed.notify_all()
@@ -56,6 +58,11 @@ class UploadQueue:
             async with self._changed:
                 self._bytes -= size
                 self._changed.notify_all()
+
+    def abandon(self) -> None:
+        """What waits is dropped at once, and nothing more is taken; :meth:`finish` must follow."""
+        self._closed = True
+        self._queue.clear()
 
     async def finish(self, *, abandon: bool = False) -> None:
         """No more will come. With ``abandon`` what waits is dropped, because its author is sending it again."""

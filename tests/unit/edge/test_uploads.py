@@ -79,3 +79,18 @@ async def test_a_replaced_connection_leaves_what_is_not_under_way_to_its_success
     writer.may_go_on.set()
     await asyncio.wait_for(running, 1)
     assert writer.applied == [1]
+
+
+async def test_what_waits_can_be_abandoned_at_once_and_nothing_more_is_taken() -> None:
+    writer = Writer()
+    queue = UploadQueue(writer.apply)
+    running = asyncio.create_task(queue.run())
+    for number in (1, 2, 3):
+        await queue.put(upload(number))
+    await settle()
+    queue.abandon()
+    await queue.put(upload(4))
+    writer.may_go_on.set()
+    await queue.finish()
+    await asyncio.wait_for(running, 1)
+    assert writer.applied == [1]  # it was being written
