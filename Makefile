@@ -4,13 +4,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test check format bench proto lock clean
+.PHONY: help install demo test check format bench fuzz proto lock clean
 
 help:
 	@echo "make demo     a shared to-do list in two browser tabs, on an embedded Postgres"
 	@echo "make test     every test: unit, integration, interop with the stock npm client"
 	@echo "make check    lint, types, import directions, and the fast tests"
 	@echo "make bench    the benchmarks, as ratios"
+	@echo "make fuzz     hostile tokens and keys for FUZZ_SECONDS (600)"
 	@echo "make clean    removes what the other targets made"
 
 .venv/.installed: requirements.lock pyproject.toml
@@ -35,7 +36,7 @@ check: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest tests/unit
+	FUZZ_SHARE_SECONDS=4 $(BIN)/python -m pytest tests/unit
 
 format: .venv/.installed
 	$(BIN)/ruff check --fix .
@@ -43,6 +44,12 @@ format: .venv/.installed
 
 bench: install
 	@$(BIN)/python -m pytest tests/benchmarks -s
+
+# FUZZ_SEED=N repeats a run, FUZZ_TARGET=NAME keeps to one entrance, FUZZ_CASE=NAME tries the case of a finding again.
+FUZZ_SECONDS ?= 600
+fuzz: .venv/.installed
+	@PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(if $(FUZZ_SEED),--seed $(FUZZ_SEED)) \
+	    $(if $(FUZZ_TARGET),--target $(FUZZ_TARGET)) $(if $(FUZZ_CASE),--case $(FUZZ_CASE))
 
 # The generated protocol classes are checked in; a test regenerates and compares them.
 proto: .venv/.installed

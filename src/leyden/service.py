@@ -20,7 +20,7 @@ from psycopg_pool import AsyncConnectionPool
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
-from leyden.auth import AuthSettings, FixedKeys, KeySource, Notify
+from leyden.auth import AuthSettings, FixedKeys, KeySource, Notify, WatchedKeys, issued_keys
 from leyden.config import Settings
 from leyden.edge.access import Access
 from leyden.edge.admission import AdmissionPolicy
@@ -358,6 +358,11 @@ class Service:
 def key_source(settings: Settings, notify: Notify) -> KeySource:
     """Where the keys of this configuration come from while the service runs."""
     auth = settings.auth
+    if auth.remote is not None:
+        return issued_keys(auth.remote, auth.algorithms, notify)
+    if auth.key_files:
+        names = ", ".join(str(path) for path in auth.key_files)
+        return WatchedKeys(names, auth.ring, auth.key_files, settings.read_keys_again, notify)
     return FixedKeys(auth.ring)
 
 

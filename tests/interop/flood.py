@@ -2,9 +2,9 @@
 
     python flood.py PORT (tokens|silence|megabytes) NUMBER ADDRESS…
 
-``NUMBER`` sockets at a time, from the source addresses in turn. ``tokens``: each socket sends one bad token and starts
-over as soon as it is closed; ``silence``: each stays open and says nothing; ``megabytes``: each sends a frame of 1 MB
-in place of a token. A line with the number of attempts so far is printed when all sockets are busy, and at the end.
+``NUMBER`` sockets at a time, from the source addresses in turn. ``tokens``: each sends one bad token, and is opened
+anew as soon as it has its refusal. ``megabytes``: the same with a frame of 1 MB in place of a token. ``silence``: each
+says nothing, until it is closed. The number of attempts so far is printed once all have begun, and at the end.
 """
 
 from __future__ import annotations
@@ -54,11 +54,12 @@ class Flood:
             try:
                 writer.write(self._upgrade)
                 head = await reader.readuntil(b"\r\n\r\n")
+                if self._message is None:
+                    await reader.read()
+                    return
                 if b" 101 " in head.split(b"\r\n", 1)[0]:
-                    if self._message is not None:
-                        writer.write(self._message)
-                    while await reader.read(65_536):
-                        pass
+                    writer.write(self._message)
+                    await reader.read(65_536)  # the refusal, and over again
             except (OSError, asyncio.IncompleteReadError):
                 pass
             finally:

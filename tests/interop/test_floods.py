@@ -32,8 +32,9 @@ MANY = [f"127.0.{third}.{last}" for third in range(1, 4) for last in range(2, 25
 #: A good client may wait this many times as long as when it is quiet.
 PATIENCE = 3.0
 
-#: Bytes. What a flood may add to the memory of the service.
-GROWTH = 100 << 20
+#: Bytes. What a flood may add to the memory of the service: 5,000 sockets that arrive at once are all there for a
+#: moment, with some 35 KiB each, before four fifths of them are closed.
+GROWTH = 256 << 20
 
 
 @asynccontextmanager

@@ -160,7 +160,7 @@ async def test_a_client_goes_on_over_a_change_of_keys_when_it_renews_in_time(
         previous.write_text(new.setting)  # the old key is withdrawn
         service.process.send_signal(signal.SIGHUP)
         await asyncio.sleep(1.0)
-        assert "key withdrawn" in service.log
+        assert '"event": "key.removed"' in service.log
         conn.execute("INSERT INTO items VALUES (%s, 'new', 3)", [id_of(3)])
         await client("waitRow", client="a", sql="SELECT * FROM items WHERE n = 3")
     assert len([e for e in client.events if e["event"] == "socketOpen"]) == 1

@@ -13,6 +13,7 @@ from .algorithms import ALGORITHMS, Algorithm, Family
 from .explanation import Check, Explanation, explain
 from .findings import date_of, dated_claims
 from .header import DEFAULT_TYPES, printable
+from .issuer import FetchFailed, IssuedKeys, fetch_key_set_once, issued_keys
 from .jwk_export import public_jwk
 from .jwk_set import InvalidJwkSet, JwkSet, SkippedKey, parse_jwk_set
 from .key_files import MAX_FILE_BYTES, report_on_file
@@ -54,6 +55,7 @@ from .strict_json import NotStrictJson, parse_object
 from .user_id import UserIdPolicy
 from .verdict_cache import VerdictCache
 from .verifier import Authentic, Examination, Identity, TokenVerifier, verifier_from
+from .watched_keys import WatchedKeys
 
 __all__ = [
     "ALGORITHMS",
@@ -74,11 +76,13 @@ __all__ = [
     "Examination",
     "Explanation",
     "Family",
+    "FetchFailed",
     "FixedKeys",
     "GeneratedKey",
     "Identity",
     "InvalidJwkSet",
     "InvalidRevocation",
+    "IssuedKeys",
     "JwkSet",
     "KeyAdded",
     "KeyNotice",
@@ -107,12 +111,15 @@ __all__ = [
     "UserIdPolicy",
     "VerdictCache",
     "VerificationKey",
+    "WatchedKeys",
     "check_revocation",
     "claims_for",
     "date_of",
     "dated_claims",
     "explain",
+    "fetch_key_set_once",
     "generate_key",
+    "issued_keys",
     "load_keys",
     "load_private_key",
     "mint_token",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -40,8 +40,8 @@ _CURVES: Final[Mapping[str, tuple[Curve, EllipticCurve]]] = {
     "P-521": (P521, SECP521R1()),
 }
 _FAMILIES: Final = {"RSA": Family.RSA, "EC": Family.EC, "OKP": Family.ED25519}
-#: RFC 7518 §6.2.2, §6.3.2, §6.4 and RFC 8037 §2: members that hold secret material, whatever the key's type.
-_SECRET_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+#: RFC 7518 §6.2.2, §6.3.2, §6.4, RFC 8037 §2, RFC 9964 §4: members that hold secret material, whatever the key's type.
+_SECRET_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
 
 
 class InvalidJwkSet(ValueError):
@@ -120,7 +120,7 @@ def _usable_keys(entry: object, algorithms: Collection[Algorithm]) -> tuple[Veri
     if secret := sorted(_SECRET_MEMBERS & entry.keys()):
         raise _Unusable(f"holds the secret member {secret[0]}", leaked=True)
     kid = entry.get("kid")
-    if kid is not None and (not isinstance(kid, str) or len(kid) > MAX_KID_CHARACTERS):
+    if "kid" in entry and (not isinstance(kid, str) or len(kid) > MAX_KID_CHARACTERS):
         raise _Unusable("has a kid that is no text, or an overlong one")
     family = _FAMILIES.get(_text(entry, "kty"))
     if family is None:
@@ -131,9 +131,11 @@ def _usable_keys(entry: object, algorithms: Collection[Algorithm]) -> tuple[Veri
         raise _Unusable("fits none of the accepted algorithms")
     native = _native_key(entry, family)
     try:
-        return tuple(verification_key(native, algorithm, kid) for algorithm in fitting)
+        key = verification_key(native, fitting[0], kid)
     except KeyRejected as rejected:
         raise _Unusable(rejected.message) from None
+    # Algorithms that one key fits differ in nothing a key is judged by: it is judged once.
+    return (key, *(replace(key, algorithm=other) for other in fitting[1:]))
 
 
 def _check_purpose(entry: Mapping[str, Any]) -> None:

@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -32,7 +31,7 @@ from .algorithms import ALGORITHMS, Family
 from .fitting import fitting
 from .jwk_report import report_on_jwk
 from .key_report import KeyReport, report_on_keys
-from .keys import KeyRejected, VerificationKey, load_keys
+from .keys import UNREADABLE, KeyRejected, VerificationKey, load_keys
 
 MAX_FILE_BYTES: Final = 262_144
 
@@ -40,7 +39,6 @@ _SECRETS: Final = tuple(one for one in ALGORITHMS.values() if one.family is Fami
 _BLOCK: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,64})-----(.*?)-----END \1-----", re.DOTALL)
 _PUBLIC_LABELS: Final = frozenset({"PUBLIC KEY", "RSA PUBLIC KEY", "CERTIFICATE"})
 _SSH: Final = (b"ssh-", b"ecdsa-sha2-")
-_UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
 _CURVE_NAMES: Final = {one.curve.native: one.curve.name for one in ALGORITHMS.values() if one.curve is not None}
 
 
@@ -94,7 +92,7 @@ def _pem_block(label: str, body: str) -> KeyReport:
     try:
         der = _base64(body.encode("ascii"))
         native = x509.load_der_x509_certificate(der).public_key() if kind else load_der_public_key(der)
-    except _UNREADABLE:
+    except UNREADABLE:
         return KeyReport(f"{kind}unknown key", problems=("is damaged or of an unsupported kind",))
     report = _public(native, f"-----BEGIN {label}-----{body}-----END {label}-----")
     return replace(report, kind=kind + report.kind)
@@ -118,7 +116,7 @@ def _private(load: Callable[[], PublicKeyTypes]) -> KeyReport:
     try:
         native = load()
         text = native.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode("ascii")
-    except (*_UNREADABLE, AttributeError):
+    except (*UNREADABLE, AttributeError):
         why = "is damaged, encrypted or of an unsupported kind"
         return KeyReport("private key", problems=(why,), private=True)
     report = _public(native, text)
@@ -161,7 +159,7 @@ def _der(raw: bytes) -> KeyReport | None:
     for read, private in readers:
         try:
             report = _public(read(), "")
-        except (*_UNREADABLE, AttributeError):
+        except (*UNREADABLE, AttributeError):
             continue
         why = "is binary (DER), and a service reads PEM; convert it with `openssl pkey` and `-inform DER`"
         kind = report.kind.replace("public", "private") if private else report.kind
@@ -173,7 +171,7 @@ def _ssh_public(raw: bytes) -> KeyReport:
     why = "is in SSH's format, and a service reads PEM; convert it with `ssh-keygen -e -m PKCS8 -f FILE`"
     try:
         report = _public(load_ssh_public_key(raw), "")
-    except _UNREADABLE:
+    except UNREADABLE:
         return KeyReport("SSH public key", problems=(why,))
     return replace(report, problems=(why,))
 

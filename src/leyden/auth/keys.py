@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -31,11 +31,19 @@ from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from .algorithms import Algorithm, Family
 from .weak_keys import ed25519_weakness, rsa_weakness, secret_weakness
 
-_BLOCK: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,64})-----(.*?)-----END \1-----", re.DOTALL)
+MAX_CHARACTERS: Final = 65_536
+"""Longest text taken for keys; about ten times a bundle anybody would configure."""
+
+_LABEL: Final = re.compile(r"[A-Z0-9 ]{1,64}\Z")
 _PRIVATE_BLOCK: Final = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE")
 _PUBLIC_LABELS: Final = frozenset({"PUBLIC KEY", "RSA PUBLIC KEY", "CERTIFICATE"})
 _ID_EC_PUBLIC_KEY: Final = bytes.fromhex("06072a8648ce3d0201")
 _ID_RSASSA_PSS: Final = ("1.2.840.113549.1.1.10", bytes.fromhex("06092a864886f70d01010a"))
+#: What cryptography raises for bytes that are no key, or a key beyond it; `InternalError` when OpenSSL can read them,
+#: but makes no key of them.
+UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, InternalError, x509.InvalidVersion)
+_KEY_MARKS: Final = (b"-----BEGIN", b"---- BEGIN ")
+_KEY_AS_SECRET: Final = ("is a PEM or SSH key, not a shared secret", "set AUTH_JWT_ALG to the key's algorithm")
 _PEM_SHAPE: Final = 'a PEM text from "-----BEGIN PUBLIC KEY-----" to "-----END PUBLIC KEY-----"'
 
 
@@ -79,14 +87,19 @@ def load_keys(text: str, algorithm: Algorithm, *, is_base64: bool = False) -> tu
     rotation. A PEM may be indented, on one line, or with `\\n` spelled out, as environment files leave
     it; with `is_base64` the whole PEM may be base64.
     """
+    if len(text) > MAX_CHARACTERS:
+        raise KeyRejected(f"is longer than {MAX_CHARACTERS} characters", "give the text of the key alone")
     if algorithm.family is Family.HMAC:
         return (_load_secret(text, algorithm, is_base64),)
     return _load_public_keys(text, algorithm, is_base64)
 
 
 def _load_secret(text: str, algorithm: Algorithm, is_base64: bool) -> VerificationKey:
-    # An environment variable that is not UTF-8 arrives with its bytes escaped as lone surrogates.
-    secret = text.encode("utf-8", "surrogateescape")
+    try:
+        # An environment variable that is not UTF-8 arrives with its bytes escaped as lone surrogates.
+        secret = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise KeyRejected("is not a text of bytes or characters", "make a new one") from None
     _refuse_key_document(secret)
     if is_base64:
         decoded = _standard_base64(text)
@@ -99,7 +112,10 @@ def _load_secret(text: str, algorithm: Algorithm, is_base64: bool) -> Verificati
             f"has to be at least {algorithm.digest_bytes} bytes long for {algorithm.name}",
             f"make one with `leyden keys new {algorithm.name}`",
         )
-    material = OctKey.import_key(secret)
+    try:
+        material = OctKey.import_key(secret)
+    except UNREADABLE:  # joserfc knows some more forms of public keys
+        raise KeyRejected(*_KEY_AS_SECRET) from None
     return VerificationKey(
         algorithm=algorithm,
         signature_bytes=algorithm.digest_bytes,
@@ -116,8 +132,8 @@ def _refuse_key_document(secret: bytes) -> None:
     if decoded := _standard_base64(compact.decode("latin-1")):
         candidates.append(decoded)
     for candidate in candidates:
-        if b"-----BEGIN" in candidate or candidate.startswith((b"ssh-", b"ecdsa-sha2-")):
-            raise KeyRejected("is a PEM or SSH key, not a shared secret", "set AUTH_JWT_ALG to the key's algorithm")
+        if any(mark in candidate for mark in _KEY_MARKS) or candidate.startswith((b"ssh-", b"ecdsa-sha2-")):
+            raise KeyRejected(*_KEY_AS_SECRET)
         if _is_der_key(candidate):
             raise KeyRejected("is an encoded public or private key", "use random bytes as shared secret")
         if _is_jwk(candidate):
@@ -127,19 +143,21 @@ def _refuse_key_document(secret: bytes) -> None:
 def _is_der_key(candidate: bytes) -> bool:
     if not candidate.startswith(b"\x30"):
         return False
-    try:
-        load_der_public_key(candidate)
-    except (ValueError, UnsupportedAlgorithm):
-        pass
-    else:
+    for load in (load_der_public_key, x509.load_der_x509_certificate, _load_der_private_key):
+        try:
+            load(candidate)
+        except (TypeError, InternalError, x509.InvalidVersion):
+            # An encrypted private key, which asks for its password; a private key or a certificate with a fault.
+            return True
+        except UNREADABLE:
+            continue
         return True
-    try:
-        load_der_private_key(candidate, password=None)
-    except (ValueError, UnsupportedAlgorithm):
-        return False
-    except TypeError:  # an encrypted private key asks for its password
-        return True
-    return True
+    return False
+
+
+def _load_der_private_key(candidate: bytes) -> object:
+    # Whether it is a good key does not matter, and finding that out takes time.
+    return load_der_private_key(candidate, password=None, unsafe_skip_rsa_key_validation=True)
 
 
 def _is_jwk(candidate: bytes) -> bool:
@@ -184,9 +202,16 @@ def _load_public_keys(text: str, algorithm: Algorithm, is_base64: bool) -> tuple
 def _pem_blocks(text: str) -> list[tuple[str, str]]:
     """(label, body) of every block of RFC 7468; text around blocks is allowed there and ignored here."""
     text = text.replace("\\r\\n", "\n").replace("\\n", "\n")
-    blocks = [(match.group(1), match.group(2)) for match in _BLOCK.finditer(text)]
+    incomplete = KeyRejected("is not a complete PEM text", f"give {_PEM_SHAPE}")
+    blocks = []
+    for part in text.split("-----BEGIN ")[1:]:
+        label, _, rest = part.partition("-----")
+        body, end, _ = rest.partition(f"-----END {label}-----")
+        if not end or not _LABEL.match(label):
+            raise incomplete
+        blocks.append((label, body))
     if not blocks or len(blocks) != text.count("-----BEGIN") or len(blocks) != text.count("-----END"):
-        raise KeyRejected("is not a complete PEM text", f"give {_PEM_SHAPE}")
+        raise incomplete
     return blocks
 
 
@@ -203,7 +228,7 @@ def _load_public_key(label: str, body: str, algorithm: Algorithm) -> Verificatio
         raise unreadable
     try:
         native = _native_key(label, der)
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
+    except UNREADABLE:
         raise unreadable from None
     # RFC 4055 §1.2: a key marked for PSS may not be used with PKCS#1 v1.5.
     if isinstance(native, RSAPublicKey) and algorithm.name.startswith("RS") and _is_reserved_for_pss(label, der):
@@ -217,10 +242,6 @@ def _load_public_key(label: str, body: str, algorithm: Algorithm) -> Verificatio
 
 def verification_key(native: PublicKeyTypes, algorithm: Algorithm, kid: str | None = None) -> VerificationKey:
     """`native` as a key for `algorithm`; raises `KeyRejected` when it does not fit or protects nothing."""
-    try:
-        pem = native.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise KeyRejected("is of an unsupported kind", f"give {_PEM_SHAPE} for {algorithm.name}") from None
     signature_bytes: int
     material: RSAKey | ECKey | OKPKey
     match algorithm.family, native:
@@ -228,7 +249,7 @@ def verification_key(native: PublicKeyTypes, algorithm: Algorithm, kid: str | No
             numbers = native.public_numbers()
             if weakness := rsa_weakness(numbers.n, numbers.e):
                 raise KeyRejected(weakness, f"make a new pair with `leyden keys new {algorithm.name}`")
-            signature_bytes, material = (numbers.n.bit_length() + 7) // 8, RSAKey.import_key(pem)
+            signature_bytes, material = (numbers.n.bit_length() + 7) // 8, RSAKey.import_key(native)
         case Family.EC, EllipticCurvePublicKey():
             curve = algorithm.curve
             if curve is None or native.curve.name != curve.native:
@@ -237,11 +258,11 @@ def verification_key(native: PublicKeyTypes, algorithm: Algorithm, kid: str | No
                     f"is on the curve {native.curve.name}, and {algorithm.name} needs {needed}",
                     "set AUTH_JWT_ALG to the algorithm of that curve, or give another key",
                 )
-            signature_bytes, material = 2 * curve.width, ECKey.import_key(pem)
+            signature_bytes, material = 2 * curve.width, ECKey.import_key(native)
         case Family.ED25519, Ed25519PublicKey():
             if weakness := ed25519_weakness(native.public_bytes(Encoding.Raw, PublicFormat.Raw)):
                 raise KeyRejected(weakness, "make a new pair with `leyden keys new Ed25519`")
-            signature_bytes, material = 64, OKPKey.import_key(pem)
+            signature_bytes, material = 64, OKPKey.import_key(native)
         case _:
             raise KeyRejected(
                 f"does not fit {algorithm.name}, which needs {algorithm.family.value}",

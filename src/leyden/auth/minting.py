@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
@@ -21,7 +20,7 @@ from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from .algorithms import Algorithm, Family
 from .fitting import fitting
 from .key_ring import KeyRing
-from .keys import KeyRejected, VerificationKey, load_keys
+from .keys import UNREADABLE, KeyRejected, VerificationKey, load_keys
 from .settings import AuthSettings
 
 RESERVED_CLAIMS: Final = frozenset({"sub", "user_id", "iat", "exp", "nbf", "iss", "aud"})
@@ -99,7 +98,7 @@ def signer_for(pem: bytes, algorithms: Sequence[Algorithm], ring: KeyRing) -> Si
 def _private_key(pem: bytes, algorithms: Iterable[Algorithm]) -> PrivateKeyTypes:
     try:
         return load_pem_private_key(_after_parameters(pem), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except UNREADABLE:
         needed = " or ".join(algorithm.name for algorithm in algorithms)
         raise KeyRejected(
             "cannot be read as a private key", f"give an unencrypted PEM private key made for {needed}"
@@ -109,7 +108,7 @@ def _private_key(pem: bytes, algorithms: Iterable[Algorithm]) -> PrivateKeyTypes
 def _signer(pem: bytes, native: PrivateKeyTypes, algorithm: Algorithm) -> Signer:
     try:
         public_pem = native.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    except (ValueError, AttributeError, UnsupportedAlgorithm):
+    except (*UNREADABLE, AttributeError):
         raise KeyRejected("is of an unsupported kind", f"give a private key made for {algorithm.name}") from None
     public = load_keys(public_pem.decode("ascii"), algorithm)[0]
     kind: type[RSAKey] | type[ECKey] | type[OKPKey]

@@ -19,8 +19,8 @@ MAX_DEPTH: Final = 32
 MAX_NUMBER_CHARACTERS: Final = 64
 """Longest text of one number."""
 
-_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_OPENING: Final = re.compile(r"[\[{]")
+# The closing quote may be missing: were it asked for, an unfinished string would be scanned once from each quote in it.
+_STRING: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _BRACKET: Final = re.compile(r"[\[\]{}]")
 
 
@@ -62,7 +62,7 @@ def _check_depth(text: str) -> None:
     outside_strings = _STRING.sub("", text)
     depth = 0
     for bracket in _BRACKET.findall(outside_strings):
-        depth += 1 if _OPENING.match(bracket) else -1
+        depth += 1 if bracket in "[{" else -1
         if depth > MAX_DEPTH:
             raise NotStrictJson(f"is nested more than {MAX_DEPTH} levels deep")
 

@@ -12,6 +12,10 @@ from typing import Final
 MIN_RSA_BITS: Final = 2048
 MAX_RSA_BITS: Final = 16384
 
+# From OpenSSL's rsa.h: with a modulus above the one size it takes no exponent above the other.
+_SMALL_MODULUS_BITS: Final = 3072
+_LARGE_MODULUS_EXPONENT_BITS: Final = 64
+
 _ODD_PRIMES: Final = tuple(n for n in range(3, 168, 2) if all(n % d for d in range(3, int(n**0.5) + 1, 2)))
 
 
@@ -36,14 +40,17 @@ def rsa_weakness(modulus: int, exponent: int) -> str | None:
     """What is wrong with an RSA public key, or None.
 
     Sizes: RFC 7518 §3.3. Exponent: FIPS 186-5 §5.1 asks for an odd e with 2^16 < e < 2^256; e = 1 makes every
-    padded digest its own signature. ROCA: CVE-2017-15361, the modulus is a power of 65537 modulo each of the
-    first 38 odd primes (about one sound key in 2^150 would be caught as well).
+    padded digest its own signature, and with a large modulus OpenSSL refuses every signature under a large
+    exponent. ROCA: CVE-2017-15361, the modulus is a power of 65537 modulo each of the first 38 odd primes (about
+    one sound key in 2^150 would be caught as well).
     """
     bits = modulus.bit_length()
     if not MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
         return f"is an RSA key of {bits} bits, and {MIN_RSA_BITS} to {MAX_RSA_BITS} are accepted"
     if exponent % 2 == 0 or not 2**16 < exponent < 2**256:
         return "has an unsafe RSA exponent: it must be odd and at least 65537"
+    if bits > _SMALL_MODULUS_BITS and exponent.bit_length() > _LARGE_MODULUS_EXPONENT_BITS:
+        return f"has an RSA exponent of more than {_LARGE_MODULUS_EXPONENT_BITS} bits, too large for its modulus"
     if modulus % 2 == 0 or any(modulus % prime == 0 for prime in _ODD_PRIMES):
         return "is not a sound RSA key: its modulus has a small factor"
     if all(modulus % prime in residues for prime, residues in _ROCA_RESIDUES):

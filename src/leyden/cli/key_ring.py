@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import Final, NoReturn
 
 import click
 
-from leyden.auth import AuthSettings, InvalidJwkSet, KeyRing, parse_jwk_set, printable
+from leyden.auth import (
+    AuthSettings,
+    FetchFailed,
+    InvalidJwkSet,
+    JwkSet,
+    KeyRing,
+    RemoteKeys,
+    fetch_key_set_once,
+    parse_jwk_set,
+    printable,
+)
 
 from .configured import CONFIGURATION_EXIT
 
@@ -27,17 +38,25 @@ def key_ring_for(settings: AuthSettings, jwks_file: Path | None) -> KeyRing:
                 "--jwks stands in for AUTH_JWT_JWKS_URL or AUTH_JWT_OIDC_ISSUER, and neither is set; leave it out"
             )
         return _saved(settings, jwks_file)
-    if settings.remote is not None:
-        name = "AUTH_JWT_JWKS_URL" if settings.remote.jwks_url is not None else "AUTH_JWT_OIDC_ISSUER"
+    return settings.ring if settings.remote is None else _fetched(settings, settings.remote)
+
+
+def _fetched(settings: AuthSettings, remote: RemoteKeys) -> KeyRing:
+    """The issuer's keys as they are now, fetched by the rules that the service keeps."""
+    name = "AUTH_JWT_JWKS_URL" if remote.jwks_url is not None else "AUTH_JWT_OIDC_ISSUER"
+    click.echo(f"Asking {printable(remote.address, 256)} for its keys (--jwks FILE does without)", err=True)
+    try:
+        fetched = asyncio.run(fetch_key_set_once(remote, settings.algorithms))
+    except FetchFailed as failed:
         _give_up(
-            f"the keys of {name} are not at hand",
-            f"save the issuer's key set ({_where(settings)}) to a file and give it with --jwks FILE",
+            f"the keys of {name} cannot be had: {failed}",
+            f"try again, or save its key set ({_where(remote)}) to a file and give it with --jwks FILE",
         )
-    return settings.ring
+    return _usable(settings, "the issuer's key set", fetched)
 
 
-def _where(settings: AuthSettings) -> str:
-    return "the content of that URL" if settings.remote and settings.remote.jwks_url else "what its jwks_uri shows"
+def _where(remote: RemoteKeys) -> str:
+    return "the content of that URL" if remote.jwks_url else "what its jwks_uri shows"
 
 
 def _saved(settings: AuthSettings, path: Path) -> KeyRing:
@@ -48,12 +67,16 @@ def _saved(settings: AuthSettings, path: Path) -> KeyRing:
         _give_up(f"{path} cannot be read: {error.strerror}", "check its path and permissions")
     except InvalidJwkSet as reason:
         _give_up(f"the key set in {path} {reason}", 'give a JWK Set: {"keys": […]} (RFC 7517)')
+    return _usable(settings, str(path), parsed)
+
+
+def _usable(settings: AuthSettings, source: str, parsed: JwkSet) -> KeyRing:
     for skipped in parsed.skipped:
         name = printable(skipped.kid) if skipped.kid is not None else "without kid"
-        click.echo(f"{path}: the key {name} is not used: it {skipped.reason}", err=True)
+        click.echo(f"{source}: the key {name} is not used: it {skipped.reason}", err=True)
     if not parsed.keys:
         names = ", ".join(algorithm.name for algorithm in settings.algorithms)
-        _give_up(f"{path} has no usable key for {names}", "give another set, or correct AUTH_JWT_ALG")
+        _give_up(f"{source} has no usable key for {names}", "give another set, or correct AUTH_JWT_ALG")
     return KeyRing(parsed.keys, kids_select=True)
 
 

@@ -126,8 +126,12 @@ class Settings(BaseSettings):
         return self.database.conninfo(require_ssl=self.database_require_ssl)
 
     def read_keys_again(self) -> KeyRing:
-        """The keys as their files are now; raises `ConfigurationError`, whose text names no value."""
-        return load_auth_settings(self.auth_env).ring
+        """The keys as their files are now; raises `ValueError`, with a text that names no value."""
+        try:
+            return load_auth_settings(self.auth_env).ring
+        except ConfigurationError as error:
+            reasons = "; ".join(f"{problem.variable} {problem.message}" for problem in error.problems)
+            raise ValueError(reasons) from None
 
 
 _VARIABLES: Final = tuple(str(field.alias) for field in Settings.model_fields.values() if field.alias)

@@ -161,7 +161,8 @@ class SatelliteEndpoint:
                 ended = ConnectionEnded(1012, detail="the service became unavailable")
             else:
                 connection = Connection(core, socket, guest.peer, guest)
-                guest.when_evicted(lambda: connection.end(1013, detail="did not authenticate while others waited"))
+                # without a word: he said nothing himself, and waiting for his goodbye would keep what it costs
+                guest.when_evicted(lambda: _evict(connection, socket))
                 core.emit(ClientConnected(connection.number, guest.peer, subprotocol))
                 ended = await connection.serve(lambda: _next_message(websocket))
                 core.emit(disconnected(connection, ended))
@@ -174,7 +175,12 @@ class SatelliteEndpoint:
                 await portable.aclose()
         await _close(websocket, socket, ended)
         if not guest.is_authenticated:
-            asyncio.get_running_loop().call_later(STRANGERS_CLOSE_PATIENCE, socket.abort)
+            socket.abort_in(STRANGERS_CLOSE_PATIENCE)
+
+
+def _evict(connection: Connection, socket: Socket) -> None:
+    connection.end(1013, detail="did not authenticate while others waited")
+    socket.abort()
 
 
 async def _next_message(websocket: WebSocket) -> bytes | None:

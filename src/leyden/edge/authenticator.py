@@ -7,7 +7,7 @@ what a stranger may cost. Must not know connections.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 from leyden.auth import (
@@ -57,6 +57,11 @@ class Authenticator:
         self._revocations_age = revocations_age
         self._verifier = TokenVerifier(settings, keys.ring)
         self._verdicts = VerdictCache()
+
+    @property
+    def thumbprints(self) -> Collection[str]:
+        """Of the keys that are trusted now."""
+        return self._verifier.ring.thumbprints
 
     def use(self, ring: KeyRing) -> None:
         """From now on these keys are trusted, and no others."""
@@ -124,6 +129,6 @@ class Authenticator:
         now = self._clock()
         if identity.deadline is not None and now >= identity.deadline:
             raise Refusal("expired", "the token expired while it was being judged")
-        if identity.key_thumbprint is not None and identity.key_thumbprint not in self._verifier.ring.thumbprints:
+        if identity.key_thumbprint is not None and identity.key_thumbprint not in self.thumbprints:
             raise Refusal("key_unknown", "the token's key was withdrawn while it was being judged")
         self.revocations.check(identity, now)

@@ -33,6 +33,10 @@ REQUEST_HEAD_DEADLINE = 10.0
 #: Headers of an upgrade request, as in the parser for WebSockets.
 UPGRADE_HEADERS = 128
 
+#: How long the answer to somebody beyond his limits is held back (seconds), and for how many at a time.
+HELD_BACK_FOR = 1.0
+HELD_BACK_ANSWERS = 1_000
+
 #: Fragments of one message. The stock client sends none; empty ones would pass any limit on bytes.
 MESSAGE_FRAGMENTS = 1_024
 
@@ -103,6 +107,9 @@ class DirectSocket:
     def abort(self) -> None:
         self._protocol.transport.abort()
 
+    def abort_in(self, seconds: float) -> None:
+        self._protocol.abort_in(seconds)
+
 
 class SatelliteServerProtocol(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket protocol, offering a :class:`DirectSocket` to the application."""
@@ -110,6 +117,7 @@ class SatelliteServerProtocol(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.direct = DirectSocket(self)
+        self._aborting: asyncio.TimerHandle | None = None
         #: When anything came from the client (the loop's time).
         self.heard_at = self.loop.time()
         # It would write whole frames, and so tokens, into the log of a process that logs at level debug.
@@ -153,7 +161,19 @@ class SatelliteServerProtocol(WebSocketsSansIOProtocol):
             self.handshake_complete = True
         if message["type"] == "websocket.close":
             # closing alone waits until the client has taken everything, which a stuck one never does
-            self.loop.call_later(CLOSE_PATIENCE, self.transport.abort)
+            self.abort_in(CLOSE_PATIENCE)
+
+    def abort_in(self, seconds: float) -> None:
+        """Drops the connection after so long; a later call counts in place of an earlier one."""
+        if self._aborting is not None:
+            self._aborting.cancel()
+        self._aborting = None if self.disconnected else self.loop.call_later(seconds, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._aborting is not None:
+            self._aborting.cancel()  # it would keep all that belongs to the connection in memory
+            self._aborting = None
+        super().connection_lost(exc)
 
     def handle_pong(self, event: Frame) -> None:
         self.direct.ponged(bytes(event.data))
@@ -179,9 +199,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     once more, and neither a protocol object nor a task is made.
     """
 
-    def __init__(self, *args: Any, doorkeeper: Doorkeeper | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, doorkeeper: Doorkeeper | None = None, waiting: set[Any] | None = None, **kwargs: Any
+    ) -> None:
+        """``waiting`` are the refused whose answer is held back, shared by all connections of a server."""
         super().__init__(*args, **kwargs)
         self._doorkeeper = doorkeeper
+        self._waiting: set[Any] = set() if waiting is None else waiting
+        self._answer: asyncio.TimerHandle | None = None
 
     def handle_websocket_upgrade(self) -> None:
         # with more headers the parser refuses it, and looking at all of them would cost more than that
@@ -189,10 +214,21 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             path = self.url.partition(b"?")[0].decode("latin-1")
             refusal = self._doorkeeper(path, self.client[0] if self.client else "", self.headers)
             if refusal is not None:
-                self.transport.write(_response(refusal, self.server_state.default_headers))
-                self.transport.close()
+                self._refuse(_response(refusal, self.server_state.default_headers), held_back=refusal.limit is not None)
                 return
         super().handle_websocket_upgrade()
+
+    def _refuse(self, response: bytes, *, held_back: bool) -> None:
+        """Answers and closes; somebody who asks too often gets his answer late, so that he does not ask at once again.
+        A flood from a few sockets is as slow as its answers."""
+        if held_back and len(self._waiting) < HELD_BACK_ANSWERS:
+            self._waiting.add(self)
+            self.transport.pause_reading()
+            self._answer = self.loop.call_later(HELD_BACK_FOR, partial(self._refuse, response, held_back=False))
+            return
+        self._waiting.discard(self)
+        self.transport.write(response)
+        self.transport.close()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -212,6 +248,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_arrived()
+        self._waiting.discard(self)
+        if self._answer is not None:
+            self._answer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -253,7 +292,7 @@ def uvicorn_config(app: Any, host: str, port: int) -> uvicorn.Config:
         app,
         host=host,
         port=port,
-        http=cast("type[asyncio.Protocol]", partial(BoundedHttpProtocol, doorkeeper=doorkeeper)),
+        http=cast("type[asyncio.Protocol]", partial(BoundedHttpProtocol, doorkeeper=doorkeeper, waiting=set())),
         ws=SatelliteServerProtocol,
         ws_per_message_deflate=False,
         ws_ping_interval=None,

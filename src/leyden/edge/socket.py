@@ -73,6 +73,9 @@ class Socket(Protocol):
     def abort(self) -> None:
         """Drops the connection, and with it whatever was not sent yet."""
 
+    def abort_in(self, seconds: float) -> None:
+        """Drops it after so long, unless it is gone by then."""
+
 
 class AsgiSocket:
     """A socket over plain ASGI, for foreign servers: a queue and the task that empties it."""
@@ -149,6 +152,9 @@ class AsgiSocket:
 
     def abort(self) -> None:
         self._task.cancel()
+
+    def abort_in(self, seconds: float) -> None:
+        asyncio.get_running_loop().call_later(seconds, self.abort)
 
     async def aclose(self) -> None:
         self._task.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
@@ -265,3 +266,60 @@ def test_ed25519_points_of_small_order_are_recognised_in_every_spelling() -> Non
             assert ed25519_weakness((y | sign).to_bytes(32, "little")) is not None
     off_curve = next(y for y in range(2, 20) if "curve" in str(ed25519_weakness(y.to_bytes(32, "little"))))
     assert off_curve
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["-----BEGIN PUBLIC KEY-----" * 2000, "-----BEGIN A-----" * 2000 + "-----END B-----" * 2000],
+    ids=["no end", "ends of other blocks"],
+)
+def test_turning_away_unfinished_blocks_takes_time_in_proportion_to_their_number(text: str) -> None:
+    started = time.thread_time()
+    rejected(text, "ES256")
+    assert time.thread_time() - started < 0.05
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "ES256"])
+def test_texts_longer_than_any_key_are_refused_unread(algorithm: str) -> None:
+    assert "longer" in rejected("k7!" * 30_000, algorithm)
+
+
+def test_large_moduli_need_an_exponent_openssl_computes_with() -> None:
+    # OpenSSL refuses every signature under these: a key that loads would lock everybody out.
+    for bits, exponent, fits in [(3072, 2**255 + 1, True), (3080, 2**64 - 1, True), (3080, 2**64 + 1, False)]:
+        modulus = next(n for n in range(2 ** (bits - 1) + 1, 2**bits, 2) if all(n % p for p in range(3, 168, 2)))
+        weakness = rsa_weakness(modulus, exponent)
+        assert (weakness is None) == fits
+        assert fits or "exponent" in str(weakness)
+
+
+def test_the_body_of_a_certificate_is_no_shared_secret() -> None:
+    body = "".join(CERTIFICATE.split("\n")[1:-1])
+    for is_base64 in (False, True):
+        assert "encoded" in rejected(body, "HS256", is_base64=is_base64)
+
+
+@pytest.mark.parametrize("text", ["\ud800" * 40, "k7!" * 20 + "\udbff"])
+def test_a_secret_that_no_file_or_environment_can_hold_is_refused_without_quoting_it(text: str) -> None:
+    assert "text" in rejected(text, "HS256")
+
+
+@pytest.mark.parametrize("encoded", ["MA8CAQAwBQYDK2VxBAMEAQE=", "MA4CAQAwBQYDK2VuBAIEAA=="])
+def test_damaged_private_keys_that_openssl_stumbles_over_are_no_shared_secret(encoded: str) -> None:
+    text = encoded + "\n" * 40
+    assert "encoded" in rejected(text, "HS256")
+
+
+def test_a_certificate_of_an_unknown_version_is_no_shared_secret() -> None:
+    body = "".join(CERTIFICATE.split("\n")[1:-1])
+    damaged = base64.b64decode(body).replace(bytes.fromhex("a003020102"), bytes.fromhex("a00302017f"))
+    assert "encoded" in rejected(base64.b64encode(damaged).decode(), "HS256", is_base64=True)
+
+
+def test_public_keys_of_ssh_are_no_shared_secret_in_either_of_its_formats() -> None:
+    hardware = b"".join(
+        len(part).to_bytes(4, "big") + part for part in (b"sk-ssh-ed25519@openssh.com", b"\x01" * 32, b"ssh:")
+    )
+    line = f"sk-ssh-ed25519@openssh.com {base64.b64encode(hardware).decode()} somebody"
+    for text in (line, f"---- BEGIN SSH2 PUBLIC KEY ----\n{line}\n---- END SSH2 PUBLIC KEY ----"):
+        assert "SSH" in rejected(text, "HS256")

@@ -85,6 +85,7 @@ def test_a_private_key_is_held_to_the_rules_of_its_public_half(pairs: dict[str, 
         (pairs["RS256"].private_pem, "ES256"),
         (pairs["ES256"].public_pem, "ES256"),
         ("nothing", "ES256"),
+        ("-----BEGIN PRIVATE KEY-----\nMA8CAQAwBQYDK2VxBAMEAQE=\n-----END PRIVATE KEY-----", "EdDSA"),
     ]:
         with pytest.raises(KeyRejected):
             load_private_key(str(pem).encode(), ALGORITHMS[algorithm])

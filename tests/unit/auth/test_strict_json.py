@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from leyden.auth.strict_json import MAX_DEPTH, NotStrictJson, parse_object
@@ -86,3 +88,12 @@ def test_hostile_depth_does_not_reach_the_recursive_parser() -> None:
     for raw in (b"[" * 100_000, b'{"a":' * 100_000, b'{"a":"' + b"\\" * 100_001 + b"[" * 1000):
         with pytest.raises(NotStrictJson):
             parse_object(raw)
+
+
+def test_judging_an_unfinished_string_takes_time_in_proportion_to_its_length() -> None:
+    # Whoever may send a token may send this as its header: a scan from every quote to the end took 0.4 s.
+    raw = b"[" * (MAX_DEPTH + 1) + b'"' + b'\\"' * 6000
+    started = time.thread_time()
+    with pytest.raises(NotStrictJson):
+        parse_object(raw)
+    assert time.thread_time() - started < 0.05

@@ -6,6 +6,7 @@ first. Who can make us forget his own by coming from many networks has a bucket 
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
@@ -41,6 +42,10 @@ class FailureBuckets:
         if full_at is None:
             return 0.0
         return max(0.0, full_at - self._clock() - (_FULL_TO_DRY - SECONDS_FOR_EACH))
+
+    def is_suspect(self, network: str) -> bool:
+        """Whether a failure of ``network`` is not forgiven yet."""
+        return self._full_at.get(network, -math.inf) > self._clock()
 
     def failed(self, network: str) -> None:
         """An attempt from ``network`` was refused."""

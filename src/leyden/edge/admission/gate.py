@@ -17,7 +17,11 @@ from .lobby import Lobby, Place
 from .origin import names_loopback
 from .policy import AdmissionPolicy
 from .refusal import HandshakeRefused
-from .signatures import SignatureBudget
+from .signatures import SIGNATURES_PER_SECOND, SignatureBudget
+
+#: Of the signatures checked in a second, those of addresses that failed lately; and how many of them at once.
+SUSPECTS_PER_SECOND = 100
+SUSPECTS_AT_ONCE = 5
 
 #: Longest text of a header that events carry (characters).
 SHOWN_CHARACTERS = 256
@@ -47,7 +51,9 @@ class Admission:
         self.policy = policy
         self.lobby = lobby or Lobby()
         self.failures = FailureBuckets(clock)
-        self.signatures = SignatureBudget(clock)
+        # two budgets, so that a flood of bad tokens from however many addresses soon leaves the greater one to others
+        self.signatures = SignatureBudget(clock, per_second=SIGNATURES_PER_SECOND - SUSPECTS_PER_SECOND)
+        self.suspects = SignatureBudget(clock, per_second=SUSPECTS_PER_SECOND, at_once=SUSPECTS_AT_ONCE)
         self._emit = emit
         self._told = False
 
@@ -117,6 +123,7 @@ class Guest:
         """``callback`` is to end the connection, because others need the place. It may be called at once."""
 
         def evicted() -> None:
+            self.failed()
             self._emit(RateLimited(self.peer.address, "unauthenticated"))
             callback()
 
@@ -135,8 +142,13 @@ class Guest:
     async def may_be_verified(self) -> bool:
         """Returns True when the signature of a stranger's token may be checked, after up to a second; False means
         that the service is too busy for it: the connection is to be closed with 1013."""
-        if await self._admission.signatures.take():
+        admission = self._admission
+        suspect = self._caller.limited and admission.failures.is_suspect(self._caller.network)
+        if await (admission.suspects if suspect else admission.signatures).take():
             return True
+        if suspect:
+            # one failure more: to be turned away here costs us much more than to be refused at the door
+            self.failed()
         self._emit(RateLimited(self.peer.address, "signatures"))
         return False
 

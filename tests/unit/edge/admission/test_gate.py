@@ -7,7 +7,8 @@ import ipaddress
 import pytest
 
 from leyden.edge.admission import Admission, AdmissionPolicy, Caller, HandshakeRefused, Lobby
-from leyden.edge.admission.failures import AT_ONCE
+from leyden.edge.admission.failures import AT_ONCE, SECONDS_FOR_EACH
+from leyden.edge.admission.gate import SUSPECTS_AT_ONCE
 from leyden.edge.admission.lobby import UNAUTHENTICATED_PER_ADDRESS
 from leyden.edge.admission.signatures import LONGEST_WAIT, SIGNATURES_PER_SECOND
 from leyden.events import Event, ProxyNotTrusted, RateLimited
@@ -199,3 +200,28 @@ async def test_a_guest_whose_token_cannot_be_verified_in_time_is_told_of() -> No
         gate.admission.signatures._moments.extend([LONGEST_WAIT + 1] * SIGNATURES_PER_SECOND)
         assert not await guest.may_be_verified()
     assert gate.events == [RateLimited(CLIENT, "signatures")]
+
+
+async def test_addresses_that_failed_lately_share_a_budget_of_their_own() -> None:
+    gate = Gate()
+    with gate.admission.enter(gate.caller("203.0.113.1", NAMED)) as suspect:
+        suspect.failed()
+        gate.admission.suspects._moments.extend([LONGEST_WAIT + 1] * SUSPECTS_AT_ONCE)
+        assert not await suspect.may_be_verified()
+    with gate.admission.enter(gate.caller("203.0.113.2", NAMED)) as other:
+        assert await other.may_be_verified()
+    with gate.admission.enter(gate.caller("203.0.113.1", NAMED)) as again:
+        gate.now += 3 * SECONDS_FOR_EACH
+        assert await again.may_be_verified()
+
+
+def test_an_eviction_counts_as_a_failure() -> None:
+    gate = Gate(lobby=Lobby(in_all=1))
+    caller = gate.caller("203.0.113.1", NAMED)
+    for _ in range(AT_ONCE):
+        with gate.admission.enter(caller) as guest:
+            guest.when_evicted(lambda: None)
+            with gate.admission.enter(gate.caller("203.0.113.2", NAMED)):
+                pass
+    with pytest.raises(HandshakeRefused), gate.admission.enter(caller):
+        pass
