@@ -18,6 +18,7 @@ import httpx
 import pytest
 import uvicorn
 
+import secrecy
 from integration.test_admin import MADE, serving
 from integration.test_edge import Speaker
 from interop.service import database_url
@@ -91,6 +92,7 @@ async def running(database: str, example: ModuleType) -> AsyncIterator[Running]:
         async with serving(uvicorn.Config(example.create_app(app_settings), log_config=None)) as app_port:
             await service.ready_event.wait()
             yield Running(app_settings, f"http://127.0.0.1:{app_port}", f"ws://localhost:{port}/ws", events)
+    secrecy.note("events", repr(events))
     assert [event for event in events if isinstance(event, UnexpectedError)] == []
 
 
