@@ -2,9 +2,9 @@
 
 Each case is made from a seed by changing something that is valid, so that it gets past the first check, and each is a
 function of that seed alone: a finding names it, and can be had again from that name. What must never happen is in
-`tokens` and `keys`; what other libraries say of what we accept, in `elsewhere`.
+`tokens`, `pems` and `jwks`; what other libraries say of what we accept, in `elsewhere`.
 """
 
-from . import keys, tokens
+from . import jwks, pems, tokens
 
-TARGETS = (*tokens.TARGETS, *keys.TARGETS)
+TARGETS = (*tokens.TARGETS, *pems.TARGETS, *jwks.TARGETS)

@@ -6,6 +6,7 @@ switched off here, with the reason.
 
 from __future__ import annotations
 
+import base64
 import json
 import warnings
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ import jwt
 from joserfc.jwk import JWKRegistry
 from joserfc.jwt import JWTClaimsRegistry
 
-from leyden.auth import AuthSettings, VerificationKey
+from leyden.auth import AuthSettings, Family, VerificationKey
 
 
 class Disagreement(AssertionError):
@@ -94,6 +95,21 @@ def key_elsewhere(jwk: Mapping[str, Any], key: VerificationKey) -> None:
     name = "EdDSA" if key.algorithm.name == "Ed25519" else key.algorithm.name
     with _refusals("PyJWT"):
         jwt.PyJWK({**jwk, "alg": name}, algorithm=name)
+
+
+def pem_elsewhere(label: str, der: bytes, key: VerificationKey) -> None:
+    """Raise `Disagreement` unless both libraries load the block of a PEM text, as the same key."""
+    armour = base64.encodebytes(der).decode()
+    pem = f"-----BEGIN {label}-----\n{armour}-----END {label}-----\n"
+    kind = {Family.RSA: "RSA", Family.EC: "EC"}.get(key.algorithm.family, "OKP")
+    with _refusals("joserfc"):
+        thumbprint = JWKRegistry.import_key(pem, kind).thumbprint()
+    if thumbprint != key.thumbprint:
+        raise Disagreement("joserfc reads another key")
+    if label != "CERTIFICATE":  # PyJWT takes none
+        name = "EdDSA" if key.algorithm.name == "Ed25519" else key.algorithm.name
+        with _refusals("PyJWT"):
+            jwt.get_algorithm_by_name(name).prepare_key(pem)
 
 
 @contextmanager

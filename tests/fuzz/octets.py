@@ -85,6 +85,10 @@ def rsa_public_key(modulus: int, exponent: int) -> bytes:
     return element(0x30, integer(modulus) + integer(exponent))
 
 
+def odd_modulus(bits: int, rng: Random) -> int:
+    return rng.getrandbits(bits) | 1 << (bits - 1) | (rng.random() < 0.95)
+
+
 def damaged_der(der: bytes, rng: Random, others: list[bytes]) -> bytes:
     """`der` with one element changed and the lengths around it made right again."""
     elements = list(_elements(der, 0, len(der)))

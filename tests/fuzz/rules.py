@@ -12,7 +12,11 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from leyden.auth import AuthSettings, Identity
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from leyden.auth import AuthSettings, Family, Identity, VerificationKey
 
 from .material import unsegment
 
@@ -164,3 +168,30 @@ def _party_breaches(claims: Mapping[str, Any], settings: AuthSettings) -> Iterat
         audiences = audience if isinstance(audience, list) else [audience]
         if settings.audience not in audiences or len(audiences) > 64 or not all(isinstance(a, str) for a in audiences):
             yield "the token is for another audience"
+
+
+# ---- keys -----------------------------------------------------------------------------------------------------------
+
+SMALL_ORDER = [
+    *(bytes(32), b"\x01" + bytes(31), b"\xec" + b"\xff" * 30 + b"\x7f", b"\xed" + b"\xff" * 30 + b"\x7f"),
+    bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"),
+    bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"),
+]
+
+
+def weakness(key: VerificationKey) -> str | None:
+    """Why `key` should not have been accepted for its algorithm, judged from the library's key object alone."""
+    native: Any = key.material.raw_value
+    match key.algorithm.family, native:
+        case Family.HMAC, bytes():
+            return None if len(native) >= key.algorithm.digest_bytes else "a short secret"
+        case Family.RSA, RSAPublicKey():
+            numbers = native.public_numbers()
+            sound = 2048 <= numbers.n.bit_length() <= 16384 and numbers.e % 2 and 65537 <= numbers.e < 2**256
+            return None if sound and numbers.n % 2 else "a weak RSA key"
+        case Family.EC, EllipticCurvePublicKey():
+            wanted = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}[key.algorithm.name]
+            return None if native.curve.name == wanted else "a key on another curve"
+        case Family.ED25519, Ed25519PublicKey():
+            return "a point of small order" if native.public_bytes_raw() in SMALL_ORDER else None
+    return "a key of another kind, or a private one"

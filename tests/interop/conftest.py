@@ -46,8 +46,8 @@ async def leyden(new_database: str, tmp_path: Path) -> AsyncIterator[ServiceFact
 
 @pytest.fixture
 async def service(leyden: ServiceFactory) -> Leyden:
-    """A service in insecure mode."""
-    return await leyden(AUTH_MODE="insecure")
+    """A service in insecure mode, behind a proxy of this machine."""
+    return await leyden(AUTH_MODE="insecure", AUTH_TRUSTED_PROXIES="127.0.0.1,::1")
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from leyden.edge.admin.answers import ApiError, error_response
 from leyden.edge.admin.credentials import Credential, identify
-from leyden.edge.admin.failures import Failures
-from leyden.edge.admission import is_loopback_host
+from leyden.edge.admission import FailureBuckets, is_loopback_host, network_of
 from leyden.events import AdminDenied, Emit, RateLimited
 
 #: Where the scope of a request that passed holds its :class:`Credential`.
@@ -41,7 +40,7 @@ class Guard:
         self._credentials = credentials
         self._emit = emit
         self._loopback_only = loopback_only
-        self._failures = Failures(clock)
+        self._failures = FailureBuckets(clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -70,7 +69,7 @@ class Guard:
         hosts = headers["host"]
         if self._loopback_only and not (len(hosts) == 1 and is_loopback_host(hosts[0])):
             raise ApiError(403, "host_refused", "Call this machine by a loopback name.", denial="host")
-        wait = self._failures.wait(address)
+        wait = self._failures.wait(network_of(address))
         if wait > 0:
             raise ApiError(
                 429,
@@ -83,7 +82,7 @@ class Guard:
         caller = identify(self._credentials, match[1]) if match is not None else None
         if caller is None:
             if given:  # nothing was guessed without one, and any page can make a browser ask without one
-                self._failures.failed(address)
+                self._failures.failed(network_of(address))
             raise ApiError(
                 401,
                 "unauthorized",

@@ -4,7 +4,7 @@ Judged by the upgrade request alone: knows addresses and headers, no tokens and 
 numbers are those of docs/authentication-rules.md.
 """
 
-from .address import Address, Network
+from .address import Address, Network, network_of
 from .failures import FailureBuckets
 from .gate import Admission, Caller, Guest
 from .lobby import Lobby, Place
@@ -38,6 +38,7 @@ __all__ = [
     "is_application_origin",
     "is_loopback_host",
     "is_loopback_origin",
+    "network_of",
     "normal_origin",
     "require_loopback",
 ]

@@ -56,6 +56,12 @@ def counted_as(address: Address) -> str:
     return str(ipaddress.IPv6Address(int(address) >> _IPV6_PREFIX << _IPV6_PREFIX)) + f"/{_IPV6_PREFIX}"
 
 
+def network_of(text: str) -> str:
+    """What the limits count the other end of a socket under, whatever its server calls it."""
+    address = peer_address(text)
+    return text if address is None else counted_as(address)
+
+
 def is_handed_on(headers: Headers) -> bool:
     """Whether some proxy says that it stands between."""
     return any(name.lower() in _HANDED_ON for name, _ in headers)
