@@ -19,6 +19,8 @@ NONE: Final = "none"
 
 #: Why a client is refused: codes of tokens, and those of connections (docs/authentication-rules.md).
 REASONS: Final[Set[str]] = frozenset(get_args(Code)) | {
+    "client_id_missing",
+    "client_id_invalid",
     "client_id_taken",
     "user_mismatch",
     "renewal_too_frequent",

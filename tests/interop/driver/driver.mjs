@@ -2,6 +2,7 @@
 // Drives the real npm client `electric-sql` from another process. See README.md for every command.
 import './lib/console.mjs'
 import { EventEmitter } from 'node:events'
+import { pathToFileURL } from 'node:url'
 import { logLines } from './lib/console.mjs'
 import { emit, serve, sleep, withTimeout } from './lib/rpcloop.mjs'
 import { errorToJson, fromJson, hex, toJson } from './lib/values.mjs'
@@ -416,6 +417,12 @@ const commands = {
     }
     if (typeof v !== 'function') return v
     return withTimeout(Promise.resolve(v.apply(self, fromJson(args))), timeoutMs, path)
+  },
+
+  /** Calls an export of an ES module with the client, as an app's own code would: {module: path, name, args}. */
+  async app({ client, module, name, args = [], timeoutMs = 30000 }) {
+    const exported = (await import(pathToFileURL(module).href))[name]
+    return withTimeout(Promise.resolve(exported(get(client).electric, ...fromJson(args))), timeoutMs, name)
   },
 
   /** Turns downloaded migrations into what a generated migrations module holds. */
