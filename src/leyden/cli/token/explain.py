@@ -44,7 +44,7 @@ def explain(given: str, as_json: bool | None, now: float | None, jwks_file: Path
 
     Give the token on standard input (-, the default): as TOKEN it would stay in the shell's history and be seen in
     the list of processes, and whoever has it is its user until it expires. Tokens are read one a line; a line that
-    begins with a quotation mark is a JSON string. Nothing is sent anywhere.
+    begins with a quotation mark is a JSON string. The token is sent nowhere.
 
     Every check is shown in order: ok, FAILED, or - when it had nothing to check or came after the failed one, with the
     setting responsible in brackets. Whether a token is revoked, and whether its client id is another user's, only the
