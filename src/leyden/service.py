@@ -25,8 +25,7 @@ from leyden.config import Settings
 from leyden.edge.access import Access
 from leyden.edge.admission import AdmissionPolicy
 from leyden.edge.app import close_all, create_app
-from leyden.edge.connection import Connection
-from leyden.edge.core import Core
+from leyden.edge.core import Core, OpenConnection
 from leyden.edge.fanout import FanOut
 from leyden.events import (
     AuthenticationConfigured,
@@ -153,7 +152,7 @@ class Service:
         return self._core
 
     @property
-    def connections(self) -> Sequence[Connection]:
+    def connections(self) -> Sequence[OpenConnection]:
         """The authenticated connections."""
         return () if self._core is None else tuple(one for one in self._core.open if one.identity is not None)
 

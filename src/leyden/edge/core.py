@@ -7,20 +7,42 @@ import itertools
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from leyden.auth import Identity
 from leyden.edge.authenticator import Authenticator
 from leyden.edge.fanout import FanOut
-from leyden.edge.sessions import Sessions
-from leyden.events import Emit
+from leyden.edge.sessions import Session, Sessions
+from leyden.events import Emit, Peer
 from leyden.postgres.clients import ClientStore
 from leyden.postgres.snapshots import Snapshots
 from leyden.postgres.writer import Writer
 from leyden.satellite.actions import World
 from leyden.satellite.encoding import Encoder
 
-if TYPE_CHECKING:
-    from leyden.edge.connection import Connection
+
+class OpenConnection(Protocol):
+    """What others may know of a connection, and do to it."""
+
+    number: int
+    peer: Peer
+    connected_at: float
+
+    @property
+    def client_id(self) -> str | None: ...
+
+    @property
+    def user_id(self) -> str | None: ...
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who was let in, by the newest token; ``None`` before authentication, like the session."""
+
+    @property
+    def session(self) -> Session | None: ...
+
+    def end(self, code: int, reason: str = "", detail: str = "") -> None:
+        """Asks for it to be closed; ``detail`` is for the log."""
 
 
 @dataclass(slots=True)
@@ -40,7 +62,7 @@ class Core:
     emit: Emit
     clock: Callable[[], float] = time.time
     #: Every connection, authenticated or not.
-    open: set[Connection] = field(default_factory=set)
+    open: set[OpenConnection] = field(default_factory=set)
     #: What works off the uploads of each connection; it outlives the connection until all of them are written.
     writes: set[asyncio.Future[Any]] = field(default_factory=set)
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from leyden.edge.connection import Connection
+from leyden.edge.core import OpenConnection
 from leyden.events import Emit
 
 #: Shown as the reason in the log; the client sees 1008 without one, and comes back.
@@ -109,7 +109,7 @@ class Administered(Protocol):
     def emit(self) -> Emit: ...
 
 
-def session_info(connection: Connection, ends_at: float) -> SessionInfo:
+def session_info(connection: OpenConnection, ends_at: float) -> SessionInfo:
     """What may be told of an authenticated connection that will be closed at ``ends_at`` (infinite for never)."""
     identity, client_id, peer = connection.identity, connection.client_id, connection.peer
     if identity is None or client_id is None:
