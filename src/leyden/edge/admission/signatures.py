@@ -46,9 +46,10 @@ class SignatureBudget:
         moment = now
         if len(self._moments) == self._moments.maxlen:
             moment = max(now, self._moments[0] + self._window)
-            if moment > now + LONGEST_WAIT:
-                return False
+        wait = moment - now
+        if wait > LONGEST_WAIT:
+            return False
         self._moments.append(moment)
-        if moment > now:
-            await self._sleep(moment - now)
+        if wait > 0:
+            await self._sleep(wait)
         return True

@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import itertools
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from leyden.edge.admission import SignatureBudget
@@ -97,6 +97,7 @@ async def test_a_taker_that_goes_away_holds_nobody_up() -> None:
 
 
 @given(st.lists(st.floats(0, 0.5), max_size=60))
+@example(gaps=[0.5, 0.4159031693327331, 0.3524757481088127, 0.0, 0.0, 0.0])
 def test_no_second_sees_more_checks_than_allowed_and_nobody_waits_for_longer(gaps: list[float]) -> None:
     now, waits = 0.0, list[float]()
 
