@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+import secrecy
 from interop.service import Leyden, database_url
 from leyden.administration import Administration
 from leyden.auth import ALGORITHMS, mint_token
@@ -147,6 +148,8 @@ async def running(database: str) -> AsyncIterator[Running]:
     ):
         await asyncio.wait_for(service.ready_event.wait(), 20)
         yield Running(service, events, f"ws://localhost:{port}/ws", client)
+        secrecy.note("events", repr(events))
+        secrecy.note("metrics", service.metrics.text().decode())
     assert [event for event in events if isinstance(event, UnexpectedError)] == []
 
 

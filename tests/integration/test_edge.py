@@ -188,6 +188,7 @@ async def serving(
         server.should_exit = True
         await asyncio.wait_for(serving, 20)
         secrecy.note("events", repr(events))
+        secrecy.note("metrics", service.metrics.text().decode())
     assert [event for event in events if isinstance(event, UnexpectedError)] == []
 
 
