@@ -40,9 +40,10 @@ async def load(running: Running, *signers: Signer) -> AsyncIterator[list[int]]:
     """Clients that connect all the while with a fresh token of the signers in turn; counts those let in."""
     let_in = [0]
     numbers = itertools.count()
+    over = False
 
     async def come_and_go() -> None:
-        while True:
+        while not over:
             number = next(numbers)
             token = signers[number % len(signers)].token()
             async with running.speaker() as speaker:
@@ -51,10 +52,12 @@ async def load(running: Running, *signers: Signer) -> AsyncIterator[list[int]]:
             let_in[0] += 1
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(come_and_go()) for _ in range(LOAD)]
-        yield let_in
-        for task in tasks:
-            task.cancel()
+        for _ in range(LOAD):
+            group.create_task(come_and_go())
+        try:
+            yield let_in
+        finally:
+            over = True  # not cancelled: `asyncio.wait_for` of Python 3.11 can lose that
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
