@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psycopg
@@ -26,10 +26,12 @@ from interop.test_authentication import Issuer
 async def writing(dsn: str, pause: float = 0.02) -> AsyncIterator[list[tuple[int, float]]]:
     """Rows inserted all the while; (n, time of commit) of each."""
     written: list[tuple[int, float]] = []
+    over = False
 
     async def write() -> None:
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as conn:
-            for n in range(1000, 100_000):
+            while not over:
+                n = 1000 + len(written)
                 await conn.execute("INSERT INTO items VALUES (%s, 'live', %s)", [id_of(n), n])
                 written.append((n, time.time()))
                 await asyncio.sleep(pause)
@@ -38,9 +40,8 @@ async def writing(dsn: str, pause: float = 0.02) -> AsyncIterator[list[tuple[int
     try:
         yield written
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        over = True
+        await task
 
 
 async def received(driver: Driver, client: str) -> Counter[int]:
