@@ -39,6 +39,7 @@ from leyden.auth import (
 from leyden.auth.strict_json import NotStrictJson, parse_object
 
 SHARE_SECONDS = float(os.environ.get("FUZZ_SHARE_SECONDS", "14"))
+LEAST_CASES = 50
 SEED = 8725
 BY_NAME = {target.name: target for target in TARGETS}
 
@@ -55,10 +56,12 @@ def _no_warnings() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", BY_NAME)
 def test_hostile_input_gets_a_verdict_that_the_rules_and_two_other_libraries_share(name: str) -> None:
-    report = explore(BY_NAME[name], Product(), SEED, seconds=SHARE_SECONDS / len(TARGETS))
+    target = BY_NAME[name]
+    report = explore(target, Product(), SEED, seconds=SHARE_SECONDS / len(TARGETS))
+    # A busy machine may have come to very few by then.
+    explore(target, Product(), SEED, cases=max(0, LEAST_CASES - report.cases), report=report)
     for finding in report.findings:
         pytest.fail(f"{finding.why}\nagain: make fuzz FUZZ_CASE={finding.name}\n{finding.case!a}")
-    assert report.cases > 10
     # Cases that never get past the first check, or always do, would try nothing.
     assert len(report.outcomes) > 1
 
