@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_der_private_key,
     load_der_public_key,
+    load_pem_public_key,
 )
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
@@ -218,7 +219,9 @@ def _pem_blocks(text: str) -> list[tuple[str, str]]:
 def _native_key(label: str, der: bytes) -> PublicKeyTypes:
     if label == "CERTIFICATE":
         return x509.load_der_x509_certificate(der).public_key()
-    return load_der_public_key(der)
+    # With its label: the loader of bare DER would take the form of an RSA PUBLIC KEY under PUBLIC KEY (RFC 7468 §13).
+    armour = label.encode("ascii")
+    return load_pem_public_key(b"-----BEGIN %s-----\n%s-----END %s-----\n" % (armour, base64.encodebytes(der), armour))
 
 
 def _load_public_key(label: str, body: str, algorithm: Algorithm) -> VerificationKey:

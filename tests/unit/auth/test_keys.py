@@ -323,3 +323,11 @@ def test_public_keys_of_ssh_are_no_shared_secret_in_either_of_its_formats() -> N
     line = f"sk-ssh-ed25519@openssh.com {base64.b64encode(hardware).decode()} somebody"
     for text in (line, f"---- BEGIN SSH2 PUBLIC KEY ----\n{line}\n---- END SSH2 PUBLIC KEY ----"):
         assert "SSH" in rejected(text, "HS256")
+
+
+def test_a_block_labelled_public_key_has_the_form_of_one() -> None:
+    public = rsa.generate_private_key(65537, 2048).public_key()
+    assert load_keys(spki(public), ALGORITHMS["RS256"])
+    bare = public.public_bytes(Encoding.PEM, PublicFormat.PKCS1).decode()
+    assert load_keys(bare, ALGORITHMS["RS256"])
+    assert "damaged" in rejected(bare.replace("RSA PUBLIC", "PUBLIC"), "RS256")
