@@ -18,7 +18,8 @@ import pytest
 from interop.client import Driver, DriverError
 from interop.conftest import Factory, ServiceFactory
 from interop.service import Leyden, database_url
-from interop.tables import complaints, connected, create_items, id_of
+from interop.slow_link import slow_link
+from interop.tables import ITEMS, complaints, connected, create_items, id_of
 from interop.test_authentication import Issuer
 
 
@@ -138,6 +139,43 @@ async def test_after_tokens_were_revoked_by_time_a_newer_one_goes_on_without_los
         await client("waitRow", client="a", sql="SELECT * FROM items WHERE n = 3")
     assert (await received(client, "a"))[3] == 1
     assert len(await client("wire", client="a", type="SatSubsReq", dir="sent")) == 1
+
+
+@pytest.mark.parametrize(("delay", "after"), [(0.3, 0.45), (0.7, 1.8)])
+async def test_a_client_that_is_revoked_while_it_starts_is_told_in_a_way_it_survives(
+    delay: float, after: float, leyden: ServiceFactory, driver: Factory
+) -> None:
+    """Until the calls of its start are answered the stock client takes JWT-expired for a crash."""
+    issuer = Issuer("ES256")
+    service = await leyden(**issuer.env)
+    client = await driver()
+    with psycopg.connect(service.dsn, autocommit=True) as conn:
+        create_items(conn, 100_000)
+    async with slow_link(int(service.url.rpartition(":")[2]), delay) as url:
+        config = {"auth": {"clientId": "device-a"}}
+        await client("open", client="a", url=url, schema=ITEMS, config=config)
+        await client("connect", client="a", token=issuer.token("alice"), timeoutMs=10000)
+        await client("sync", client="a", table="items", wait=False)
+        await client("dropSocket", client="a")  # it comes back by itself, and asks again for what it has not got
+
+        async def starts() -> int:
+            return len(await client("wire", client="a", type="SatRpcRequest", dir="sent", limit=5000))
+
+        async with asyncio.timeout(15):
+            while len([e for e in client.events if e["event"] == "socketOpen"]) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            before = await starts()
+            while await starts() < before + 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(after)
+        seen = len(client.events)
+        await revoke(service, "user", "alice")
+        gone = await client.wait_for_event(
+            after=seen, event="connectivity", client="a", status="disconnected", timeout=15
+        )
+        await asyncio.sleep(1.0)
+        assert gone["reason"]["codeName"] == "AUTH_EXPIRED"
+    assert [e for e in client.events if e["event"] == "uncaughtException"] == []
 
 
 # ---- keys -----------------------------------------------------------------------------------------------------------

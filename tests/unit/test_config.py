@@ -164,6 +164,32 @@ class TestKeys:
     def test_settings_of_later_versions_are_never_ignored(self, name: str) -> None:
         assert "not supported" in problems({**SECURE, name: "x"})[name]
 
+    @pytest.mark.parametrize(
+        ("name", "meant"),
+        [
+            ("AUTH_ALLOWED_ORIGIN", "AUTH_ALLOWED_ORIGINS"),
+            ("AUTH_MAX_SESSION_SECS", "AUTH_MAX_SESSION_SECONDS"),
+            ("AUTH_REVOCATIONS_STRICT", "AUTH_REVOCATION_STRICT"),
+            ("AUTH_TRUSTED_PROXY", "AUTH_TRUSTED_PROXIES"),
+        ],
+    )
+    def test_a_misspelt_setting_is_not_passed_over(self, name: str, meant: str) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            load_auth_settings({**SECURE, name: "x"})
+        (problem,) = caught.value.problems
+        assert problem.variable == name
+        assert meant in problem.remedy
+
+    def test_other_programs_may_have_settings_of_their_own(self) -> None:
+        load_auth_settings({**SECURE, "AUTH_SECRET": "x", "AUTH_URL": "y", "AUTH0_DOMAIN": "z"})
+
+    def test_a_key_file_that_everybody_may_change_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "secret"
+        path.write_text(SECRET)
+        path.chmod(0o666)
+        found = problems({"AUTH_JWT_ALG": "HS256", "AUTH_JWT_KEY_FILE": str(path)})
+        assert "may change" in found["AUTH_JWT_KEY_FILE"]
+
     def test_a_key_file_is_read_without_its_final_newline(self, tmp_path: Path) -> None:
         path = tmp_path / "secret"
         path.write_text(f" {SECRET} \r\n\n")

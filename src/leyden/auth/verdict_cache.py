@@ -13,15 +13,18 @@ from typing import Final
 from .verifier import Authentic, Identity
 
 MAX_VERDICTS: Final = 10_000
+MAX_CHARACTERS: Final = 16 << 20
+"""Of the tokens that are remembered, in sum: what a token holds takes many times its length once it is parsed."""
 
 
 class VerdictCache:
     """SHA-256 of a token's text → what it says. The text identifies only itself: the same claims can be written in
     several texts (an ECDSA signature has two forms), so nothing but this cache may go by it."""
 
-    def __init__(self, capacity: int = MAX_VERDICTS) -> None:
+    def __init__(self, capacity: int = MAX_VERDICTS, characters: int = MAX_CHARACTERS) -> None:
         self._capacity = capacity
-        self._verdicts: OrderedDict[bytes, tuple[Authentic, float | None]] = OrderedDict()
+        self._free = characters
+        self._verdicts: OrderedDict[bytes, tuple[Authentic, float | None, int]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._verdicts)
@@ -32,18 +35,25 @@ class VerdictCache:
         verdict = self._verdicts.get(digest)
         if verdict is None:
             return None
-        authentic, deadline = verdict
+        authentic, deadline, _ = verdict
         if deadline is not None and now >= deadline:
-            del self._verdicts[digest]
+            self._forget(digest)
             return None
         self._verdicts.move_to_end(digest)
         return authentic
 
     def keep(self, token: str, authentic: Authentic, identity: Identity) -> None:
-        """Remember that `token` was accepted; the one that was not used for longest makes room."""
-        self._verdicts[_digest(token)] = (authentic, identity.deadline)
-        if len(self._verdicts) > self._capacity:
-            self._verdicts.popitem(last=False)
+        """Remember that `token` was accepted; those that were not used for longest make room."""
+        digest = _digest(token)
+        if digest in self._verdicts:
+            self._forget(digest)
+        self._verdicts[digest] = (authentic, identity.deadline, len(token))
+        self._free -= len(token)
+        while len(self._verdicts) > self._capacity or self._free < 0:
+            self._forget(next(iter(self._verdicts)))
+
+    def _forget(self, digest: bytes) -> None:
+        self._free += self._verdicts.pop(digest)[2]
 
 
 def _digest(token: str) -> bytes:

@@ -6,6 +6,7 @@ keys and tokens are `leyden.auth`'s; here each refusal gets its variable's name 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +36,19 @@ _JWT_VARIABLES: Final = KEY_VARIABLES | {
     "AUTH_JWT_MAX_LIFETIME",
     "AUTH_JWT_MAX_AGE",
 }
+_OTHER_VARIABLES: Final = (
+    "AUTH_MODE",
+    "AUTH_ERROR_DETAIL",
+    "AUTH_USER_ID_POLICY",
+    "AUTH_INSECURE_PUBLIC",
+    "AUTH_REVOCATION_STRICT",
+    "AUTH_MAX_SESSION_SECONDS",
+    "AUTH_ALLOWED_ORIGINS",
+    "AUTH_TRUSTED_PROXIES",
+    "AUTH_DB_ROLE",
+    "AUTH_DB_ROLE_CLAIM",
+    "AUTH_DB_ROLES",
+)
 _CENTURY: Final = 100 * 366 * 86_400
 _NOT_YET: Final = ("AUTH_DB_ROLE", "AUTH_DB_ROLE_CLAIM", "AUTH_DB_ROLES")
 _ANY_AUDIENCE: Final = "*"
@@ -65,6 +79,7 @@ def _read(variables: Variables) -> AuthSettings | None:
     for name in _NOT_YET:
         if variables.text(name) is not None:
             variables.problem(name, "is not supported by this version", "unset it")
+    _refuse_misspelt(variables)
     if mode not in ("secure", "insecure"):
         variables.problem(
             "AUTH_MODE",
@@ -145,6 +160,18 @@ def _refuse_unknown(variables: Variables) -> None:
     for name in variables.names("AUTH_JWT_"):
         if variables.text(name) is not None and name not in _JWT_VARIABLES:
             variables.problem(name, "is not a known setting", "correct the name or unset it")
+
+
+def _refuse_misspelt(variables: Variables) -> None:
+    """Other programs in this environment may have AUTH_ variables of their own, so only what resembles one of ours is
+    taken for it."""
+    for name in variables.names("AUTH_"):
+        if variables.text(name) is None or name in _OTHER_VARIABLES or name.startswith("AUTH_JWT_"):
+            continue
+        if resembled := difflib.get_close_matches(name, _OTHER_VARIABLES, n=1, cutoff=0.85):
+            variables.problem(
+                name, "is not a known setting", f"did you mean {resembled[0]}? Correct the name or unset it"
+            )
 
 
 @dataclass(frozen=True, slots=True)

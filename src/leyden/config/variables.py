@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
@@ -62,11 +64,17 @@ class Variables:
         try:
             with Path(path).open("rb") as file:
                 content = file.read(MAX_FILE_BYTES + 1)
+                writable_by_all = os.fstat(file.fileno()).st_mode & stat.S_IWOTH
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else "unusable path"
             self.problem(name, f"names a file that cannot be read: {reason}", "check its path and permissions")
             return None
         if not content.strip() or len(content) > MAX_FILE_BYTES:
             self.problem(name, "names a file that is empty or too large", "check what was written to it")
+            return None
+        if writable_by_all:
+            self.problem(
+                name, "names a file that every user of this machine may change", "take that right away: chmod o-w"
+            )
             return None
         return content

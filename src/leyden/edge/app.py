@@ -110,7 +110,7 @@ class SatelliteEndpoint:
         caller = self.admission.caller(client, headers)
         offered = [name.strip() for line in values_of(headers, b"sec-websocket-protocol") for name in line.split(",")]
         try:
-            self._judge(caller, headers, offered)
+            self._judge(client, caller, headers, offered)
         except HandshakeRefused as refusal:
             self._tell(caller, refusal)
             return refusal
@@ -119,9 +119,10 @@ class SatelliteEndpoint:
     async def __call__(self, scope: Scope, receive: AsgiReceive, send: Send) -> None:
         websocket = WebSocket(scope, receive, send)
         client, headers = scope.get("client"), scope["headers"]
-        caller = self.admission.caller(str(client[0]) if client else "", headers)
+        peer = str(client[0]) if client else ""
+        caller = self.admission.caller(peer, headers)
         try:
-            subprotocol = self._judge(caller, headers, scope.get("subprotocols", ()))
+            subprotocol = self._judge(peer, caller, headers, scope.get("subprotocols", ()))
             with self.admission.enter(caller) as guest:
                 await websocket.accept(subprotocol)
                 await self._converse(websocket, send, guest, subprotocol)
@@ -129,13 +130,13 @@ class SatelliteEndpoint:
             self._tell(caller, refusal)
             await _refuse(websocket, refusal)
 
-    def _judge(self, caller: Caller, headers: Headers, offered: Iterable[str]) -> str:
+    def _judge(self, peer: str, caller: Caller, headers: Headers, offered: Iterable[str]) -> str:
         """The subprotocol to speak. Asks first what needs the least memory of earlier callers.
 
         Raises:
             HandshakeRefused: whatever the reason.
         """
-        self.admission.policy.require_permitted(headers)
+        self.admission.require_permitted(peer, headers)
         subprotocol = choose_subprotocol(offered)
         if self._served.core is None:
             reason = f"Postgres connection is not ready: {self._served.reason}"

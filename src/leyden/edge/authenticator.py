@@ -78,8 +78,7 @@ class Authenticator:
             Refusal: the token is not good.
             TryAgainLater: keys or revocations are not known, or too many signatures are to be checked.
         """
-        if not self._keys.available:
-            raise TryAgainLater("key_unavailable")
+        self._require_keys()
         if self.settings.revocation_strict and self._revocations_age() > REVOCATIONS_TOO_OLD:
             raise TryAgainLater("revocations_unknown")
         remembered = self._verdicts.find(token, self._clock())
@@ -95,6 +94,7 @@ class Authenticator:
             try:
                 seen = verifier.read(token)
             except UnknownKey as unknown:
+                self._require_keys()
                 if sought or unknown.kid is None or not await self._keys.seek(unknown.kid):
                     raise
                 sought = True
@@ -120,12 +120,18 @@ class Authenticator:
         self.revocations.check(identity, now)
         return identity
 
+    def _require_keys(self) -> None:
+        if not self._keys.available:
+            raise TryAgainLater("key_unavailable")
+
     def reconsider(self, identity: Identity) -> None:
         """Whether what was found true a moment ago still is: for callers that had to wait for something meanwhile.
 
         Raises:
             Refusal: the token has expired, was revoked, or its key is not trusted any more.
+            TryAgainLater: keys have become unknown.
         """
+        self._require_keys()
         now = self._clock()
         if identity.deadline is not None and now >= identity.deadline:
             raise Refusal("expired", "the token expired while it was being judged")

@@ -37,6 +37,7 @@ from leyden.events import (
 )
 from leyden.postgres.clients import ClientBelongsToOther
 from leyden.satellite import actions as protocol
+from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.frames import encode
 from leyden.satellite.session import Session
 
@@ -52,8 +53,11 @@ RENEWAL_INTERVAL = 5.0
 #: An expired token before replication has started: how long the client may take to call again and be refused.
 EXPIRED_GRACE = 5.0
 
-#: Until the client has certainly handled the start of replication, it takes ``JWT-expired`` for a crash (seconds).
-SETTLING = 1.0
+#: While the client starts, and until its calls are answered, it takes ``JWT-expired`` for a crash: so long after the
+#: last answer it is still on its way, or being handled (seconds; the client's own time limit on calls). And the longest
+#: time for which a client that goes on calling is answered.
+SETTLING = 3.0
+LONGEST_SETTLING = 15.0
 
 #: How often silent clients are looked for (seconds).
 TICK = 1.0
@@ -94,6 +98,9 @@ class Gate(Protocol):
     def authenticated(self) -> None:
         """The client is authenticated."""
 
+    def failed(self) -> None:
+        """A token was refused although an earlier one had been good."""
+
 
 #: Next binary message of the client, ``None`` when it went away. Raises :class:`ConnectionEnded` for a text message.
 Receive = Callable[[], Awaitable[bytes | None]]
@@ -118,8 +125,10 @@ class Connection:
         self._uploads = UploadQueue(core.writer.apply)
         self._loop = asyncio.get_running_loop()
         self._ending: asyncio.Future[ConnectionEnded] = self._loop.create_future()
-        self._started_at = 0.0
+        #: When a call of the client was answered last (the loop's time).
+        self._answered_at = float("-inf")
         self._renewed_at = float("-inf")
+        self._writing: asyncio.Task[None] | None = None
         #: Whether uploads that wait are given up: their author is sending them again, or may not write any more.
         self._abandoned = False
         #: Whether the token's time is over, and nothing is taken any more.
@@ -222,9 +231,11 @@ class Connection:
             return False
         # the clock may be ahead of the tick that ends sessions
         self._core.sessions.expire()
+        outputs = self._session.receive(payload)
         if self._over:
-            return True
-        await self._perform(self._session.receive(payload))
+            self._put_off(outputs)
+        else:
+            await self._perform(outputs)
         return True
 
     # ---- minding -------------------------------------------------------------------------------------------------
@@ -240,22 +251,41 @@ class Connection:
             # what was received whole is written all the same, but not for somebody who may not write any more
             self._abandoned = True
             self._uploads.abandon()
-        started = self._subscriber is not None
-        close = next((output for output in self._session.expired() if isinstance(output, protocol.Close)), None)
-        if close is None:
+            if self._writing is not None:
+                self._writing.cancel()
+        if self._subscriber is not None:
+            self._over = True
+            self._stop_stream()
+            self._end_when_settled(self._loop.time() + LONGEST_SETTLING)
+        elif self._session.streaming:
+            # its call to start is being answered: it would take the reason for a crash
+            self._over = True
+            self.end(1008, detail="the token does not hold any more, and replication was about to start")
+        else:
+            # its next call is refused; when none comes, or no good token with it, it is closed
+            self._session.expired()
             if self._grace is None:
-                # its next call is refused; when none comes, or no good token with it, it is closed
                 detail = "the token does not hold any more, and replication has not started"
                 self._grace = self._loop.call_later(EXPIRED_GRACE, self.end, 1008, "", detail)
+
+    def _end_when_settled(self, at_the_latest: float) -> None:
+        now = self._loop.time()
+        settled = min(self._answered_at + SETTLING, at_the_latest)
+        if now < settled:
+            self._loop.call_later(settled - now, self._end_when_settled, at_the_latest)
             return
-        self._over = True
-        self._stop_stream()
-        if started:
-            settled = self._started_at + SETTLING - self._loop.time()
-            self._loop.call_later(max(settled, 0), self.end, close.code, close.reason, close.detail)
-        else:
-            # its call to start is being answered: it would take the reason for a crash
-            self.end(1008, detail="the token does not hold any more, and replication was about to start")
+        for output in self._session.expired():
+            if isinstance(output, protocol.Close):
+                self.end(output.code, output.reason, output.detail)
+
+    def _put_off(self, outputs: list[protocol.Output]) -> None:
+        """Answers the calls of a client whose session is over, and does nothing of what they ask for."""
+        for output in outputs:
+            match output:
+                case protocol.Send(message) if isinstance(message, pb.SatRpcResponse):
+                    self._send([output])
+                case protocol.Close():
+                    return self.end(1008, detail="broke the protocol after its token had expired")
 
     async def _mind_silence(self) -> None:
         while True:
@@ -311,12 +341,18 @@ class Connection:
             else:
                 await self._renew(request, self._entry)
         except Refusal as refusal:
+            if self._over:
+                return  # it is about to be closed, for a reason of its own
             insecure = self._core.authenticator.settings.insecure
             message = wire_message(refusal, self._error_detail, insecure=insecure)
             self._refuse(request, refusal.code, message, refusal.kid if isinstance(refusal, UnknownKey) else None)
         except _Denied as denied:
+            if self._over:
+                return
             self._refuse(request, denied.code, denied.code if denied.is_told and self._error_detail == "code" else None)
         except TryAgainLater as reason:
+            if str(reason) != "overloaded":  # of which the gate has told
+                self._note_refusal(str(reason), request.client_id)
             # without an answer: a client that is refused does not come again, one that is cut off does
             raise ConnectionEnded(1013, detail=str(reason)) from None
 
@@ -336,7 +372,7 @@ class Connection:
         credentials = credentials_of(identity)
         core.emit(ClientAuthenticated(self.number, request.client_id, self.peer, credentials, accepted.seconds))
         self._send(answer)
-        writing = asyncio.create_task(self._guarded(self._uploads.run()))
+        writing = self._writing = asyncio.create_task(self._guarded(self._uploads.run()))
         core.writes.add(writing)
         writing.add_done_callback(core.writes.discard)
 
@@ -378,11 +414,15 @@ class Connection:
 
     def _note_refusal(self, code: str, client_id: str, kid: str | None = None) -> None:
         renewal = self._entry is not None
+        if renewal:
+            self._gate.failed()
         self._core.emit(ClientRefused(self.number, code, client_id, self.peer, kid, renewal))
 
     def _send(self, outputs: list[protocol.Output]) -> None:
         for output in outputs:
             if isinstance(output, protocol.Send):
+                if isinstance(output.message, pb.SatRpcResponse):
+                    self._answered_at = self._loop.time()
                 self._socket.send(Packet([encode(output.message)]))
 
     def _start_stream(self, start: protocol.StartStream) -> None:
@@ -409,7 +449,6 @@ class Connection:
             self.number,
         )
         self._delivering = asyncio.create_task(self._guarded(deliveries.run()))
-        self._started_at = self._loop.time()
         core.emit(ReplicationResumed(self.number, start.position, len(start.tables)))
         core.fanout.join(subscriber)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from starlette.requests import Request
@@ -33,9 +33,30 @@ def not_found(*_: object) -> Response:
     return Response("Not found", 404)
 
 
+class Archives:
+    """Archives of migrations, made once: anybody may ask for them, and making one takes a while."""
+
+    def __init__(self) -> None:
+        self._newest = ""
+        self._made: dict[tuple[Dialect, str], bytes] = {}
+
+    def of(self, migrations: Sequence[Migration], dialect: Dialect) -> bytes:
+        """The archive of ``migrations``, which are all from some version on."""
+        newest = migrations[-1].version
+        if newest != self._newest:
+            self._newest = newest
+            self._made.clear()
+        key = dialect, migrations[0].version
+        made = self._made.get(key)
+        if made is None:
+            made = self._made[key] = archive(migrations, dialect)
+        return made
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoints:
     status: Status
+    archives: Archives = field(default_factory=Archives)
 
     def routes(self) -> list[BaseRoute]:
         return [
@@ -69,7 +90,7 @@ class Endpoints:
             migrations = migrations[known.index(version) + 1 :] if version in known else []
         if not migrations:
             return Response(status_code=204)
-        return Response(archive(migrations, dialect), media_type="application/zip")
+        return Response(self.archives.of(migrations, dialect), media_type="application/zip")
 
     def health_live(self, request: Request) -> Response:
         return JSONResponse({"status": "live"})

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from typing import Any, cast
+from urllib.parse import unquote
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -211,7 +212,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         # with more headers the parser refuses it, and looking at all of them would cost more than that
         if self._doorkeeper is not None and len(self.headers) <= UPGRADE_HEADERS:
-            path = self.url.partition(b"?")[0].decode("latin-1")
+            path = unquote(self.url.partition(b"?")[0].decode("latin-1"))  # as the router will see it
             refusal = self._doorkeeper(path, self.client[0] if self.client else "", self.headers)
             if refusal is not None:
                 self._refuse(_response(refusal, self.server_state.default_headers), held_back=refusal.limit is not None)
@@ -255,6 +256,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        cycle = self.cycle
+        if cycle is not None and cycle.response_complete and self.timeout_keep_alive_task is None:
+            self._await_head()  # what is left of a request that has been answered, and no deadline runs
         # after the parser, which would otherwise be blamed for a head that ends within `data`
         if self._head_deadline is not None:
             self._head_bytes += len(data)

@@ -176,5 +176,8 @@ class Sessions:
     def _sweep(self) -> None:
         """Forgets what is left of sessions that are gone, once that is the greater part."""
         if len(self._due) > 2 * len(self._live) + _SLACK:
+            for _, _, session in self._due:
+                if session not in self._live:
+                    session.looked_at = math.inf
             self._due = [entry for entry in self._due if entry[2] in self._live]
             heapq.heapify(self._due)

@@ -21,7 +21,9 @@ NONE: Final = "none"
 REASONS: Final[Set[str]] = frozenset(get_args(Code)) | {
     "client_id_missing",
     "client_id_invalid",
+    "client_id_mismatch",
     "client_id_taken",
+    "revocations_unknown",
     "user_mismatch",
     "renewal_too_frequent",
 }

@@ -193,7 +193,9 @@ class Session:
         if self._request is not None:
             raise self._rpc_error(request, invalid, "authenticate while authenticating")
         if self._client is not None and call.id != self._client.client_id:
-            raise self._rpc_error(request, invalid, "renewal with another client id")
+            refusal = self._rpc_error(request, invalid, "renewal with another client id")
+            refusal.outputs.insert(0, Refused("client_id_mismatch", call.id))
+            raise refusal
         self._request = request
         if self._client is None:
             self._state = _State.AUTHENTICATING

@@ -10,12 +10,14 @@ import pytest
 
 from leyden.auth import (
     ALGORITHMS,
+    Authentic,
     AuthSettings,
     KeyRing,
     OnChange,
     Refusal,
     Revocation,
     RevocationList,
+    VerdictCache,
     VerificationKey,
     load_keys,
     mint_token,
@@ -144,6 +146,18 @@ async def test_a_refused_token_is_not_remembered(authenticator: Authenticator) -
     too_early = token(nbf=NOW + 100)
     assert await code(authenticator, too_early) == "not_yet_valid"
     assert len(authenticator._verdicts) == 0
+
+
+async def test_what_is_remembered_is_bounded_by_the_length_of_the_tokens(authenticator: Authenticator) -> None:
+    cache = VerdictCache(characters=1_000)
+    accepted = await authenticator.judge(token())
+    authentic = Authentic(accepted.identity.claims, OLD)
+    for text in ("a" * 400, "b" * 400, "c" * 400):
+        cache.keep(text, authentic, accepted.identity)
+        cache.keep(text, authentic, accepted.identity)
+    assert [bool(cache.find(letter * 400, NOW)) for letter in "abc"] == [False, True, True]
+    cache.keep("d" * 1_001, authentic, accepted.identity)
+    assert len(cache) == 0
 
 
 # ---- unknown keys ---------------------------------------------------------------------------------------------------

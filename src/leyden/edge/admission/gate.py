@@ -77,6 +77,21 @@ class Admission:
             limited=not (is_local and (is_handed_on(headers) or not names_loopback(headers))),
         )
 
+    def require_permitted(self, peer: str, headers: Headers) -> None:
+        """Judges where a request comes from, its ``Host`` and its ``Origin``.
+
+        Raises:
+            HandshakeRefused: with status 403.
+        """
+        self.policy.require_permitted(headers)
+        if self.policy.loopback_only:
+            # headers are the sender's word; an application that is mounted elsewhere may listen to other machines
+            address = peer_address(peer)
+            is_local = address is not None and address.is_loopback if peer else True
+            trusted = address is not None and self.policy.trusts(address)
+            if not is_local or (is_handed_on(headers) and not trusted):
+                raise HandshakeRefused(403, "Insecure mode serves programs of this machine only")
+
     def require_room(self, caller: Caller) -> None:
         """Asks the limits for each address; nobody is let in yet.
 

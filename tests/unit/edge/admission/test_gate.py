@@ -225,3 +225,34 @@ def test_an_eviction_counts_as_a_failure() -> None:
                 pass
     with pytest.raises(HandshakeRefused), gate.admission.enter(caller):
         pass
+
+
+LOCAL_ONLY = AdmissionPolicy(loopback_only=True)
+LOCAL_BEHIND_PROXY = AdmissionPolicy(loopback_only=True, trusted_proxies=BEHIND_PROXY.trusted_proxies)
+HERE = (b"host", b"localhost:5133")
+HANDED_ON = (b"x-forwarded-for", b"203.0.113.5")
+
+
+@pytest.mark.parametrize(
+    ("policy", "peer", "headers", "permitted"),
+    [
+        (LOCAL_ONLY, "127.0.0.1", [HERE], True),
+        (LOCAL_ONLY, "::1", [HERE], True),
+        (LOCAL_ONLY, "", [HERE], True),
+        (LOCAL_ONLY, "203.0.113.5", [HERE], False),
+        (LOCAL_ONLY, "127.0.0.1", [HERE, HANDED_ON], False),
+        (LOCAL_BEHIND_PROXY, "127.0.0.1", [HERE, HANDED_ON], True),
+        (LOCAL_BEHIND_PROXY, "203.0.113.5", [HERE], False),
+        (ANYBODY, "203.0.113.5", [HERE, HANDED_ON], True),
+    ],
+)
+def test_insecure_mode_takes_nobodys_word_for_being_on_this_machine(
+    policy: AdmissionPolicy, peer: str, headers: list[tuple[bytes, bytes]], permitted: bool
+) -> None:
+    admission = Gate(policy).admission
+    if permitted:
+        admission.require_permitted(peer, headers)
+    else:
+        with pytest.raises(HandshakeRefused) as caught:
+            admission.require_permitted(peer, headers)
+        assert caught.value.status == 403
