@@ -389,7 +389,7 @@ _INTERVALS = st.lists(
     ),
     min_size=1,
     max_size=4,
-).map(" ".join)
+).map(" ".join) | st.from_regex(r"[+-]?[0-9]{1,8}", fullmatch=True)
 READERS = {
     "bool": st.from_regex(r"[ \t]?(true|tru|T|false|fa|yes|YE|no|on|o|off|of|1|0|10|)[ ]?", fullmatch=True),
     "int2": _NUMBERS,

@@ -331,13 +331,15 @@ _UNDERSTOOD = {
     "a_expr": frozenset(("kind", "name", "lexpr", "rexpr", "rexpr_list_start", "rexpr_list_end", "location")),
     "func_call": frozenset(("funcname", "args", "funcformat", "location")),
 }
+_FIELDS = {"typmods": "a length or precision", "array_bounds": "an array type", "agg_star": "*", "over": "OVER"}
 _TYPE_FIELDS = frozenset(("names", "typemod", "location"))
 
 
 def _check_fields(message: Message, allowed: frozenset[str]) -> None:
     for field, _ in message.ListFields():
         if field.name not in allowed:
-            raise Refused(f"{field.name.replace('_', ' ')} is not supported here")
+            name = _FIELDS.get(field.name, field.name.replace("_", " "))
+            raise Refused(f"{name} is not supported here")
 
 
 def _names(nodes: Any) -> list[str]:

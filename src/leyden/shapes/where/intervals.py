@@ -32,6 +32,7 @@ _PART = re.compile(
     r"(?P<sign>[+-]?)(?P<hours>[0-9]{1,4}):(?P<minutes>[0-9]{2})(?::(?P<seconds>[0-9]{2})(?:\.(?P<fraction>[0-9]{1,6}))?)?)"
     r"(?=[ ]|$)"
 )
+_SECONDS = re.compile(r"[+-]?[0-9]{1,7}")
 
 
 class NotAnInterval(ValueError):
@@ -59,6 +60,8 @@ def plus(left: Interval, right: Interval) -> Interval:
 def read_interval(text: str) -> Interval:
     """``1 year -2 days 03:04:05.6`` and the like: whole counts, each unit once. Raises :class:`NotAnInterval`."""
     rest = text.strip(" ").lower()
+    if _SECONDS.fullmatch(rest):
+        rest += " seconds"
     total = Interval(0, 0, 0)
     seen: set[object] = set()
     while rest:

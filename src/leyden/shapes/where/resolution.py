@@ -216,6 +216,9 @@ def _comparable(left: Operand, right: Operand) -> tuple[Expression, Expression]:
     """Both sides in the types in which Postgres compares them."""
     kinds = _comparison_kinds(kind_of(left), kind_of(right))
     if kinds is None:
+        for kind in filter(None, (kind_of(left), kind_of(right))):
+            if kind == JSONB or codec_of(kind) is None:
+                raise Refused(f"comparisons of {kind.name} are not supported")
         raise Refused(f"there is no comparison of {called(left)} with {called(right)}: cast one of them")
     first, second = typed(left, kinds[0]), typed(right, kinds[1])
     for one in (first, second):

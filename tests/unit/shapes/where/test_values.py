@@ -117,6 +117,7 @@ def test_a_difference_is_the_time_between(later: int, earlier: int) -> None:
         ("-1 Month 04:05:06.7", Interval(-1, 0, 14_706_700_000)),
         ("2weeks 3 days", Interval(0, 17, 0)),
         ("-00:00:00.000001", Interval(0, 0, -1)),
+        ("-7", Interval(0, 0, -7_000_000)),
         ("90 min", Interval(0, 0, 5_400_000_000)),
     ],
 )
@@ -126,7 +127,7 @@ def test_intervals_are_read_unit_by_unit(text: str, value: Interval) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1", "1 day 1 day", "1 hour 00:30", "1.5 days", "P1D", "1 day ago", "1 fortnight", "00:61"]
+    "text", ["", "1 1", "1 day 1 day", "1 hour 00:30", "1.5 days", "P1D", "1 day ago", "1 fortnight", "00:61"]
 )
 def test_other_forms_of_intervals_are_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  the family of all refusals
