@@ -1,0 +1,72 @@
+"""The claims of a client's token inside a clause: ``auth.sub`` and ``auth.claims ->> 'org'``.
+
+Bound by the server from the verified token and nothing else. A claim is read as Postgres reads a member of a jsonb
+document; one that is missing is NULL. One that has no single text, a number with a fraction or an exponent, is an
+evaluation error: such a client is sent nothing rather than a guess.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from leyden.shapes.where import folding
+from leyden.shapes.where.sqltypes import TEXT
+from leyden.shapes.where.tree import ClaimRef, Constant, Expression, Failure, parts
+from leyden.shapes.where.values import Unevaluable, read_text
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """``user_id`` is ``auth.sub``, ``None`` (NULL) if nobody is known; ``claims`` is the token's payload."""
+
+    user_id: str | None
+    claims: Mapping[str, Any]
+
+
+def bound(node: Expression, claims: Claims) -> Expression:
+    """``node`` with the claims of one client in place of the references to them."""
+    try:
+        if isinstance(node, ClaimRef):
+            return Constant(TEXT, _text_of(claims, node.path))
+        return folding.rebuilt(node, [bound(part, claims) for part in parts(node)])
+    except Unevaluable:
+        return Failure(node.type)
+
+
+def _text_of(claims: Claims, path: tuple[str | int, ...]) -> str | None:
+    value: Any = claims.claims
+    for step in path:
+        value = _member(value, step)
+    text = _text(value) if path else claims.user_id
+    try:
+        return None if text is None else read_text(text)
+    except ValueError:
+        raise Unevaluable from None
+
+
+def _member(value: Any, step: str | int) -> Any:
+    """``value -> step``."""
+    if isinstance(value, Mapping) and isinstance(step, str):
+        return value.get(step)
+    if isinstance(value, list | tuple) and isinstance(step, int) and -len(value) <= step < len(value):
+        return value[step]
+    return None
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(_jsonb(value), ensure_ascii=False)
+
+
+def _jsonb(value: Any) -> Any:
+    """``value`` as jsonb keeps it: members sorted by the length of their names, then by their bytes."""
+    if isinstance(value, Mapping):
+        names = sorted(value, key=lambda name: (len(name.encode("utf-8", "surrogatepass")), name))
+        return {name: _jsonb(value[name]) for name in names}
+    if isinstance(value, list | tuple):
+        return [_jsonb(one) for one in value]
+    if value is None or isinstance(value, str | int):
+        return value
+    raise Unevaluable
