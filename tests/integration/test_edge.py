@@ -347,6 +347,19 @@ async def test_a_token_that_expires_while_replication_starts_lets_nothing_out(
     assert running.of(ReplicationResumed) == []
 
 
+async def test_a_client_that_stops_replication_when_its_token_is_over_is_closed_all_the_same(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge_connection, "SETTLING", 5.0)  # longer than the token lives
+    async with running.speaker() as speaker:
+        await speaker.authenticate(token(lifetime=1))
+        await speaker.start()
+        await until(lambda: running.of(SessionEnded) != [])
+        stop = pb.SatInStopReplicationReq().SerializeToString()
+        await speaker.send(pb.SatRpcRequest(method=rpc.STOP_REPLICATION, request_id=9, message=stop))
+        assert await speaker.closed() == (1008, "")
+
+
 async def test_a_renewed_token_replaces_the_deadline(running: Running) -> None:
     async with running.speaker() as speaker:
         await speaker.authenticate(token(lifetime=1))

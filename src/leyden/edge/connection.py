@@ -274,9 +274,10 @@ class Connection:
         if now < settled:
             self._loop.call_later(settled - now, self._end_when_settled, at_the_latest)
             return
-        for output in self._session.expired():
-            if isinstance(output, protocol.Close):
-                self.end(output.code, output.reason, output.detail)
+        close = next((output for output in self._session.expired() if isinstance(output, protocol.Close)), None)
+        if close is None:  # the client has stopped its replication meanwhile
+            close = protocol.Close(1008, detail="the token does not hold any more")
+        self.end(close.code, close.reason, close.detail)
 
     def _put_off(self, outputs: list[protocol.Output]) -> None:
         """Answers the calls of a client whose session is over, and does nothing of what they ask for."""
