@@ -188,7 +188,7 @@ class TestKeys:
         path.write_text(SECRET)
         path.chmod(0o666)
         found = problems({"AUTH_JWT_ALG": "HS256", "AUTH_JWT_KEY_FILE": str(path)})
-        assert "may change" in found["AUTH_JWT_KEY_FILE"]
+        assert "everybody may write" in found["AUTH_JWT_KEY_FILE"]
 
     def test_a_key_file_is_read_without_its_final_newline(self, tmp_path: Path) -> None:
         path = tmp_path / "secret"

@@ -64,7 +64,7 @@ def _read(variables: Variables) -> AdminSettings | None:
     credentials = _credentials(variables)
     host = (variables.text(_HOST) or DEFAULT_ADMIN_HOST).strip().strip("[]")
     port = variables.read(_PORT, partial(integer, least=0, most=65_535), DEFAULT_ADMIN_PORT)
-    warnings = _permissions(variables, Path(path)) if credentials else []
+    warnings = _permissions(Path(path)) if credentials else []
     settings = AdminSettings(host, port, credentials)
     if not settings.loopback_only:
         warnings.append(
@@ -87,14 +87,12 @@ def _credentials(variables: Variables) -> tuple[Credential, ...]:
     return ()
 
 
-def _permissions(variables: Variables, path: Path) -> list[str]:
-    """Warnings about who may read the file; that others may write to it is a problem."""
+def _permissions(path: Path) -> list[str]:
+    """Warnings about who may read the file."""
     try:
         mode = path.stat().st_mode
     except OSError:
         return []  # it was read a moment ago
-    if mode & stat.S_IWOTH:
-        variables.problem(_FILE, "names a file that everybody may write to", "chmod 640 it")
     if mode & stat.S_IROTH:
         return [f"{_FILE} can be read by everybody on this machine: chmod 640 it"]
     return []

@@ -73,8 +73,6 @@ class Variables:
             self.problem(name, "names a file that is empty or too large", "check what was written to it")
             return None
         if writable_by_all:
-            self.problem(
-                name, "names a file that every user of this machine may change", "take that right away: chmod o-w"
-            )
+            self.problem(name, "names a file that everybody may write to", "take that right away: chmod o-w")
             return None
         return content
