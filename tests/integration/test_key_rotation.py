@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -30,6 +31,8 @@ class Signer:
 
     def __init__(self, key: ECKey) -> None:
         self.key = key
+        #: Tokens of each key that have not been answered yet, by thumbprint.
+        self.under_way: Counter[str] = Counter()
 
     def token(self) -> str:
         return token_under(self.key, aud="leyden")
@@ -45,9 +48,12 @@ async def load(running: Running, *signers: Signer) -> AsyncIterator[list[int]]:
     async def come_and_go() -> None:
         while not over:
             number = next(numbers)
-            token = signers[number % len(signers)].token()
+            signer = signers[number % len(signers)]
+            token, thumbprint = signer.token(), signer.key.thumbprint()
+            signer.under_way[thumbprint] += 1
             async with running.speaker() as speaker:
                 answer = await speaker.authenticate(token, f"device-{number}")
+                signer.under_way[thumbprint] -= 1
                 assert answer.WhichOneof("result") == "message", answer
             let_in[0] += 1
 
@@ -99,7 +105,7 @@ async def test_keys_in_files_are_rotated_without_a_refusal(database: str, tmp_pa
             second.key = new  # old and new tokens side by side
             await some_more(let_in)
             first.key = new
-            await asyncio.sleep(0.2)  # those under way with the old key arrive
+            await until(lambda: first.under_way[old.thumbprint()] == 0)
             write_pem(previous, new)
             running.service.reload()
             await until(lambda: len(running.service.access.authenticator.thumbprints) == 1)
@@ -144,7 +150,7 @@ async def test_a_published_key_set_is_rotated_without_a_refusal(
             second.key = new  # a kid that nobody has heard of yet
             await some_more(let_in)
             first.key = new
-            await asyncio.sleep(0.2)
+            await until(lambda: first.under_way[old.thumbprint()] == 0)
             publish(issuer, new)
             running.service.reload()
             await until(lambda: bool(running.of(KeyWithdrawn)))
