@@ -1,4 +1,5 @@
-"""What strangers can do to others by sheer number: nothing that a good client would notice much.
+"""What strangers can do to others by sheer number while they wait for their answers: nothing that a good client would
+notice much. Floods that do not wait are another matter (docs/threat-model.md).
 
 A flood comes from a process of its own, from addresses of its own (127.0.0.2 and on); the good client from 127.0.0.1.
 Times are compared within one run only, as medians.
