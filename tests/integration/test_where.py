@@ -273,6 +273,11 @@ ERRORS = [
     *((f"{text}::int4 = {number}", {}) for text, number in (("2.5", 3), ("(-2.5)", -3), ("3.5", 4), ("0.4", 0))),
     ("this.t::int2 = 1 OR this.b", {"t": "32768", "b": "t"}),
     ("this.t::int2 = 1 OR this.b", {"b": "t"}),
+    # one constant is compared in its turn, two or more before the others
+    *(
+        (f"this.i2 IN ({items})", {"i2": "0", "i4": "1", "t": "x"})
+        for items in ("this.i4, this.t::int4, 0", "this.t::int4, 0, 7", "0, this.t::int4", "this.t::int4, 0")
+    ),
     ("this.t::int4 = -2147483648", {"t": " -2147483648 "}),
     ("this.d + this.i4 > '2000-01-01'", {"d": "5874897-12-31", "i4": "1"}),
     ("this.d - this.i4 > '2000-01-01'", {"d": "4714-11-24 BC", "i4": "1"}),

@@ -260,13 +260,12 @@ class _Analysis:
         if len(nodes) > MAX_ITEMS:
             raise Refused(f"a list of more than {MAX_ITEMS} items is not supported")
         operand = self.operand(expression.lexpr)
-        constants: list[Operand] = []
-        others: list[Operand] = []
+        items: list[resolution.Item] = []
         for node in nodes:
             before = self._mentions
             item = self.operand(node)
-            (constants if self._mentions == before else others).append(item)
-        result = resolution.membership(operand, constants, others, text_has_order=self._text_has_order)
+            items.append(resolution.Item(item, has_column=self._mentions != before))
+        result = resolution.membership(operand, items, text_has_order=self._text_has_order)
         return folding.negation(result) if sign == "<>" else result
 
     def _between(self, expression: Any) -> Expression:

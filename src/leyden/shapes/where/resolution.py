@@ -185,15 +185,26 @@ def distinct(left: Operand, right: Operand) -> Expression:
     return folding.any_of([folding.truth_test(_equal(first, second), True), both_null])
 
 
-def membership(
-    operand: Operand, constants: Sequence[Operand], others: Sequence[Operand], *, text_has_order: bool
-) -> Expression:
-    """``operand IN (constants, others)``; the others are written with columns in them, whatever they come to."""
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One of an IN list; ``has_column`` as it is written, whatever it comes to."""
+
+    operand: Operand
+    has_column: bool
+
+
+def membership(operand: Operand, items: Sequence[Item], *, text_has_order: bool) -> Expression:
+    """``operand IN (items)``. Postgres makes one array of two or more constants and looks into it first; otherwise
+    it compares one item after the other."""
+    constants = [item.operand for item in items if not item.has_column]
+    others = [item.operand for item in items if item.has_column]
     common = sqltypes.common_type([kind_of(operand), *map(kind_of, constants)]) if len(constants) > 1 else None
-    if common is None or (not isinstance(operand, Untyped) and _is_case_mapped(operand)):
-        # Each item is compared by itself.
-        items = (*constants, *others)
-        return folding.any_of([compare("=", operand, item, text_has_order=text_has_order) for item in items])
+    if common is None:
+        in_turn = [item.operand for item in items]
+        return folding.any_of([compare("=", operand, item, text_has_order=text_has_order) for item in in_turn])
+    if not isinstance(operand, Untyped) and _is_case_mapped(operand):
+        in_turn = [*constants, *others]
+        return folding.any_of([compare("=", operand, item, text_has_order=text_has_order) for item in in_turn])
     values: list[Constant] = []
     found: list[Expression] = []
     first: Expression | None = None
