@@ -119,7 +119,7 @@ class RateLimited:
     """Somebody was turned away without being judged: ``limit`` names the exhausted one."""
 
     address: str
-    limit: Literal["failures", "unauthenticated", "signatures", "admin"]
+    limit: Literal["failures", "unauthenticated", "signatures", "arrivals", "admin"]
 
 
 @dataclass(frozen=True, slots=True)

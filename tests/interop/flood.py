@@ -1,16 +1,22 @@
 """Floods a service over the loopback until its standard input ends; run as a program of its own.
 
-    python flood.py PORT (tokens|silence|megabytes) NUMBER ADDRESS…
+    python flood.py PORT (tokens|silence|megabytes|blind) NUMBER ADDRESS…
 
 ``NUMBER`` sockets at a time, from the source addresses in turn. ``tokens``: each sends one bad token, and is opened
 anew as soon as it has its refusal. ``megabytes``: the same with a frame of 1 MB in place of a token. ``silence``: each
 says nothing, until it is closed. The number of attempts so far is printed once all have begun, and at the end.
+``blind``: so many sockets are opened each second; each sends everything up to its bad token at once, and is closed
+without waiting for anything.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import select
+import socket
 import sys
+import time
 from itertools import cycle
 
 from leyden.satellite import rpc
@@ -66,8 +72,27 @@ class Flood:
                 writer.close()
 
 
-async def main() -> None:
-    port, kind, number, *addresses = sys.argv[1:]
+def blind(port: int, per_second: int, addresses: list[str]) -> None:
+    everything = UPGRADE.format(port=port).encode() + client_frame(bad_authentication())
+    started, told = time.monotonic(), False
+    for attempts, address in enumerate(cycle(addresses)):
+        while attempts > per_second * (time.monotonic() - started):
+            if not told and attempts >= per_second:
+                print(attempts, flush=True)
+                told = True
+            if select.select([sys.stdin], [], [], 0.001)[0]:
+                print(attempts, flush=True)
+                return
+        with socket.socket() as caller:
+            caller.setblocking(False)
+            caller.bind((address, 0))
+            with contextlib.suppress(OSError):  # in progress, or too fast for the backlog
+                caller.connect(("127.0.0.1", port))
+            with contextlib.suppress(OSError):
+                caller.send(everything)
+
+
+async def answered(port: str, kind: str, number: str, addresses: list[str]) -> None:
     message = {"tokens": client_frame(bad_authentication()), "silence": None, "megabytes": client_frame(bytes(1 << 20))}
     flood = Flood(int(port), message[kind])
     tasks = [asyncio.create_task(flood.socket(address)) for _, address in zip(range(int(number)), cycle(addresses))]
@@ -89,4 +114,8 @@ def bad_authentication() -> bytes:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    flooded, kind_of_flood, size, *from_addresses = sys.argv[1:]
+    if kind_of_flood == "blind":
+        blind(int(flooded), int(size), from_addresses)
+    else:
+        asyncio.run(answered(flooded, kind_of_flood, size, from_addresses))

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import click
 import uvicorn
@@ -18,12 +18,9 @@ from starlette.applications import Starlette
 from leyden.administration import Administration
 from leyden.config import AdminSettings, ConfigurationError, Settings, load_settings
 from leyden.edge.admin.app import admin_server_config, create_admin_app
-from leyden.edge.server import uvicorn_config
+from leyden.edge.server import BACKLOG, uvicorn_config
 from leyden.events import AdminListening, ServiceReady
 from leyden.service import Service
-
-#: Connections that may wait to be accepted.
-_BACKLOG: Final = 2048
 
 OnReady = Callable[[Service, str], Coroutine[Any, Any, None]]
 
@@ -55,7 +52,7 @@ def _listen(host: str, port: int, variable: str) -> socket.socket:
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
         return listener
     except OSError as error:
         reason = error.strerror or "cannot be opened"

@@ -236,6 +236,7 @@ def create_app(
     ]
     app = Starlette(routes=routes, lifespan=lifespan)
     app.state.doorkeeper = endpoint.refusal
+    app.state.may_be_read = endpoint.admission.arrivals.may_be_read
     return app
 
 

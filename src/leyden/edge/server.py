@@ -3,12 +3,14 @@
 The WebSocket class adds to uvicorn's own exactly what ASGI lacks: pings whose PONG can be waited for, sight of the
 send buffer, a limit on incoming messages that can change after authentication, and writing bytes that are framed
 already. The HTTP class adds the limits that uvicorn leaves out: on the size of a request's head and on the time it
-may take to arrive. It also answers upgrades that are refused, before a WebSocket is made of them.
+may take to arrive. It also answers upgrades that are refused, before a WebSocket is made of them. In front of it
+stands a class that closes connections of those who open too many.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 from urllib.parse import unquote
@@ -21,6 +23,9 @@ from websockets.http11 import Request
 
 from leyden.edge.admission import Doorkeeper, HandshakeRefused
 from leyden.edge.socket import EXTENSION, HIGH_WATER_BYTES, Packet
+
+#: Connections that may wait to be accepted, as far as the system lets them (``net.core.somaxconn``).
+BACKLOG = 4096
 
 #: Before authentication a message holds one token (at most 16 KiB) and little else.
 UNAUTHENTICATED_MESSAGE_BYTES = 24 * 1024
@@ -193,6 +198,23 @@ class SatelliteServerProtocol(WebSocketsSansIOProtocol):
         super().handle_cont(event)
 
 
+class Threshold(asyncio.Protocol):
+    """A new connection, until it is decided whether it is read at all; ``protocol`` then makes what reads it."""
+
+    def __init__(self, may_be_read: Callable[[str], bool], protocol: Callable[[], asyncio.Protocol]) -> None:
+        self._may_be_read = may_be_read
+        self._protocol = protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple) and not self._may_be_read(peer[0]):
+            cast(asyncio.Transport, transport).abort()
+            return
+        protocol = self._protocol()
+        cast(asyncio.Transport, transport).set_protocol(protocol)
+        protocol.connection_made(transport)
+
+
 class BoundedHttpProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol with limits on a request's head.
 
@@ -288,15 +310,24 @@ def _response(refusal: HandshakeRefused, default_headers: list[tuple[bytes, byte
     return b"".join(lines)
 
 
+def _at_the_threshold(may_be_read: Callable[[str], bool], http: Any, **of_the_server: Any) -> Threshold:
+    return Threshold(may_be_read, partial(http, **of_the_server))
+
+
 def uvicorn_config(app: Any, host: str, port: int) -> uvicorn.Config:
     """The server's settings: no compression (it costs more than it saves here), no access log, pings by us."""
     # an application mounted in another is not asked: which path leads to it is not known here
-    doorkeeper = getattr(getattr(app, "state", None), "doorkeeper", None)
+    state = getattr(app, "state", None)
+    doorkeeper, may_be_read = getattr(state, "doorkeeper", None), getattr(state, "may_be_read", None)
+    http: Any = partial(BoundedHttpProtocol, doorkeeper=doorkeeper, waiting=set())
+    if may_be_read is not None:
+        http = partial(_at_the_threshold, may_be_read, http)
     return uvicorn.Config(
         app,
         host=host,
         port=port,
-        http=cast("type[asyncio.Protocol]", partial(BoundedHttpProtocol, doorkeeper=doorkeeper, waiting=set())),
+        http=http,
+        backlog=BACKLOG,
         ws=SatelliteServerProtocol,
         ws_per_message_deflate=False,
         ws_ping_interval=None,

@@ -10,8 +10,7 @@ from typing import Any, cast
 import pytest
 from starlette.applications import Starlette
 
-from leyden.edge.admission import AdmissionPolicy, Doorkeeper, HandshakeRefused
-from leyden.edge.admission.failures import AT_ONCE
+from leyden.edge.admission import FAILURES, AdmissionPolicy, Doorkeeper, HandshakeRefused
 from leyden.edge.admission.lobby import UNAUTHENTICATED_PER_ADDRESS
 from leyden.edge.app import SatelliteEndpoint, choose_subprotocol, create_app
 from leyden.edge.connection import Core
@@ -121,8 +120,8 @@ async def test_whoever_failed_too_often_is_told_when_to_come_back() -> None:
     served = Served(ready=True)
     endpoint = SatelliteEndpoint(served)
     caller = endpoint.admission.caller(CLIENT, [])
-    for _ in range(AT_ONCE):
-        endpoint.admission.failures.failed(caller.network)
+    for _ in range(FAILURES.at_once):
+        endpoint.admission.failures.take(caller.network)
     answer = Answer(await handshake(endpoint, NAMED))
     assert (answer.status, answer.body, answer.headers["retry-after"]) == (429, "Too many requests", "6")
     assert served.events == [RateLimited(CLIENT, "failures")]

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from leyden.edge.admin.answers import ApiError, error_response
 from leyden.edge.admin.credentials import Credential, identify
-from leyden.edge.admission import FailureBuckets, is_loopback_host, network_of
+from leyden.edge.admission import FAILURES, Buckets, is_loopback_host, network_of
 from leyden.events import AdminDenied, Emit, RateLimited
 
 #: Where the scope of a request that passed holds its :class:`Credential`.
@@ -40,7 +40,7 @@ class Guard:
         self._credentials = credentials
         self._emit = emit
         self._loopback_only = loopback_only
-        self._failures = FailureBuckets(clock)
+        self._failures = Buckets(clock, FAILURES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -82,7 +82,7 @@ class Guard:
         caller = identify(self._credentials, match[1]) if match is not None else None
         if caller is None:
             if given:  # nothing was guessed without one, and any page can make a browser ask without one
-                self._failures.failed(network_of(address))
+                self._failures.take(network_of(address))
             raise ApiError(
                 401,
                 "unauthorized",

@@ -5,7 +5,7 @@ numbers are those of docs/authentication-rules.md.
 """
 
 from .address import Address, Network, network_of
-from .failures import FailureBuckets
+from .buckets import FAILURES, Buckets
 from .gate import Admission, Caller, Guest
 from .lobby import Lobby, Place
 from .origin import (
@@ -21,13 +21,14 @@ from .refusal import RETRY_AFTER, Doorkeeper, HandshakeRefused
 from .signatures import SignatureBudget
 
 __all__ = [
+    "FAILURES",
     "RETRY_AFTER",
     "Address",
     "Admission",
     "AdmissionPolicy",
+    "Buckets",
     "Caller",
     "Doorkeeper",
-    "FailureBuckets",
     "Guest",
     "HandshakeRefused",
     "InvalidOrigin",

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from leyden.events import Emit, Peer, ProxyNotTrusted, RateLimited
 
 from .address import client_address, counted_as, is_handed_on, peer_address
-from .failures import FailureBuckets
+from .arrivals import Arrivals
+from .buckets import FAILURES, Buckets
 from .headers import Headers, values_of
 from .lobby import Lobby, Place
 from .origin import names_loopback
@@ -50,7 +51,8 @@ class Admission:
     ) -> None:
         self.policy = policy
         self.lobby = lobby or Lobby()
-        self.failures = FailureBuckets(clock)
+        self.failures = Buckets(clock, FAILURES)
+        self.arrivals = Arrivals(policy, self.failures, emit, clock=clock)
         # two budgets, so that a flood of bad tokens from however many addresses soon leaves the greater one to others
         self.signatures = SignatureBudget(clock, per_second=SIGNATURES_PER_SECOND - SUSPECTS_PER_SECOND)
         self.suspects = SignatureBudget(clock, per_second=SUSPECTS_PER_SECOND, at_once=SUSPECTS_AT_ONCE)
@@ -148,17 +150,18 @@ class Guest:
         """He proved who he is, and is not counted any more."""
         self.is_authenticated = True
         self._place.give_up()
+        self._admission.arrivals.authenticated(self._caller.network)
 
     def failed(self) -> None:
         """A token of his was refused, whether before or after he had been let in with another one."""
         if self._caller.limited:
-            self._admission.failures.failed(self._caller.network)
+            self._admission.failures.take(self._caller.network)
 
     async def may_be_verified(self) -> bool:
         """Returns True when the signature of a stranger's token may be checked, after up to a second; False means
         that the service is too busy for it: the connection is to be closed with 1013."""
         admission = self._admission
-        suspect = self._caller.limited and admission.failures.is_suspect(self._caller.network)
+        suspect = self._caller.limited and not admission.failures.is_full(self._caller.network)
         if await (admission.suspects if suspect else admission.signatures).take():
             return True
         if suspect:

@@ -7,7 +7,8 @@ import ipaddress
 import pytest
 
 from leyden.edge.admission import Admission, AdmissionPolicy, Caller, HandshakeRefused, Lobby
-from leyden.edge.admission.failures import AT_ONCE, SECONDS_FOR_EACH
+from leyden.edge.admission.arrivals import ANSWERS
+from leyden.edge.admission.buckets import ARRIVALS, FAILURES
 from leyden.edge.admission.gate import SUSPECTS_AT_ONCE
 from leyden.edge.admission.lobby import UNAUTHENTICATED_PER_ADDRESS
 from leyden.edge.admission.signatures import LONGEST_WAIT, SIGNATURES_PER_SECOND
@@ -16,6 +17,7 @@ from leyden.events import Event, ProxyNotTrusted, RateLimited
 CLIENT = "203.0.113.7"
 NAMED = ("host", "sync.example")
 LOCAL = ("host", "localhost:5133")
+AT_ONCE, SECONDS_FOR_EACH = FAILURES.at_once, FAILURES.seconds_for_each
 ANYBODY = AdmissionPolicy()
 BEHIND_PROXY = AdmissionPolicy(trusted_proxies=(ipaddress.ip_network("127.0.0.1"),))
 
@@ -256,3 +258,52 @@ def test_insecure_mode_takes_nobodys_word_for_being_on_this_machine(
         with pytest.raises(HandshakeRefused) as caught:
             admission.require_permitted(peer, headers)
         assert caught.value.status == 403
+
+
+# ---- new connections ------------------------------------------------------------------------------------------------
+
+
+def test_connections_beyond_so_many_are_not_read() -> None:
+    gate = Gate()
+    read = [gate.admission.arrivals.may_be_read(CLIENT) for _ in range(ARRIVALS.at_once + 50)]
+    assert read == [True] * ARRIVALS.at_once + [False] * 50
+    assert gate.events == [RateLimited(CLIENT, "arrivals")] * 50
+    assert gate.admission.arrivals.may_be_read("203.0.113.8")
+    gate.now += 10 * ARRIVALS.seconds_for_each
+    assert [gate.admission.arrivals.may_be_read(CLIENT) for _ in range(11)] == [True] * 10 + [False]
+
+
+def test_connections_that_authenticate_do_not_count() -> None:
+    gate = Gate()
+    caller = gate.caller(CLIENT, NAMED)
+    for _ in range(10 * ARRIVALS.at_once):
+        assert gate.admission.arrivals.may_be_read(CLIENT)
+        with gate.admission.enter(caller) as guest:
+            guest.authenticated()
+
+
+def test_an_ipv6_network_has_the_connections_of_one_address() -> None:
+    gate = Gate()
+    read = [gate.admission.arrivals.may_be_read(f"2001:db8::{number:x}") for number in range(ARRIVALS.at_once + 1)]
+    assert read[-2:] == [True, False]
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "::ffff:127.0.0.1", ""])
+def test_who_may_stand_for_others_is_always_read(peer: str) -> None:
+    gate = Gate()
+    assert all(gate.admission.arrivals.may_be_read(peer) for _ in range(10 * ARRIVALS.at_once))
+
+
+def test_a_trusted_proxy_is_always_read() -> None:
+    gate = Gate(AdmissionPolicy(trusted_proxies=(ipaddress.ip_network("203.0.113.0/24"),)))
+    assert all(gate.admission.arrivals.may_be_read(CLIENT) for _ in range(10 * ARRIVALS.at_once))
+
+
+def test_of_those_who_failed_too_often_so_many_get_an_answer() -> None:
+    gate = Gate()
+    networks = [f"203.0.113.{last}" for last in range(20)]
+    for network in networks:
+        gate.fail(gate.caller(network, NAMED))
+    read = [gate.admission.arrivals.may_be_read(network) for network in networks for _ in range(ARRIVALS.at_once)]
+    assert read == [True] * ANSWERS.at_once + [False] * (len(read) - ANSWERS.at_once)
+    assert gate.admission.arrivals.may_be_read("198.51.100.1")
