@@ -89,6 +89,16 @@ class Table:
         return tuple(row[position] for position in self.key_positions)
 
 
+@dataclass(frozen=True, slots=True)
+class Locale:
+    """What the database makes of texts, on which the meaning of a filter depends."""
+
+    order_is_bytes: bool
+    """Texts are ordered by their code points; otherwise no order of texts is supported."""
+    letters_are_usual: bool = True
+    """Upper and lower case are Unicode's own; Turkish, Azerbaijani and Lithuanian differ."""
+
+
 # ---- down: Postgres → clients -----------------------------------------------------------------------------------
 
 
@@ -117,6 +127,14 @@ class Delete:
 
 #: TRUNCATE arrives as the deletion of each row.
 Change = Insert | Update | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A row left what a client sees; it lives on in Postgres. ``old`` is the row as it was."""
+
+    table: Table
+    old: Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,11 +271,23 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
+class ShapeRecord:
+    """A shape as it was asked for: the table's name and the text of the filter, empty for none.
+
+    ``claims`` stands for the values of the token's claims that the filter was given; empty when it uses none.
+    """
+
+    table: str
+    where: str = ""
+    claims: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SubscriptionRecord:
-    """A subscription as stored for resume: its id and the names of the tables it asked for."""
+    """A subscription as stored for resume. A cancelled one has no shapes."""
 
     id: str
-    tables: tuple[str, ...]
+    shapes: tuple[ShapeRecord, ...]
 
 
 @dataclass(frozen=True, slots=True)

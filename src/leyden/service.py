@@ -36,11 +36,12 @@ from leyden.events import (
     UnexpectedError,
 )
 from leyden.log.memory import MemoryLog
-from leyden.model import Migration, Table
+from leyden.model import Locale, Migration, Table
 from leyden.observe import Live, Metrics, Observers, log_and_audit
 from leyden.postgres import requirements, schema, sessions
 from leyden.postgres.clients import ClientStore
 from leyden.postgres.embedded import EmbeddedPostgres
+from leyden.postgres.locale import read_locale
 from leyden.postgres.replication import Replication
 from leyden.postgres.snapshots import Snapshots
 from leyden.postgres.writer import Writer
@@ -62,8 +63,9 @@ Pool = AsyncConnectionPool[psycopg.AsyncConnection[Any]]
 class LiveWorld:
     """What sessions may look at: the state of replication, as of this very moment."""
 
-    def __init__(self, instance_id: str, replication: Replication, log: MemoryLog) -> None:
+    def __init__(self, instance_id: str, replication: Replication, log: MemoryLog, locale: Locale) -> None:
         self.instance_id = instance_id
+        self.locale = locale
         self.positions = Positions(replication.epoch)
         self._replication = replication
         self._log = log
@@ -106,6 +108,8 @@ class Service:
         self._log = MemoryLog(settings.txn_cache_size)
         self._replication: Replication | None = None
         self._pool: Pool | None = None
+        #: Of the database; until it is read, filters that depend on it are refused.
+        self._locale = Locale(order_is_bytes=False)
         self._core: Core | None = None
         self._waiting_for = "starting"
         self._stopping = False
@@ -268,6 +272,7 @@ class Service:
                 async with await sessions.connect(self.dsn, autocommit=True, connect_timeout=10) as conn:
                     await requirements.require(conn)
                     await schema.install(conn)
+                    self._locale = await read_locale(conn)
                     return
             except (psycopg.Error, requirements.DatabaseRequirementError, schema.SchemaTooNewError) as error:
                 reason = str(error).strip() or type(error).__name__
@@ -315,7 +320,7 @@ class Service:
             async with pool.connection() as conn:
                 await replication.reach(conn)
 
-        world = LiveWorld(self.settings.instance_id, replication, self._log)
+        world = LiveWorld(self.settings.instance_id, replication, self._log, self._locale)
         encoder = Encoder(world.positions)
         self._core = Core(
             world=world,

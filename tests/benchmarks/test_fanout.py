@@ -15,6 +15,8 @@ from leyden.model import Column, Insert, Table, Transaction
 from leyden.satellite.encoding import Encoder
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import Positions
+from leyden.shapes.groups import Sight
+from views import whole
 
 TABLE = Table(1, "items", (Column("id", "text", True), Column("content", "text", False)), ("id",), "items_pkey")
 TRANSACTIONS = 20  # below the window of unacknowledged transactions
@@ -69,7 +71,7 @@ def test_fan_out_of_one_shape(clients: int) -> None:
             log = MemoryLog(1 << 28)
             fanout = FanOut(log, Encoder(Positions("epoch")))
             for i, pipe in enumerate(pipes):
-                fanout.join(Subscriber(f"c{i}", pipe, Dialect.SQLITE, frozenset({1}), 0, lambda reason: None))
+                fanout.join(Subscriber(f"c{i}", pipe, Dialect.SQLITE, whole(TABLE), 0, lambda reason: None))
             batch = [transaction(number * TRANSACTIONS + i + 1) for i in range(TRANSACTIONS)]
             started = time.process_time()
             for one in batch:
@@ -77,7 +79,7 @@ def test_fan_out_of_one_shape(clients: int) -> None:
             ours.append(time.process_time() - started)
             for pipe in pipes:
                 pipe.empty()
-            wire = Packet(Encoder(Positions("epoch")).transaction(batch[0], {1}, Dialect.SQLITE)).wire
+            wire = Packet(Encoder(Positions("epoch")).transaction(Sight(batch[0]), whole(TABLE), Dialect.SQLITE)).wire
             started = time.process_time()
             for _ in range(TRANSACTIONS):
                 for pipe in pipes:

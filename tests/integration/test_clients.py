@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from leyden.model import ClientRecord, SubscriptionRecord, Upload
+from leyden.model import ClientRecord, ShapeRecord, SubscriptionRecord, Upload
 from leyden.postgres.clients import ClientBelongsToOther, ClientStore
 from leyden.postgres.sessions import session_conninfo
 from leyden.postgres.writer import Writer
 
-A = SubscriptionRecord("a", ("items", "Other"))
+A = SubscriptionRecord("a", (ShapeRecord("items", "this.a = '\u00e9%s'", "digest"), ShapeRecord("Other")))
 B = SubscriptionRecord("b", ())
 
 
@@ -60,18 +60,18 @@ async def test_subscriptions_are_remembered_in_their_order(store: ClientStore) -
     await store.bind("c", "u")
     await store.save_subscription("c", B)
     await store.save_subscription("c", A)
-    await store.save_subscription("other", SubscriptionRecord("x", ("t",)))
+    await store.save_subscription("other", SubscriptionRecord("x", (ShapeRecord("t"),)))
     assert (await store.bind("c", "u")).subscriptions == (B, A)
 
 
 async def test_saving_a_subscription_again_replaces_it(store: ClientStore) -> None:
     await store.save_subscription("c", A)
-    await store.save_subscription("c", SubscriptionRecord("a", ("one",)))
-    assert (await store.bind("c", "u")).subscriptions == (SubscriptionRecord("a", ("one",)),)
+    await store.save_subscription("c", SubscriptionRecord("a", (ShapeRecord("one"),)))
+    assert (await store.bind("c", "u")).subscriptions == (SubscriptionRecord("a", (ShapeRecord("one"),)),)
 
 
 async def test_subscriptions_can_be_dropped_kept_and_forgotten(store: ClientStore) -> None:
-    for subscription in (A, B, SubscriptionRecord("d", ("t",))):
+    for subscription in (A, B, SubscriptionRecord("d", (ShapeRecord("t"),))):
         await store.save_subscription("c", subscription)
         await store.save_subscription("other", subscription)
     await store.drop_subscriptions("c", ["d", "unknown"])

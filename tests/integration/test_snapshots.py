@@ -43,7 +43,7 @@ async def table(conn: psycopg.AsyncConnection[Any], name: str) -> Table:
 
 
 async def all_rows(snapshot: Snapshot, one: Table, batch: int = 500) -> list[TaggedRow]:
-    return [row async for rows in snapshot.rows(one, batch) for row in rows]
+    return [row async for rows in snapshot.rows(one, batch=batch) for row in rows]
 
 
 async def until_held(log: MemoryLog, count: int) -> None:

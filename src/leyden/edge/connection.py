@@ -366,7 +366,7 @@ class Connection:
         except ClientBelongsToOther:
             raise _Denied("client_id_taken") from None
         core.authenticator.reconsider(identity)
-        answer = self._session.authenticated(record)
+        answer = self._session.authenticated(record, identity.claims)
         self._entry = core.sessions.enter(self, request.client_id, identity)
         self._socket.limit_messages(MESSAGE_BYTES)
         self._gate.authenticated()
@@ -398,7 +398,11 @@ class Connection:
             self._grace = None
         core.sessions.renew(entry, identity)
         core.emit(TokenRenewed(self.number, request.client_id, self.peer, credentials_of(identity)))
-        self._send(self._session.authenticated(client))
+        outputs = self._session.authenticated(client, identity.claims)
+        self._send(outputs)
+        close = next((output for output in outputs if isinstance(output, protocol.Close)), None)
+        if close is not None:
+            raise ConnectionEnded(close.code, close.reason, close.detail)
 
     @property
     def _error_detail(self) -> ErrorDetail:
@@ -431,12 +435,13 @@ class Connection:
         payloads: list[bytes] = []
         for migration in start.migrations:
             payloads += core.encoder.migration(migration, start.dialect, start.position)
+        tables = list(dict.fromkeys(group.table for group in start.view.groups))
         # As the rows of the log will be at first; each migration on the way announces what it changes.
-        payloads += core.encoder.relations(core.fanout.described_at(start.position, start.tables))
+        payloads += core.encoder.relations(core.fanout.described_at(start.position, tables))
         if payloads:
             self._socket.send(Packet(payloads))
-        tables = frozenset(table.id for table in start.tables)
-        subscriber = Subscriber(self._client_id(), self._socket, start.dialect, tables, start.position, self._dropped)
+        view, position = start.view, start.position
+        subscriber = Subscriber(self._client_id(), self._socket, start.dialect, view, position, self._dropped)
         self._subscriber = subscriber
         deliveries = self._deliveries = Deliveries(
             subscriber,
@@ -450,7 +455,7 @@ class Connection:
             self.number,
         )
         self._delivering = asyncio.create_task(self._guarded(deliveries.run()))
-        core.emit(ReplicationResumed(self.number, start.position, len(start.tables)))
+        core.emit(ReplicationResumed(self.number, start.position, len(tables)))
         core.fanout.join(subscriber)
 
     def _stop_stream(self) -> None:

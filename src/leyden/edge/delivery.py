@@ -2,7 +2,7 @@
 
 The splice is by visibility (docs/architecture.md): the client's stream is held at a position that the snapshot
 certainly covers; afterwards the transactions that the snapshot already saw are left out for the table, all others
-follow.
+follow. A client that has other rows of the table already gets those too.
 
 A migration must not fall between the two. The client would not have its columns yet, and what the snapshot saw of them
 would not come again. So the client is brought past every migration known before it is held, and a snapshot that sees a
@@ -25,7 +25,9 @@ from leyden.postgres.clients import ClientStore
 from leyden.postgres.snapshots import Snapshot, Snapshots
 from leyden.satellite.actions import World
 from leyden.satellite.encoding import Encoder
+from leyden.shapes.groups import Group
 from leyden.shapes.request import Shape
+from leyden.shapes.view import View
 
 #: How long the client may take to prove that it has recorded the subscription (seconds).
 BARRIER_TIMEOUT = 2.0
@@ -77,8 +79,8 @@ class Deliveries:
     def deliver(self, subscription: SubscriptionRecord, shapes: Sequence[Shape]) -> None:
         self._queue.put_nowait(_Delivery(subscription, tuple(shapes)))
 
-    def withdraw(self, ids: Sequence[str], gone: Sequence[Table]) -> None:
-        self._queue.put_nowait(_Withdrawal(tuple(ids), tuple(gone)))
+    def withdraw(self, ids: Sequence[str], gone: frozenset[Group]) -> None:
+        self._queue.put_nowait(_Withdrawal(tuple(ids), gone))
 
     async def run(self) -> None:
         while True:
@@ -102,30 +104,41 @@ class Deliveries:
             known = dict.fromkeys(tables[shape.table.id] for shape in job.shapes if shape.table.id in tables)
             self._send(self._encoder.relations(known))
             self._send([self._encoder.subscription_begin(job.subscription.id, position)])
-            delivered: set[int] = set()
+            before = view = subscriber.view
             for shape in job.shapes:
                 self._send([self._encoder.shape_begin(shape.request_id)])
-                # A table given up since is delivered empty. A row that the client already holds must not be sent
-                # again: it would be ignored, its tags replaced.
+                # A table given up since is delivered empty.
                 table = tables.get(shape.table.id)
-                if table is not None and table.id not in subscriber.tables and table.id not in delivered:
-                    delivered.add(table.id)
-                    rows += await self._send_rows(snapshot, job.subscription.id, table, rows)
+                if table is not None and shape.group not in view.groups:
+                    rows += await self._send_rows(snapshot, job.subscription.id, table, shape.group, view, rows)
+                    view = view.with_groups([shape.group])
                 self._send([self._encoder.SHAPE_END])
             self._send([self._encoder.SUBSCRIPTION_END])
-            filters = dict.fromkeys(delivered, snapshot.point)
-        fanout.see(subscriber, subscriber.tables | filters.keys(), filters)
+            changed = {group.table.id for group in view.groups - before.groups}
+        # Of a table that is new to the client it has all that the snapshot saw. Of one that it has rows of, these are
+        # as of its position: what follows is sent for all of the table, and what the snapshot saw of it once more,
+        # which ends in the same.
+        replayed = changed & before.tables
+        fanout.see(subscriber, view, dict.fromkeys(changed - replayed, snapshot.point), replayed)
         fanout.release(subscriber)
         seconds = time.monotonic() - started
         self._emit(SubscriptionDelivered(self._connection, job.subscription.id, rows, seconds))
 
-    async def _send_rows(self, snapshot: Snapshot, subscription: str, table: Table, before: int) -> int:
+    async def _send_rows(
+        self, snapshot: Snapshot, subscription: str, table: Table, group: Group, held: View, before: int
+    ) -> int:
+        """The rows of ``group``, without those that the client has already for being in ``held``: sent again they would
+        be ignored, and their tags replaced."""
+        if held.holds_all(table):
+            return 0
+        overlaps = table.id in held.tables
         rows = 0
-        async for batch in snapshot.rows(table):
-            self._send(self._encoder.initial_rows(table, batch))
+        async for batch in snapshot.rows(table, group.condition):
+            news = [(row, tags) for row, tags in batch if not held.holds(table, row)] if overlaps else batch
+            self._send(self._encoder.initial_rows(table, news))
             await self._subscriber.socket.drain()
             reported = (before + rows) // PROGRESS_ROWS
-            rows += len(batch)
+            rows += len(news)
             if (before + rows) // PROGRESS_ROWS > reported:
                 self._emit(SubscriptionProgress(self._connection, subscription, before + rows))
         return rows
@@ -167,28 +180,35 @@ class Deliveries:
     # ---- GONE ----------------------------------------------------------------------------------------------------
 
     async def _withdraw(self, job: _Withdrawal) -> None:
-        """Tells the client which rows to drop: those it holds of the tables that nothing holds any more."""
+        """Tells the client which rows to drop: those it holds for groups that it gave up, and for no other."""
         subscriber, fanout = self._subscriber, self._fanout
         await self._clients.cancel_subscriptions(subscriber.client_id, job.ids)
         position = fanout.hold(subscriber)
-        gone = [table for table in job.gone if table.id in subscriber.tables]
+        gone = View(job.gone & subscriber.view.groups)
+        remaining = subscriber.view.without(gone.groups)
         rows: list[tuple[Table, Row]] = []
-        if gone:
+        if gone.groups:
             async with self._covering(position) as snapshot:
-                for table in gone:
-                    async for batch in snapshot.rows(table):
-                        rows += [(table, table.key_of(row)) for row, _ in batch]
-            # A row deleted between the client's position and the snapshot is in neither the snapshot nor, from now
-            # on, the client's stream.
+                for group in gone.groups:
+                    table = group.table
+                    if not remaining.holds_all(table):
+                        async for batch in snapshot.rows(table, group.condition):
+                            rows += [(table, table.key_of(row)) for row, _ in batch if not remaining.holds(table, row)]
+            # A row that left the group between the client's position and the snapshot is in neither the snapshot nor,
+            # from now on, the client's stream.
             await self._catch_up()
-            rows += [(table, table.key_of(row)) for table, row in fanout.deleted_after(position, gone)]
+            rows += [
+                (table, table.key_of(row))
+                for table, row in fanout.changed_after(position, gone.tables)
+                if gone.holds(table, row) and not remaining.holds(table, row)
+            ]
         # In the newest description: the client may know fewer columns than a key comes with, but not more.
-        newest = {table.id: table for table in (*gone, *self._world.tables.values())}
+        newest = {table.id: table for table, _ in rows} | {table.id: table for table in self._world.tables.values()}
         images = dict.fromkeys((newest[table.id], _key_image(newest[table.id], key)) for table, key in rows)
         for payloads in self._encoder.gone_batches(job.ids, position, images):
             self._send(payloads)
             await subscriber.socket.drain()
-        fanout.see(subscriber, subscriber.tables - {table.id for table in gone}, {})
+        fanout.see(subscriber, remaining, {})
         fanout.release(subscriber)
 
 
@@ -209,4 +229,4 @@ class _Delivery:
 @dataclass(frozen=True, slots=True)
 class _Withdrawal:
     ids: tuple[str, ...]
-    gone: tuple[Table, ...]
+    gone: frozenset[Group]

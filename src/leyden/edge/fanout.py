@@ -1,25 +1,29 @@
 """Fan-out: each transaction is encoded once per feed, and the same bytes go to every client of that feed.
 
-A *feed* is what equal clients have in common: the tables they see and their SQL dialect. A :class:`Subscriber` that
-stands at the head of the log is *live* and costs one ``send`` per transaction. One that is behind, whose window of
-unacknowledged transactions is full, whose socket is slow, or that is being delivered initial data leaves the live lane
-and catches up from the log later. Nobody waits for the slowest, and memory per client is bounded.
+A *feed* is what equal clients have in common: what they see (a view, made of groups) and their SQL dialect. An index of
+groups tells which feeds a transaction concerns; all others cost it nothing. A :class:`Subscriber` that stands at the
+head of the log is *live* and costs one ``send`` per transaction. One that is behind, whose window of unacknowledged
+transactions is full, whose socket is slow, or that is being delivered initial data leaves the live lane and catches up
+from the log later. Nobody waits for the slowest, and memory per client is bounded.
 """
 
 from __future__ import annotations
 
 import traceback
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from leyden.edge.socket import HIGH_WATER_BYTES, Packet, Socket
 from leyden.events import Emit, UnexpectedError, ignore
 from leyden.log import TransactionLog
-from leyden.model import Delete, Row, SnapshotPoint, Table, Transaction
+from leyden.model import AddColumns, Row, SnapshotPoint, Table, Transaction
 from leyden.satellite.encoding import Encoder
 from leyden.satellite.migrations import Dialect
+from leyden.shapes.groups import Group, GroupIndex, Sight, images
+from leyden.shapes.view import View
+from leyden.shapes.where import OWNER_COLUMN
 
-FeedKey = tuple[Dialect, frozenset[int]]
+FeedKey = tuple[Dialect, View]
 
 #: Transactions sent and not acknowledged at which sending stops. The stock client acknowledges each transaction from
 #: the 21st of a connection on, so this must stay above 21 (docs/protocol.md).
@@ -48,8 +52,8 @@ class Subscriber:
         "live",
         "position",
         "socket",
-        "tables",
         "unacked",
+        "view",
     )
 
     def __init__(
@@ -57,14 +61,14 @@ class Subscriber:
         client_id: str,
         socket: Socket,
         dialect: Dialect,
-        tables: frozenset[int],
+        view: View,
         position: int,
         dropped: Callable[[str], None],
     ) -> None:
         self.client_id = client_id
         self.socket = socket
         self.dialect = dialect
-        self.tables = tables
+        self.view = view
         #: Everything up to here was sent. Kept current only outside the live lane.
         self.position = position
         #: Called once, with a reason, when this client cannot be served any further.
@@ -79,7 +83,7 @@ class Subscriber:
 
     @property
     def feed(self) -> FeedKey:
-        return (self.dialect, self.tables)
+        return (self.dialect, self.view)
 
 
 class FanOut:
@@ -98,6 +102,9 @@ class FanOut:
         self._before_each = before_each
         self._encoder = encoder
         self._feeds: dict[FeedKey, set[Subscriber]] = {}
+        #: The feeds that have members, by their groups.
+        self._feeds_of: dict[Group, dict[FeedKey, None]] = {}
+        self._index = GroupIndex()
         self._waiting: set[Subscriber] = set()
         self._by_client: dict[str, Subscriber] = {}
         self._packets: OrderedDict[tuple[int, FeedKey, bool], Packet | None] = OrderedDict()
@@ -138,13 +145,22 @@ class FanOut:
         subscriber.held = False
         self.pump(subscriber)
 
-    def see(self, subscriber: Subscriber, tables: Iterable[int], filters: Mapping[int, SnapshotPoint]) -> None:
-        """Changes what ``subscriber`` sees from now on."""
+    def see(
+        self,
+        subscriber: Subscriber,
+        view: View,
+        filters: Mapping[int, SnapshotPoint],
+        replayed: Collection[int] = (),
+    ) -> None:
+        """Changes what ``subscriber`` sees from now on. ``filters`` are the points of the snapshots that it had tables
+        from; of the tables ``replayed`` everything is sent from its position on."""
         if subscriber.live:
             self._demote(subscriber, self._log.head)
-        subscriber.tables = frozenset(tables)
+        subscriber.view = view
         subscriber.filters = {
-            table: point for table, point in (subscriber.filters | dict(filters)).items() if table in subscriber.tables
+            table: point
+            for table, point in (subscriber.filters | dict(filters)).items()
+            if table in view.tables and table not in replayed
         }
         self.pump(subscriber)
 
@@ -187,13 +203,25 @@ class FanOut:
                     pending.discard(change.table.id)
         return list(described.values())
 
-    def deleted_after(self, position: int, tables: Iterable[Table]) -> Iterator[tuple[Table, Row]]:
-        """The rows of ``tables`` deleted by transactions after ``position``."""
-        ids = {table.id for table in tables}
+    def changed_after(self, position: int, tables: Collection[int]) -> list[tuple[Table, Row]]:
+        """The rows of ``tables`` (by id) that transactions after ``position`` change or delete, as they were at
+        ``position``."""
+        seen: set[tuple[int, Row]] = set()
+        rows: list[tuple[Table, Row]] = []
         for transaction in self._log.after(position):
-            for change in transaction.changes:
-                if isinstance(change, Delete) and change.table.id in ids:
-                    yield change.table, change.old
+            for number, change in enumerate(transaction.changes):
+                if change.table.id not in tables:
+                    continue
+                old, new = images(transaction, number)
+                row = new if old is None else old
+                assert row is not None
+                key = (change.table.id, change.table.key_of(row))
+                if key in seen:
+                    continue
+                seen.add(key)
+                if old is not None:
+                    rows.append((change.table, old))
+        return rows
 
     # ---- the live lane -------------------------------------------------------------------------------------------
 
@@ -215,19 +243,23 @@ class FanOut:
         position = transaction.position
         self._recent.append((position, transaction.xid))
         author = self._by_client.get(transaction.origin) if transaction.origin is not None else None
-        touched = {change.table.id for change in transaction.changes}
-        everybody = transaction.migration is not None
-        for feed, members in list(self._feeds.items()):
-            if not (everybody or touched & feed[1]):
-                continue
-            packet = self._packet(transaction, feed, for_author=False)
+        sight = Sight(transaction)
+        if transaction.migration is not None:
+            self._let_go_of_newly_owned(transaction)
+            feeds = list(self._feeds)
+        else:
+            concerned = self._index.concerned(sight)
+            feeds = list(dict.fromkeys(feed for group in concerned for feed in self._feeds_of[group]))
+        for feed in feeds:
+            members = self._feeds[feed]
+            packet = self._packet(sight, feed, for_author=False)
             if packet is None:
                 continue
             for subscriber in tuple(members):
                 if subscriber is not author:
                     self._send_live(subscriber, packet, position)
         if author is not None and author.live:
-            packet = self._packet(transaction, author.feed, for_author=True)
+            packet = self._packet(sight, author.feed, for_author=True)
             if packet is not None:
                 self._send_live(author, packet, position)
         for subscriber in tuple(self._waiting):
@@ -244,16 +276,42 @@ class FanOut:
             return
         subscriber.live = False
         subscriber.position = position
-        members = self._feeds[subscriber.feed]
+        feed = subscriber.feed
+        members = self._feeds[feed]
         members.discard(subscriber)
         if not members:
-            del self._feeds[subscriber.feed]
+            del self._feeds[feed]
+            for group in subscriber.view.groups:
+                del self._feeds_of[group][feed]
+                if not self._feeds_of[group]:
+                    del self._feeds_of[group]
+                    self._index.remove(group)
         self._waiting.add(subscriber)
 
     def _promote(self, subscriber: Subscriber) -> None:
         subscriber.live = True
         self._waiting.discard(subscriber)
-        self._feeds.setdefault(subscriber.feed, set()).add(subscriber)
+        feed = subscriber.feed
+        if feed not in self._feeds:
+            self._feeds[feed] = set()
+            for group in subscriber.view.groups:
+                if group not in self._feeds_of:
+                    self._feeds_of[group] = {}
+                    self._index.add(group)
+                self._feeds_of[group][feed] = None
+        self._feeds[feed].add(subscriber)
+
+    def _let_go_of_newly_owned(self, transaction: Transaction) -> None:
+        """Clients whose view was made before a table had owners come back and get one that asks for the owner."""
+        migration = transaction.migration
+        changes = () if migration is None else migration.changes
+        owned = {one.table.id for one in changes if isinstance(one, AddColumns) and OWNER_COLUMN in one.columns}
+        if not owned:
+            return
+        for subscriber in (*self._waiting, *(one for feed in self._feeds.values() for one in feed)):
+            if owned & subscriber.view.tables:
+                self.leave(subscriber)
+                subscriber.dropped("a table it sees has owners now")
 
     # ---- catching up ---------------------------------------------------------------------------------------------
 
@@ -281,35 +339,35 @@ class FanOut:
         return len(subscriber.unacked) >= WINDOW or subscriber.socket.buffered > HIGH_WATER_BYTES
 
     def _send_behind(self, subscriber: Subscriber, transaction: Transaction) -> None:
-        tables = self._unfiltered(subscriber, transaction)
+        view = self._unfiltered(subscriber, transaction)
         author = transaction.origin == subscriber.client_id
-        packet = self._packet(transaction, (subscriber.dialect, tables), for_author=author)
+        packet = self._packet(Sight(transaction), (subscriber.dialect, view), for_author=author)
         if packet is not None:
             subscriber.unacked.append(transaction.position)
             subscriber.socket.send(packet)
         subscriber.position = transaction.position
 
     @staticmethod
-    def _unfiltered(subscriber: Subscriber, transaction: Transaction) -> frozenset[int]:
-        """The tables of which ``transaction`` is news to ``subscriber``."""
+    def _unfiltered(subscriber: Subscriber, transaction: Transaction) -> View:
+        """That of its view of which ``transaction`` is news to ``subscriber``."""
         if not subscriber.filters:
-            return subscriber.tables
+            return subscriber.view
         seen = set()
         for table, point in list(subscriber.filters.items()):
             if transaction.position > point.wal_position:
                 del subscriber.filters[table]
             elif point.sees(transaction.xid):
                 seen.add(table)
-        return subscriber.tables - seen
+        return subscriber.view.without_tables(seen)
 
-    def _packet(self, transaction: Transaction, feed: FeedKey, *, for_author: bool) -> Packet | None:
-        dialect, tables = feed
-        key = (transaction.position, feed, for_author)
+    def _packet(self, sight: Sight, feed: FeedKey, *, for_author: bool) -> Packet | None:
+        dialect, view = feed
+        key = (sight.transaction.position, feed, for_author)
         try:
             return self._packets[key]
         except KeyError:
             pass
-        payloads = self._encoder.transaction(transaction, tables, dialect, for_author=for_author)
+        payloads = self._encoder.transaction(sight, view, dialect, for_author=for_author)
         packet = self._packets[key] = Packet(payloads) if payloads else None
         if len(self._packets) > CACHED_PACKETS:
             self._packets.popitem(last=False)

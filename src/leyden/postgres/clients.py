@@ -5,13 +5,15 @@ Owns ``leyden.client_uploads`` and ``leyden.client_subscriptions``. Must not kno
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import psycopg
+from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
-from leyden.model import ClientRecord, SubscriptionRecord, Upload
+from leyden.model import ClientRecord, ShapeRecord, SubscriptionRecord, Upload
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -75,22 +77,22 @@ class ClientStore:
                     "SELECT user_id, lsn FROM leyden.client_uploads WHERE client_id = %s", [client_id]
                 )
                 subscriptions = await conn.execute(
-                    "SELECT subscription_id, tables FROM leyden.client_subscriptions WHERE client_id = %s"
+                    "SELECT subscription_id, shapes FROM leyden.client_subscriptions WHERE client_id = %s"
                     " ORDER BY created_at, subscription_id",
                     [client_id],
                 )
             bound = await owner.fetchone()
             if bound is None or bound[0] != user_id:
                 raise ClientBelongsToOther
-            records = tuple(SubscriptionRecord(id, tuple(tables)) for id, tables in await subscriptions.fetchall())
+            records = tuple(_record(*row) for row in await subscriptions.fetchall())
             return ClientRecord(client_id, user_id, bytes(bound[1]), records)
 
     async def save_subscription(self, client_id: str, subscription: SubscriptionRecord) -> None:
         """Remember ``subscription``; one with the same id is replaced."""
         await self._execute(
-            "INSERT INTO leyden.client_subscriptions (client_id, subscription_id, tables) VALUES (%s, %s, %s)"
-            " ON CONFLICT (client_id, subscription_id) DO UPDATE SET tables = EXCLUDED.tables",
-            [client_id, subscription.id, list(subscription.tables)],
+            "INSERT INTO leyden.client_subscriptions (client_id, subscription_id, shapes) VALUES (%s, %s, %s)"
+            " ON CONFLICT (client_id, subscription_id) DO UPDATE SET shapes = EXCLUDED.shapes",
+            [client_id, subscription.id, Jsonb([asdict(shape) for shape in subscription.shapes])],
         )
 
     async def drop_subscriptions(self, client_id: str, ids: Collection[str]) -> None:
@@ -104,7 +106,7 @@ class ClientStore:
         """Empty the subscriptions named, without forgetting their ids: a client goes on listing a cancelled
         subscription when it resumes, and must not be told that it is unknown."""
         await self._execute(
-            "UPDATE leyden.client_subscriptions SET tables = '{}' WHERE client_id = %s"
+            "UPDATE leyden.client_subscriptions SET shapes = '[]' WHERE client_id = %s"
             " AND subscription_id = ANY(%s::text[])",
             [client_id, list(ids)],
         )
@@ -123,3 +125,8 @@ class ClientStore:
     async def _execute(self, statement: str, parameters: list[Any]) -> None:
         async with self._pool.connection() as conn:
             await conn.execute(statement, parameters)
+
+
+def _record(subscription_id: str, shapes: Sequence[dict[str, str]]) -> SubscriptionRecord:
+    records = (ShapeRecord(shape["table"], shape["where"], shape["claims"]) for shape in shapes)
+    return SubscriptionRecord(subscription_id, tuple(records))

@@ -1,4 +1,4 @@
-"""Whole tables as one Postgres snapshot sees them, with their tags, in batches.
+"""Rows as one Postgres snapshot sees them, with their tags, in batches.
 
 Owns the reading transaction. The :class:`~leyden.model.SnapshotPoint` tells the reader which transactions of
 the stream the rows already contain; what is done with them is not known here.
@@ -72,16 +72,18 @@ class Snapshot:
         """The newest version of the clients' schema that the snapshot sees; empty for none."""
         return _text(await self._conn.execute("SELECT coalesce(max(version), '') FROM leyden.versions"))
 
-    async def rows(self, table: Table, batch: int = BATCH) -> AsyncIterator[list[TaggedRow]]:
-        """All rows of ``table`` in no particular order, at most ``batch`` at a time. Rows never written since
-        the table was electrified carry the epoch tag.
+    async def rows(
+        self, table: Table, condition: sql.Composable | None = None, batch: int = BATCH
+    ) -> AsyncIterator[list[TaggedRow]]:
+        """The rows of ``table`` for which ``condition`` (on the alias ``this``) is true, or all, in no particular
+        order, at most ``batch`` at a time. Rows never written since the table was electrified carry the epoch tag.
 
         Raises :class:`psycopg.Error`, among others when a column of the description is gone.
         """
         self._cursors += 1
         cursor = sql.Identifier(f"leyden_rows_{self._cursors}")
         fetch = sql.SQL("FETCH {} FROM {}").format(sql.Literal(batch), cursor)
-        await self._conn.execute(_declaration(cursor, table))
+        await self._conn.execute(_declaration(cursor, table, condition))
         width = len(table.columns)
         parsed: dict[bytes, tuple[str, ...]] = {}
         while True:
@@ -95,16 +97,17 @@ class Snapshot:
         await self._conn.execute(sql.SQL("CLOSE {}").format(cursor))
 
 
-def _declaration(cursor: sql.Identifier, table: Table) -> sql.Composed:
+def _declaration(cursor: sql.Identifier, table: Table, condition: sql.Composable | None) -> sql.Composed:
     return sql.SQL(
-        "DECLARE {cursor} NO SCROLL CURSOR FOR SELECT {columns}, s.tags FROM {table} AS t"
-        " LEFT JOIN leyden.row_state AS s ON s.table_id = {table_id} AND s.pk = {key}"
+        "DECLARE {cursor} NO SCROLL CURSOR FOR SELECT {columns}, s.tags FROM {table} AS this"
+        " LEFT JOIN leyden.row_state AS s ON s.table_id = {table_id} AND s.pk = {key} WHERE ({condition})"
     ).format(
         cursor=cursor,
-        columns=sql.SQL(", ").join(sql.Identifier("t", column.name) for column in table.columns),
+        columns=sql.SQL(", ").join(sql.Identifier("this", column.name) for column in table.columns),
         table=sql.Identifier("public", table.name),
         table_id=sql.Literal(table.id),
-        key=key_expression(table, "t"),
+        key=key_expression(table, "this"),
+        condition=sql.SQL("true") if condition is None else condition,
     )
 
 

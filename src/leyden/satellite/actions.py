@@ -8,10 +8,12 @@ from typing import Protocol
 
 from google.protobuf.message import Message
 
-from leyden.model import Migration, SubscriptionRecord, Table, Upload
+from leyden.model import Locale, Migration, SubscriptionRecord, Table, Upload
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import Positions
+from leyden.shapes.groups import Group
 from leyden.shapes.request import Shape
+from leyden.shapes.view import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +60,10 @@ class KeepSubscriptions:
 
 @dataclass(frozen=True, slots=True)
 class StartStream:
-    """Stream transactions after ``position``, for ``tables`` (by id). First send ``migrations`` at that position."""
+    """Stream transactions after ``position``, as ``view`` sees them. First send ``migrations`` at that position."""
 
     position: int
-    tables: tuple[Table, ...]
+    view: View
     dialect: Dialect
     migrations: tuple[Migration, ...] = ()
 
@@ -81,10 +83,10 @@ class Deliver:
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """End subscriptions: ``gone`` are the tables that no remaining subscription holds."""
+    """End subscriptions: ``gone`` are the groups that no remaining subscription holds."""
 
     ids: tuple[str, ...]
-    gone: tuple[Table, ...]
+    gone: frozenset[Group]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,9 @@ class World(Protocol):
     @property
     def tables(self) -> Mapping[str, Table]:
         """The electrified tables by name."""
+
+    @property
+    def locale(self) -> Locale: ...
 
     @property
     def migrations(self) -> Sequence[Migration]:

@@ -1,12 +1,12 @@
 """Server → client messages: relations, transactions, initial rows and GONE batches, as payloads ready to send.
 
-Everything here is a pure function of its arguments. A transaction's bytes depend only on the tables that are
-visible and on the dialect, so all connections with an equal feed share one encoding (docs/architecture.md).
+Everything here is a pure function of its arguments. A transaction's bytes depend only on the view
+and on the dialect, so all connections with an equal feed share one encoding (docs/architecture.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 
@@ -16,6 +16,7 @@ from leyden.model import (
     Correction,
     CreateEnum,
     Delete,
+    Gone,
     Insert,
     Migration,
     Row,
@@ -28,6 +29,8 @@ from leyden.satellite.frames import encode
 from leyden.satellite.migrations import Dialect, operations
 from leyden.satellite.positions import Positions
 from leyden.satellite.rows import RowEncoder
+from leyden.shapes.groups import Sight
+from leyden.shapes.view import View
 
 #: Operations per SatOpLog. A transaction may span several; the client joins them.
 OPERATIONS_PER_MESSAGE = 500
@@ -84,7 +87,7 @@ def _insert(table: Table, row: Row, tags: Sequence[str]) -> pb.SatTransOp:
     return pb.SatTransOp(insert=pb.SatOpInsert(relation_id=table.id, row_data=_row_encoder(table).full(row), tags=tags))
 
 
-def _operation(change: Change) -> pb.SatTransOp:
+def _operation(change: Change | Gone) -> pb.SatTransOp:
     table = change.table
     rows = _row_encoder(table)
     match change:
@@ -102,19 +105,24 @@ def _operation(change: Change) -> pb.SatTransOp:
             # The whole row: a client with a pending change of it keeps the row, and rebuilds it from this image.
             delete = pb.SatOpDelete(relation_id=table.id, old_row_data=rows.full(change.old))
             return pb.SatTransOp(delete=delete)
+        case Gone():
+            return _gone(table, change.old)
 
 
-def _correction(correction: Correction, tables: Collection[int]) -> pb.SatTransOp:
+def _gone(table: Table, row: Row) -> pb.SatTransOp:
+    return pb.SatTransOp(gone=pb.SatOpGone(relation_id=table.id, pk_data=_row_encoder(table).key_only(row)))
+
+
+def _correction(correction: Correction, view: View) -> pb.SatTransOp:
     """What puts the author right. A row outside what it may see goes, whatever the truth about it is: naming a key in
     a refused write must not be a way to read it."""
     table = correction.table
-    if correction.row is not None and table.id in tables:
+    if correction.row is not None and view.holds(table, correction.row):
         return _insert(table, correction.row, correction.tags)
     row: list[bytes | None] = [None] * len(table.columns)
     for position, value in zip(table.key_positions, correction.key, strict=True):
         row[position] = value
-    gone = pb.SatOpGone(relation_id=table.id, pk_data=_row_encoder(table).key_only(tuple(row)))
-    return pb.SatTransOp(gone=gone)
+    return _gone(table, tuple(row))
 
 
 def _changed_tables(migration: Migration) -> list[Table]:
@@ -148,17 +156,16 @@ class Encoder:
         ops.append(pb.SatTransOp(commit=commit))
         return [relation(table) for table in _changed_tables(migration)] + list(_chunks(ops))
 
-    def transaction(
-        self, transaction: Transaction, tables: Collection[int], dialect: Dialect, *, for_author: bool = False
-    ) -> list[bytes]:
-        """Payloads of ``transaction`` for a client that sees ``tables`` (by id); empty when nothing concerns it.
+    def transaction(self, sight: Sight, view: View, dialect: Dialect, *, for_author: bool = False) -> list[bytes]:
+        """Payloads of a transaction for a client with ``view``; empty when nothing concerns it.
 
         The author always gets begin and commit, even with nothing between: that echo, with the client's own
         millisecond, is how it learns that its write was kept (docs/protocol.md). Corrections of a refused
         write go to the author only.
         """
+        transaction = sight.transaction
         payloads: list[bytes] = []
-        visible = [change for change in transaction.changes if change.table.id in tables]
+        visible = view.changes(sight)
         rows_follow = bool(visible) or for_author
         migration = transaction.migration
         if migration is not None:
@@ -169,17 +176,17 @@ class Encoder:
             return payloads
         corrections = transaction.corrections if for_author else ()
         # A refused write may concern a table of which nothing was ever sent on this connection.
-        unseen = dict.fromkeys(c.table for c in corrections if c.table.id not in tables)
+        unseen = dict.fromkeys(c.table for c in corrections if c.table.id not in view.tables)
         payloads += self.relations(unseen)
-        payloads += _chunks(self._operations(transaction, visible, corrections, tables))
+        payloads += _chunks(self._operations(transaction, visible, corrections, view))
         return payloads
 
     def _operations(
         self,
         transaction: Transaction,
-        visible: list[Change],
+        visible: list[Change | Gone],
         corrections: Iterable[Correction],
-        tables: Collection[int],
+        view: View,
     ) -> Iterator[pb.SatTransOp]:
         lsn = self._positions.encode(transaction.position)
         begin = pb.SatOpBegin(
@@ -192,7 +199,7 @@ class Encoder:
         for change in visible:
             yield _operation(change)
         for correction in corrections:
-            yield _correction(correction, tables)
+            yield _correction(correction, view)
         yield pb.SatTransOp(commit=pb.SatOpCommit(commit_timestamp=transaction.committed_at_ms, lsn=lsn))
 
     @staticmethod
@@ -236,10 +243,7 @@ class Encoder:
             following = list(islice(remaining, GONE_BATCH_ROWS))
             ids = subscription_ids if not following else ()
             payloads = [encode(pb.SatUnsubsDataBegin(subscription_ids=ids, lsn=lsn))]
-            payloads += _chunks(
-                pb.SatTransOp(gone=pb.SatOpGone(relation_id=table.id, pk_data=_row_encoder(table).key_only(row)))
-                for table, row in batch
-            )
+            payloads += _chunks(_gone(table, row) for table, row in batch)
             payloads.append(encode(pb.SatUnsubsDataEnd()))
             yield payloads
             if not following:

@@ -9,12 +9,13 @@ how the stock client behaves, the comment says so.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum, auto
+from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
-from leyden.model import ClientRecord, SubscriptionRecord, Table
+from leyden.model import ClientRecord, SubscriptionRecord
 from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.actions import (
@@ -37,7 +38,10 @@ from leyden.satellite.frames import MalformedFrame, decode
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import ForeignPosition, InvalidPosition
 from leyden.satellite.uploads import InvalidUpload, UploadDecoder
-from leyden.shapes.request import Select, Shape, ShapeError, ShapeRequest, plan
+from leyden.shapes.groups import Group
+from leyden.shapes.request import Select, Shape, ShapeError, ShapeRequest, plan, resumed
+from leyden.shapes.view import View
+from leyden.shapes.where import Claims
 
 #: Unacknowledged transactions announced to the client. From 70 % of it on the client acknowledges each transaction.
 UNACKED_WINDOW = 30
@@ -81,7 +85,10 @@ class Session:
         self._state = _State.OPEN
         self._client: ClientRecord | None = None
         self._request: pb.SatRpcRequest | None = None  # the authenticate call under way
+        self._claims = Claims(None, {})
         self._subscriptions: dict[str, SubscriptionRecord] = {}
+        #: The groups of each subscription, for the claims that the client holds now.
+        self._groups: dict[str, frozenset[Group]] = {}
         self._uploads: UploadDecoder | None = None
         self._uploading = False
         self._expired = False
@@ -201,8 +208,8 @@ class Session:
             self._state = _State.AUTHENTICATING
         return [Authenticate(call.id, call.token)]
 
-    def authenticated(self, record: ClientRecord) -> list[Output]:
-        """The token was good, and ``record`` is what is known of the client."""
+    def authenticated(self, record: ClientRecord, claims: Mapping[str, Any]) -> list[Output]:
+        """The token was good, ``claims`` are its payload, and ``record`` is what is known of the client."""
         if self._state is _State.CLOSED:
             return []  # the conversation ended while the token was being judged
         request, self._request = self._request, None
@@ -216,7 +223,13 @@ class Session:
             self._state = _State.CLOSED
             return self._rpc_error(request, pb.SatErrorResp.INVALID_REQUEST, "renewal for another user").outputs
         self._expired = False
-        return [Send(rpc.success(request, pb.SatAuthResp(id=self._world.instance_id)))]
+        self._claims = Claims(record.user_id, claims)
+        outputs: list[Output] = [Send(rpc.success(request, pb.SatAuthResp(id=self._world.instance_id)))]
+        if not all(self._is_unchanged(record) for record in self._subscriptions.values()):
+            self._state = _State.CLOSED
+            # when it comes back it is told that its subscriptions are unknown, and gets what it may see now
+            outputs.append(Close(1012, detail="the claims that a subscription depends on have changed"))
+        return outputs
 
     def refused(self, code: str, message: str | None) -> list[Output]:
         """The token or the client id was refused: ``code`` for the log, ``message`` for the client, if any.
@@ -270,12 +283,13 @@ class Session:
             known = call.schema_version if call.HasField("schema_version") else ""
             missing = tuple(m for m in self._world.migrations if m.version > known)
             self._subscriptions.clear()
-            stream = StartStream(self._world.head, (), dialect, missing)
+            self._groups.clear()
+            stream = StartStream(self._world.head, View(), dialect, missing)
             before: list[Output] = [ForgetSubscriptions()]
         else:
             position = self._resume_position(request, call.lsn)
-            self._subscriptions = self._resumed(request, client, call.subscription_ids)
-            stream = StartStream(position, self._subscribed_tables(), dialect)
+            self._resume(request, client, call.subscription_ids)
+            stream = StartStream(position, View(self._held_groups()), dialect)
             before = [KeepSubscriptions(tuple(call.subscription_ids))]
         self._state = _State.STREAMING
         answer = pb.SatInStartReplicationResp(unacked_window_size=UNACKED_WINDOW)
@@ -309,16 +323,34 @@ class Session:
             )
         return position
 
-    def _resumed(
-        self, request: pb.SatRpcRequest, client: ClientRecord, ids: Sequence[str]
-    ) -> dict[str, SubscriptionRecord]:
+    def _resume(self, request: pb.SatRpcRequest, client: ClientRecord, ids: Sequence[str]) -> None:
         stored = {record.id: record for record in client.subscriptions}
+        subscriptions: dict[str, SubscriptionRecord] = {}
         for subscription_id in ids:
-            if subscription_id not in stored:
+            record = stored.get(subscription_id)
+            groups = None if record is None else self._groups_of(record)
+            if record is None or groups is None:
+                # Also for one that stands for other rows by now: the client lets go of all it has and asks again.
                 shown = subscription_id if len(subscription_id) <= 128 else subscription_id[:126] + "..."
                 raise self._start_error(request, _START_ERROR.SUBSCRIPTION_NOT_FOUND, f"Unknown subscription: {shown}")
-        # In the order in which they were made; a cancelled one holds no table, the client lists it all the same.
-        return {record.id: record for record in client.subscriptions if record.id in set(ids)}
+            subscriptions[record.id] = record
+            self._groups[record.id] = groups
+        # In the order in which they were made; a cancelled one holds nothing, the client lists it all the same.
+        self._subscriptions = {record.id: record for record in client.subscriptions if record.id in subscriptions}
+
+    def _groups_of(self, record: SubscriptionRecord) -> frozenset[Group] | None:
+        """The groups of a stored subscription; ``None`` if one of its shapes stands for other rows now."""
+        tables = self._world.tables
+        # a table given up since holds nothing
+        shapes = [shape for shape in record.shapes if shape.table in tables]
+        groups = [resumed(shape, tables[shape.table], self._claims, self._world.locale) for shape in shapes]
+        known = [group for group in groups if group is not None]
+        return frozenset(known) if len(known) == len(groups) else None
+
+    def _is_unchanged(self, record: SubscriptionRecord) -> bool:
+        """Whether a subscription of this connection stands for the same rows with the claims of now."""
+        before, now = self._groups.get(record.id, frozenset()), self._groups_of(record)
+        return now is not None and now <= before
 
     def _start_upload(self, client: ClientRecord) -> pb.SatRpcRequest:
         self._awaiting_start = self._server_request
@@ -368,8 +400,9 @@ class Session:
         answer = pb.SatSubsResp(subscription_id=call.subscription_id[:MAX_SUBSCRIPTION_ID_BYTES], err=error)
         if error is not None:
             return [Send(rpc.success(request, answer))]
-        record = SubscriptionRecord(call.subscription_id, tuple(shape.table.name for shape in shapes))
+        record = SubscriptionRecord(call.subscription_id, tuple(shape.record for shape in shapes))
         self._subscriptions[record.id] = record
+        self._groups[record.id] = frozenset(shape.group for shape in shapes)
         return [Send(rpc.success(request, answer)), Deliver(record, tuple(shapes))]
 
     def _subscription_error(self, call: pb.SatSubsReq) -> pb.SatSubsResp.SatSubsError | None:
@@ -402,7 +435,7 @@ class Session:
         errors = []
         for shape in call.shape_requests:
             try:
-                shapes.append(plan(_shape_request(shape), self._world.tables))
+                shapes.append(plan(_shape_request(shape), self._world.tables, self._claims, self._world.locale))
             except ShapeError as error:
                 errors.append(
                     _SUBS_ERROR.ShapeReqError(
@@ -422,19 +455,16 @@ class Session:
     def _unsubscribe(self, request: pb.SatRpcRequest, call: pb.SatUnsubsReq) -> list[Output]:
         if not self.streaming:
             raise self._rpc_error(request, pb.SatErrorResp.INVALID_REQUEST, "unsubscribe before startReplication")
-        before = {table.id: table for table in self._subscribed_tables()}
+        before = self._held_groups()
         for subscription_id in call.subscription_ids:
             self._subscriptions.pop(subscription_id, None)
-        for table in self._subscribed_tables():
-            before.pop(table.id, None)
+            self._groups.pop(subscription_id, None)
         # Unknown ids too: after a reconnect the client cancels once more what it cancelled before, and waits.
         ids = tuple(call.subscription_ids)[:MAX_SUBSCRIPTIONS]
-        return [Send(rpc.success(request, pb.SatUnsubsResp())), Withdraw(ids, tuple(before.values()))]
+        return [Send(rpc.success(request, pb.SatUnsubsResp())), Withdraw(ids, before - self._held_groups())]
 
-    def _subscribed_tables(self) -> tuple[Table, ...]:
-        names = dict.fromkeys(name for record in self._subscriptions.values() for name in record.tables)
-        tables = self._world.tables
-        return tuple(tables[name] for name in names if name in tables)
+    def _held_groups(self) -> frozenset[Group]:
+        return frozenset[Group]().union(*self._groups.values())
 
     # ---- uploads -------------------------------------------------------------------------------------------------
 

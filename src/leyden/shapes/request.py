@@ -1,7 +1,7 @@
 """A client's shape request, parsed and judged against the electrified tables (docs/architecture.md).
 
-Whole tables only, so far: a filter or an include is refused by name rather than ignored, because a client that asked
-for some rows must never be given others.
+Filters on one table, so far: an include is refused by name rather than ignored, because a client that asked for some
+rows must never be given others.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from leyden.model import Table
+from leyden.model import Locale, ShapeRecord, Table
+from leyden.shapes.groups import Group
+from leyden.shapes.where import Claims, Predicate, WhereError, conjunction, owner_predicate, parse_where
 
 #: Postgres identifiers have at most 63 bytes; the old service allowed 64.
 MAX_TABLE_NAME_BYTES = 64
@@ -37,8 +39,8 @@ class Select:
     """One top-level select as sent: table name, filter text (empty for none), number of includes."""
 
     table: str
-    where: str
-    includes: int
+    where: str = ""
+    includes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +51,18 @@ class ShapeRequest:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A request that can be served: all rows of ``table``."""
+    """A request that can be served: the rows of ``group``, for a client with certain claims."""
 
     request_id: str
-    table: Table
+    group: Group
+    record: ShapeRecord
+
+    @property
+    def table(self) -> Table:
+        return self.group.table
 
 
-def plan(request: ShapeRequest, tables: Mapping[str, Table]) -> Shape:
+def plan(request: ShapeRequest, tables: Mapping[str, Table], claims: Claims, locale: Locale) -> Shape:
     """The shape that ``request`` describes; ``tables`` are the electrified tables by name.
 
     Raises:
@@ -72,14 +79,45 @@ def plan(request: ShapeRequest, tables: Mapping[str, Table]) -> Shape:
     table = tables.get(name)
     if table is None:
         raise ShapeError(ShapeErrorCode.TABLE_NOT_FOUND, f"Unknown table {name}")
-    if select.where:
-        raise ShapeError(
-            ShapeErrorCode.INVALID_WHERE_CLAUSE,
-            f"A where clause (here on table {name}) is not supported yet: subscribe to the whole table",
-        )
     if select.includes:
         raise ShapeError(
             ShapeErrorCode.INVALID_INCLUDE_TREE,
             f"An include (here of table {name}) is not supported yet: subscribe to each table by itself",
         )
-    return Shape(request.request_id, table)
+    return planned(request.request_id, select, table, claims, locale)
+
+
+def planned(request_id: str, select: Select, table: Table, claims: Claims, locale: Locale) -> Shape:
+    """The shape of ``select``, whose table is ``table``: its filter, and whose rows the client may see at all.
+
+    Raises:
+        ShapeError: the filter is none.
+    """
+    predicate: Predicate | None = None
+    used = ""
+    # Empty is what the client sends for no filter; one of blanks is a filter, and a wrong one.
+    if select.where:
+        if not locale.letters_are_usual:
+            raise ShapeError(
+                ShapeErrorCode.INVALID_WHERE_CLAUSE,
+                "Filters are not supported in a database with a Turkish, Azerbaijani or Lithuanian locale",
+            )
+        try:
+            where = parse_where(select.where, table, collation_is_c=locale.order_is_bytes)
+        except WhereError as error:
+            raise ShapeError(ShapeErrorCode.INVALID_WHERE_CLAUSE, error.message) from None
+        predicate, used = where.bind(claims), where.claims_used(claims)
+    own = None if claims.user_id is None else owner_predicate(table, claims.user_id)
+    if own is not None:
+        predicate = own if predicate is None else conjunction(predicate, own)
+    return Shape(request_id, Group(table, predicate), ShapeRecord(table.name, select.where, used))
+
+
+def resumed(record: ShapeRecord, table: Table, claims: Claims, locale: Locale) -> Group | None:
+    """The group of a shape that a client got on an earlier connection; ``None`` when it would get other rows now,
+    because its claims are others or the filter is not understood any more."""
+    try:
+        shape = planned("", Select(record.table, record.where), table, claims, locale)
+    except ShapeError:
+        return None
+    return shape.group if shape.record == record else None

@@ -16,16 +16,18 @@ from leyden.edge.fanout import FanOut, Subscriber
 from leyden.edge.socket import HIGH_WATER_BYTES, Packet
 from leyden.events import ignore
 from leyden.log.memory import MemoryLog
-from leyden.model import AddColumns, Column, Migration, Row, SnapshotPoint, SubscriptionRecord, Table
+from leyden.model import AddColumns, Column, Migration, Row, ShapeRecord, SnapshotPoint, SubscriptionRecord, Table
 from leyden.model import Transaction as Committed
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.encoding import Encoder
 from leyden.satellite.frames import decode
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import Positions
+from leyden.shapes.groups import Group
 from leyden.shapes.request import Shape
+from leyden.shapes.view import View
 
-SUBSCRIPTION = SubscriptionRecord("s", ("items",))
+SUBSCRIPTION = SubscriptionRecord("s", (ShapeRecord("items"),))
 
 
 def items(*columns: str) -> Table:
@@ -50,7 +52,7 @@ class Stage:
         self.read: list[Table] = []
         self.packets: list[Packet] = []
         self.room = True
-        self.subscriber = Subscriber("c", cast(Any, self), Dialect.SQLITE, frozenset(), 0, lambda reason: None)
+        self.subscriber = Subscriber("c", cast(Any, self), Dialect.SQLITE, View(), 0, lambda reason: None)
         self.deliveries = Deliveries(
             self.subscriber,
             self.fanout,
@@ -93,7 +95,7 @@ class Stage:
     async def newest_version(self) -> str:
         return self.newest
 
-    async def rows(self, table: Table) -> AsyncIterator[list[tuple[Row, tuple[str, ...]]]]:
+    async def rows(self, table: Table, condition: object) -> AsyncIterator[list[tuple[Row, tuple[str, ...]]]]:
         self.read.append(table)
         yield [(tuple(column.name.encode() for column in table.columns), ("t@1",))]
 
@@ -119,7 +121,7 @@ class Stage:
             task.cancel()
 
     def deliver(self) -> None:
-        self.deliveries.deliver(SUBSCRIPTION, [Shape("r", BEFORE)])
+        self.deliveries.deliver(SUBSCRIPTION, [Shape("r", Group(BEFORE), ShapeRecord("items"))])
 
     @property
     def messages(self) -> list[Message]:

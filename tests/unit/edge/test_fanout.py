@@ -12,18 +12,21 @@ from leyden.edge.fanout import CATCH_UP_BATCH, WINDOW, FanOut, Subscriber
 from leyden.edge.socket import HIGH_WATER_BYTES, Packet
 from leyden.events import Event, UnexpectedError
 from leyden.log.memory import MemoryLog
-from leyden.model import Column, Delete, Insert, Migration, SnapshotPoint, Table, Transaction
+from leyden.model import Column, Delete, Insert, Migration, SnapshotPoint, Table, Transaction, Update
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.encoding import Encoder
 from leyden.satellite.frames import decode
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import Positions
+from leyden.shapes.groups import Sight
+from leyden.shapes.view import View
+from views import whole
 
 SQLITE = Dialect.SQLITE
 POSITIONS = Positions("e")
 COLUMNS = (Column("id", "text", True),)
 A, B = (Table(number, name, COLUMNS, ("id",), f"{name}_pkey") for number, name in ((1, "a"), (2, "b")))
-BOTH = frozenset({A.id, B.id})
+BOTH = (A, B)
 
 
 class FakeSocket:
@@ -62,16 +65,14 @@ class FakeSocket:
 class CountingEncoder(Encoder):
     def __init__(self) -> None:
         super().__init__(POSITIONS)
-        self.encoded: list[tuple[int, frozenset[int], bool]] = []
+        self.encoded: list[tuple[int, View, bool]] = []
         self.broken = False
 
-    def transaction(
-        self, transaction: Transaction, tables: Collection[int], dialect: Dialect, *, for_author: bool = False
-    ) -> list[bytes]:
+    def transaction(self, sight: Sight, view: View, dialect: Dialect, *, for_author: bool = False) -> list[bytes]:
         if self.broken:
             raise RuntimeError("a defect")
-        self.encoded.append((transaction.position, frozenset(tables), for_author))
-        return super().transaction(transaction, tables, dialect, for_author=for_author)
+        self.encoded.append((sight.transaction.position, view, for_author))
+        return super().transaction(sight, view, dialect, for_author=for_author)
 
 
 class Stage:
@@ -85,11 +86,11 @@ class Stage:
         self.dropped: list[str] = []
 
     def client(
-        self, client_id: str = "c", tables: Collection[int] = (A.id,), position: int = 0, dialect: Dialect = SQLITE
+        self, client_id: str = "c", tables: Collection[Table] = (A,), position: int = 0, dialect: Dialect = SQLITE
     ) -> tuple[Subscriber, FakeSocket]:
         socket = FakeSocket()
         drop: Callable[[str], None] = lambda reason: self.dropped.append(client_id)  # noqa: E731
-        subscriber = Subscriber(client_id, socket, dialect, frozenset(tables), position, drop)
+        subscriber = Subscriber(client_id, socket, dialect, whole(*tables), position, drop)
         self.fanout.join(subscriber)
         return subscriber, socket
 
@@ -112,7 +113,7 @@ def test_a_transaction_is_encoded_once_for_all_clients_of_a_feed(stage: Stage) -
     clients = [stage.client(f"c{number}") for number in range(50)]
     stage.commit()
 
-    assert stage.encoder.encoded == [(10, frozenset({A.id}), False)]
+    assert stage.encoder.encoded == [(10, whole(A), False)]
     assert {id(socket.packets[0]) for _, socket in clients} == {id(clients[0][1].packets[0])}
 
 
@@ -135,7 +136,7 @@ def test_feeds_differ_by_tables_and_dialect(stage: Stage) -> None:
 
 
 def test_a_feed_that_a_transaction_does_not_touch_costs_nothing(stage: Stage) -> None:
-    _, socket = stage.client(tables=(B.id,))
+    _, socket = stage.client(tables=(B,))
     stage.commit(A)
 
     assert stage.encoder.encoded == []
@@ -209,7 +210,7 @@ def test_the_window_is_counted_while_catching_up_too(stage: Stage) -> None:
 def test_what_is_not_for_a_client_does_not_fill_its_window(stage: Stage) -> None:
     for _ in range(2 * WINDOW):
         stage.commit(B)
-    subscriber, socket = stage.client(tables=(A.id,))
+    subscriber, socket = stage.client(tables=(A,))
 
     assert subscriber.live
     assert socket.packets == []
@@ -285,7 +286,7 @@ def test_who_has_left_gets_nothing_whoever_releases_it(stage: Stage) -> None:
     stage.fanout.hold(subscriber)
     stage.fanout.leave(subscriber)
     stage.fanout.release(subscriber)
-    stage.fanout.see(subscriber, BOTH, {})
+    stage.fanout.see(subscriber, whole(*BOTH), {})
     stage.commit()
     stage.fanout.tick()
 
@@ -319,7 +320,7 @@ def test_what_a_snapshot_saw_is_not_sent_again(stage: Stage) -> None:
     for _ in range(4):  # xids 10, 20, 30, 40
         stage.commit(A)
     point = SnapshotPoint(xmin=20, xmax=40, in_progress=frozenset({20}), wal_position=40)
-    stage.fanout.see(subscriber, [A.id], {A.id: point})
+    stage.fanout.see(subscriber, whole(A), {A.id: point})
     stage.fanout.release(subscriber)
     last = stage.commit(A)
 
@@ -329,11 +330,11 @@ def test_what_a_snapshot_saw_is_not_sent_again(stage: Stage) -> None:
 
 
 def test_a_filter_concerns_its_table_alone(stage: Stage) -> None:
-    subscriber, socket = stage.client(tables=(B.id,))
+    subscriber, socket = stage.client(tables=(B,))
     stage.fanout.hold(subscriber)
     stage.commit(A, B)
     point = SnapshotPoint(xmin=11, xmax=11, in_progress=frozenset(), wal_position=10)
-    stage.fanout.see(subscriber, BOTH, {A.id: point})
+    stage.fanout.see(subscriber, whole(*BOTH), {A.id: point})
     stage.fanout.release(subscriber)
 
     assert [op.insert.relation_id for op in socket.operations if op.HasField("insert")] == [B.id]
@@ -342,8 +343,8 @@ def test_a_filter_concerns_its_table_alone(stage: Stage) -> None:
 def test_a_table_that_is_no_longer_seen_takes_its_filter_with_it(stage: Stage) -> None:
     subscriber, _ = stage.client(tables=())
     point = SnapshotPoint(xmin=11, xmax=11, in_progress=frozenset(), wal_position=10)
-    stage.fanout.see(subscriber, (table for table in BOTH), {A.id: point, B.id: point})
-    stage.fanout.see(subscriber, (table for table in (B.id,)), {})
+    stage.fanout.see(subscriber, whole(*BOTH), {A.id: point, B.id: point})
+    stage.fanout.see(subscriber, whole(B), {})
 
     assert subscriber.filters == {B.id: point}
 
@@ -357,12 +358,16 @@ def test_whether_a_snapshot_sees_all_that_was_sent(stage: Stage) -> None:
     assert not stage.fanout.is_seen_by(point, 20)
 
 
-def test_the_rows_deleted_after_a_position(stage: Stage) -> None:
-    for position in (10, 20):
-        old = (str(position).encode(),)
-        stage.log.append(Transaction(position, position, 1, None, (Delete(A, old), Delete(B, old))), 1)
+def test_rows_as_they_were_before_they_changed(stage: Stage) -> None:
+    wide = replace(A, columns=(*COLUMNS, Column("n", "int4", False)))
+    for position, changes in (
+        (10, [Update(wide, (b"a", b"1"), (b"a", b"2"), ())]),
+        (20, [Update(wide, (b"a", b"2"), (b"a", b"3"), ()), Insert(wide, (b"new", b"1"), ()), Delete(B, (b"b",))]),
+        (30, [Delete(wide, (b"a", b"3")), Delete(wide, (b"new", b"1")), Delete(wide, (b"c", None))]),
+    ):
+        stage.log.append(Transaction(position, position, 1, None, tuple(changes)), 1)
 
-    assert list(stage.fanout.deleted_after(10, [B])) == [(B, (b"20",))]
+    assert stage.fanout.changed_after(10, {A.id}) == [(wide, (b"a", b"2")), (wide, (b"c", None))]
 
 
 def test_a_table_is_described_as_its_next_rows_are(stage: Stage) -> None:
@@ -413,11 +418,11 @@ class FanOutMachine(RuleBasedStateMachine):
         return [
             position
             for position, tables, origin in self.history
-            if position > since and (tables & subscriber.tables or origin == client)
+            if position > since and (tables & set(subscriber.view.tables) or origin == client)
         ]
 
-    @rule(client=st.sampled_from(CLIENTS), tables=st.sets(st.sampled_from(sorted(BOTH))), back=st.integers(0, 40))
-    def connect(self, client: str, tables: set[int], back: int) -> None:
+    @rule(client=st.sampled_from(CLIENTS), tables=st.sets(st.sampled_from(BOTH)), back=st.integers(0, 40))
+    def connect(self, client: str, tables: set[Table], back: int) -> None:
         if client in self.subscribers:
             self.stage.fanout.leave(self.subscribers[client][0])
         since = max(0, self.stage.log.head - 10 * back)

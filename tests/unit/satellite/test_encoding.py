@@ -24,6 +24,9 @@ from leyden.satellite.frames import decode
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import Positions
 from leyden.satellite.rows import unpack
+from leyden.shapes.groups import Sight
+from leyden.shapes.view import View
+from views import whole
 
 SQLITE = Dialect.SQLITE
 ITEMS = Table(16400, "items", (Column("id", "text", True), Column("n", "int4", False)), ("id",), "items_pkey")
@@ -97,7 +100,7 @@ def test_a_transaction_is_the_recorded_one_but_for_its_position() -> None:
         "0a15 1213 08 80d095ffbc31 1a0a" + lsn.hex()
     )
 
-    assert ENCODER.transaction(transaction(insert), {ITEMS.id}, SQLITE) == [bytes.fromhex(recorded)]
+    assert ENCODER.transaction(Sight(transaction(insert)), whole(ITEMS), SQLITE) == [bytes.fromhex(recorded)]
 
 
 def test_only_visible_tables_are_sent_in_the_order_of_the_commit() -> None:
@@ -107,7 +110,7 @@ def test_only_visible_tables_are_sent_in_the_order_of_the_commit() -> None:
         Update(ITEMS, (b"a", b"1"), (b"a", None), ("t@2",)),
         Delete(ITEMS, (b"a", None)),
     )
-    payloads = ENCODER.transaction(transaction(*changes), {ITEMS.id}, SQLITE)
+    payloads = ENCODER.transaction(Sight(transaction(*changes)), whole(ITEMS), SQLITE)
 
     assert kinds(payloads) == ["begin", "insert", "update", "delete", "commit"]
     update = operations(payloads)[2].update
@@ -118,7 +121,7 @@ def test_only_visible_tables_are_sent_in_the_order_of_the_commit() -> None:
 
 @pytest.mark.parametrize("old", [(b"text", b"3", b"u"), (None, b"3", b"u")])
 def test_a_deletion_carries_the_whole_old_row_and_no_tags(old: Row) -> None:
-    payloads = ENCODER.transaction(transaction(Delete(NOTES, old)), {NOTES.id}, SQLITE)
+    payloads = ENCODER.transaction(Sight(transaction(Delete(NOTES, old))), whole(NOTES), SQLITE)
     delete = operations(payloads)[1].delete
 
     assert unpack(delete.old_row_data, 3) == list(old)
@@ -128,13 +131,13 @@ def test_a_deletion_carries_the_whole_old_row_and_no_tags(old: Row) -> None:
 def test_what_concerns_nobody_is_not_sent() -> None:
     foreign = transaction(Insert(NOTES, (b"x", b"1", b"u"), ()))
 
-    assert ENCODER.transaction(foreign, {ITEMS.id}, SQLITE) == []
-    assert ENCODER.transaction(transaction(), {ITEMS.id}, SQLITE) == []
+    assert ENCODER.transaction(Sight(foreign), whole(ITEMS), SQLITE) == []
+    assert ENCODER.transaction(Sight(transaction()), whole(ITEMS), SQLITE) == []
 
 
 def test_the_author_gets_its_echo_even_when_it_sees_nothing() -> None:
     upload = transaction(Insert(NOTES, (b"x", b"1", b"u"), ()), origin=AUTHOR)
-    payloads = ENCODER.transaction(upload, set(), SQLITE, for_author=True)
+    payloads = ENCODER.transaction(Sight(upload), View(), SQLITE, for_author=True)
     begin, commit = operations(payloads)
 
     assert begin.begin.origin == AUTHOR
@@ -144,7 +147,9 @@ def test_the_author_gets_its_echo_even_when_it_sees_nothing() -> None:
 
 
 def test_fields_without_which_the_client_breaks_are_always_there() -> None:
-    begin = operations(ENCODER.transaction(transaction(Delete(ITEMS, (b"a", None))), {ITEMS.id}, SQLITE))[0].begin
+    begin = operations(ENCODER.transaction(Sight(transaction(Delete(ITEMS, (b"a", None)))), whole(ITEMS), SQLITE))[
+        0
+    ].begin
 
     assert begin.lsn
     assert begin.origin == "postgres_1"
@@ -153,7 +158,7 @@ def test_fields_without_which_the_client_breaks_are_always_there() -> None:
 
 def test_a_long_transaction_spans_messages() -> None:
     changes = [Insert(ITEMS, (str(n).encode(), None), ()) for n in range(2 * OPERATIONS_PER_MESSAGE)]
-    payloads = ENCODER.transaction(transaction(*changes), {ITEMS.id}, SQLITE)
+    payloads = ENCODER.transaction(Sight(transaction(*changes)), whole(ITEMS), SQLITE)
 
     assert [len(operations([payload])) for payload in payloads] == [500, 500, 2]
     assert kinds(payloads)[0] == "begin"
@@ -164,7 +169,7 @@ def test_large_rows_are_spread_over_messages() -> None:
     wide = b"x" * (BYTES_PER_MESSAGE // 2)
     table = replace(ITEMS, columns=(ITEMS.columns[0], Column("n", "text", False)))
     changes = [Insert(table, (str(n).encode(), wide), ()) for n in range(6)]
-    payloads = ENCODER.transaction(transaction(*changes), {table.id}, SQLITE)
+    payloads = ENCODER.transaction(Sight(transaction(*changes)), whole(table), SQLITE)
 
     assert max(map(len, payloads)) < 2 * BYTES_PER_MESSAGE
     assert kinds(payloads) == ["begin", *["insert"] * 6, "commit"]
@@ -177,7 +182,7 @@ TRUE_ROW = Correction(ITEMS, (b"a",), (b"a", b"9"), ("postgres_1@5",))
 
 def test_corrections_put_the_author_right() -> None:
     refused = transaction(origin=AUTHOR, corrections=(TRUE_ROW, Correction(ITEMS, (b"b",), None, ())))
-    payloads = ENCODER.transaction(refused, {ITEMS.id}, SQLITE, for_author=True)
+    payloads = ENCODER.transaction(Sight(refused), whole(ITEMS), SQLITE, for_author=True)
     _, truth, gone, _ = operations(payloads)
 
     assert unpack(truth.insert.row_data, 2) == [b"a", b"9"]
@@ -188,12 +193,12 @@ def test_corrections_put_the_author_right() -> None:
 def test_corrections_are_for_the_author_alone() -> None:
     refused = transaction(origin=AUTHOR, corrections=(TRUE_ROW,))
 
-    assert ENCODER.transaction(refused, {ITEMS.id}, SQLITE) == []
+    assert ENCODER.transaction(Sight(refused), whole(ITEMS), SQLITE) == []
 
 
 def test_a_correction_does_not_show_a_row_that_the_author_may_not_see() -> None:
     refused = transaction(origin=AUTHOR, corrections=(TRUE_ROW,))
-    payloads = ENCODER.transaction(refused, set(), SQLITE, for_author=True)
+    payloads = ENCODER.transaction(Sight(refused), View(), SQLITE, for_author=True)
 
     assert kinds(payloads) == ["begin", "gone", "commit"]
     assert unpack(operations(payloads)[1].gone.pk_data, 2) == [b"a", None]
@@ -201,14 +206,14 @@ def test_a_correction_does_not_show_a_row_that_the_author_may_not_see() -> None:
 
 def test_a_correction_of_a_table_never_announced_announces_it_first() -> None:
     refused = transaction(origin=AUTHOR, corrections=(TRUE_ROW, TRUE_ROW))
-    payloads = ENCODER.transaction(refused, {NOTES.id}, SQLITE, for_author=True)
+    payloads = ENCODER.transaction(Sight(refused), whole(NOTES), SQLITE, for_author=True)
 
     assert payloads[:-1] == Encoder.relations([ITEMS])
 
 
 def test_a_composite_key_is_put_in_its_columns() -> None:
     refused = transaction(origin=AUTHOR, corrections=(Correction(NOTES, (b"u", b"3"), None, ()),))
-    payloads = ENCODER.transaction(refused, {NOTES.id}, SQLITE, for_author=True)
+    payloads = ENCODER.transaction(Sight(refused), whole(NOTES), SQLITE, for_author=True)
 
     assert unpack(operations(payloads)[1].gone.pk_data, 3) == [None, b"3", b"u"]
 
@@ -218,7 +223,7 @@ def test_a_composite_key_is_put_in_its_columns() -> None:
 
 def test_a_migration_is_a_transaction_of_its_own_in_front_of_the_rows() -> None:
     mixed = transaction(Insert(ITEMS, (b"a", None), ()), migration=MIGRATION)
-    payloads = ENCODER.transaction(mixed, {ITEMS.id}, SQLITE)
+    payloads = ENCODER.transaction(Sight(mixed), whole(ITEMS), SQLITE)
 
     assert payloads[0] == Encoder.relations([ITEMS])[0]
     assert kinds(payloads) == ["begin", "migrate", "commit", "begin", "insert", "commit"]
@@ -230,7 +235,7 @@ def test_a_migration_is_a_transaction_of_its_own_in_front_of_the_rows() -> None:
 
 
 def test_a_migration_reaches_those_who_see_no_table() -> None:
-    payloads = ENCODER.transaction(transaction(migration=MIGRATION), set(), SQLITE)
+    payloads = ENCODER.transaction(Sight(transaction(migration=MIGRATION)), View(), SQLITE)
     begin, _, commit = operations(payloads)
 
     assert begin.begin.lsn == commit.commit.lsn == b"e-27440072"

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leyden.model import ClientRecord, Column, CreateTable, Migration, SubscriptionRecord, Table
+from leyden.model import ClientRecord, Column, CreateTable, Locale, Migration, ShapeRecord, SubscriptionRecord, Table
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.actions import (
     Acknowledge,
@@ -36,7 +36,10 @@ from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import Positions
 from leyden.satellite.rows import pack
 from leyden.satellite.session import Session
+from leyden.shapes.groups import Group
 from leyden.shapes.request import Shape
+from leyden.shapes.view import View
+from views import group, whole
 
 FRAMES = Path(__file__).parents[2] / "fixtures" / "recordings" / "client-frames.json"
 COLUMNS = (Column("id", "text", True), Column("n", "int4", False))
@@ -54,6 +57,7 @@ class FakeWorld:
     positions: Positions = field(default_factory=lambda: Positions("e"))
     tables: dict[str, Table] = field(default_factory=lambda: {"items": ITEMS, "notes": NOTES})
     migrations: Sequence[Migration] = (M1, M2)
+    locale: Locale = Locale(order_is_bytes=True)  # noqa: RUF009 - immutable
     head: int = 100
     floor: int = 50
 
@@ -61,7 +65,7 @@ class FakeWorld:
         return self.floor <= position <= self.head
 
 
-RECORD = ClientRecord("client-1", "user-1", b"\0\0\0\x05", (SubscriptionRecord(S1, ("items",)),))
+RECORD = ClientRecord("client-1", "user-1", b"\0\0\0\x05", (SubscriptionRecord(S1, (ShapeRecord("items"),)),))
 
 
 class Client:
@@ -96,7 +100,7 @@ class Client:
 def authenticated(**world: Any) -> Client:
     client = Client(**world)
     client.authenticate()
-    client.session.authenticated(client.record)
+    client.session.authenticated(client.record, {})
     return client
 
 
@@ -149,7 +153,7 @@ def test_authentication_asks_for_a_verdict_and_answers() -> None:
     assert client.authenticate() == [Authenticate("client-1", "token")]
     assert client.session.client is None
 
-    (output,) = client.session.authenticated(RECORD)
+    (output,) = client.session.authenticated(RECORD, {})
     assert answer(output, pb.SatAuthResp).id == "leyden-1"
     assert client.session.client == RECORD
 
@@ -158,7 +162,7 @@ def test_an_answer_repeats_method_and_request_id() -> None:
     client = Client()
     client.calls = 40
     client.authenticate()
-    (output,) = client.session.authenticated(RECORD)
+    (output,) = client.session.authenticated(RECORD, {})
 
     assert isinstance(output, Send)
     assert isinstance(output.message, pb.SatRpcResponse)
@@ -221,7 +225,7 @@ def test_a_verdict_after_the_end_changes_nothing() -> None:
     client.authenticate()
     assert rpc_failure(client.authenticate()) == (ERROR.INVALID_REQUEST, 1007)
 
-    assert client.session.authenticated(RECORD) == []
+    assert client.session.authenticated(RECORD, {}) == []
     assert client.session.refused("x", None) == []
     assert client.session.client is None
 
@@ -233,7 +237,7 @@ def test_a_renewal_of_the_same_user_continues() -> None:
     client = streaming()
     assert client.authenticate(token="new") == [Authenticate("client-1", "new")]
 
-    (output,) = client.session.authenticated(RECORD)
+    (output,) = client.session.authenticated(RECORD, {})
     answer(output, pb.SatAuthResp)
     assert client.session.streaming
 
@@ -241,7 +245,7 @@ def test_a_renewal_of_the_same_user_continues() -> None:
 def test_a_renewal_for_another_user_client_or_with_a_bad_token_ends_the_conversation() -> None:
     other_user = streaming()
     other_user.authenticate()
-    outputs = other_user.session.authenticated(replace(RECORD, user_id="user-2"))
+    outputs = other_user.session.authenticated(replace(RECORD, user_id="user-2"), {})
     assert rpc_failure(outputs) == (ERROR.INVALID_REQUEST, 1007)
 
     assert rpc_failure(streaming().authenticate("client-2")[1:]) == (ERROR.INVALID_REQUEST, 1007)
@@ -280,7 +284,7 @@ def test_a_renewal_after_expiry_makes_calls_possible_again() -> None:
     client = authenticated()
     client.session.expired()
     client.authenticate()
-    client.session.authenticated(RECORD)
+    client.session.authenticated(RECORD, {})
     client.start()
 
     assert client.session.streaming
@@ -298,14 +302,14 @@ def test_a_fresh_start_forgets_answers_asks_for_uploads_and_sends_the_migrations
     assert isinstance(upload.message, pb.SatRpcRequest)
     assert (upload.message.method, upload.message.request_id) == ("startReplication", 0)
     assert pb.SatInStartReplicationReq.FromString(upload.message.message).lsn == b"\0\0\0\x05"
-    assert stream == StartStream(100, (), Dialect.SQLITE, (M1, M2))
+    assert stream == StartStream(100, View(), Dialect.SQLITE, (M1, M2))
 
 
 def test_a_fresh_start_gets_the_migrations_that_it_lacks_in_its_dialect() -> None:
     dialect = pb.SatInStartReplicationReq.POSTGRES
     *_, stream = authenticated().start(schema_version="20240101", sql_dialect=dialect)
 
-    assert stream == StartStream(100, (), Dialect.POSTGRESQL, (M2,))
+    assert stream == StartStream(100, View(), Dialect.POSTGRESQL, (M2,))
 
 
 def test_a_resumed_client_continues_with_its_subscriptions() -> None:
@@ -314,23 +318,23 @@ def test_a_resumed_client_continues_with_its_subscriptions() -> None:
     assert keep == KeepSubscriptions((S1,))
     assert not answer(send, pb.SatInStartReplicationResp).HasField("err")
     assert isinstance(upload, Send)
-    assert stream == StartStream(60, (ITEMS,), Dialect.SQLITE)
+    assert stream == StartStream(60, whole(ITEMS), Dialect.SQLITE)
 
 
 def test_a_subscription_that_is_not_listed_is_void() -> None:
     keep, *_, stream = authenticated().start(lsn=b"e-60")
 
     assert keep == KeepSubscriptions(())
-    assert stream == StartStream(60, (), Dialect.SQLITE)
+    assert stream == StartStream(60, View(), Dialect.SQLITE)
 
 
 def test_a_cancelled_subscription_may_still_be_listed() -> None:
     client = Client(replace(RECORD, subscriptions=(SubscriptionRecord(S1, ()),)))
     client.authenticate()
-    client.session.authenticated(client.record)
+    client.session.authenticated(client.record, {})
     *_, stream = client.start(lsn=b"e-60", subscription_ids=[S1])
 
-    assert stream == StartStream(60, (), Dialect.SQLITE)
+    assert stream == StartStream(60, View(), Dialect.SQLITE)
 
 
 @pytest.mark.parametrize(
@@ -447,7 +451,10 @@ def test_a_subscription_is_answered_before_it_is_delivered() -> None:
     send, deliver = streaming().subscribe(S1, shape("items"), shape("notes", R2))
 
     assert answer(send, pb.SatSubsResp) == pb.SatSubsResp(subscription_id=S1)
-    assert deliver == Deliver(SubscriptionRecord(S1, ("items", "notes")), (Shape(R1, ITEMS), Shape(R2, NOTES)))
+    assert deliver == Deliver(
+        SubscriptionRecord(S1, (ShapeRecord("items"), ShapeRecord("notes"))),
+        (Shape(R1, Group(ITEMS), ShapeRecord("items")), Shape(R2, Group(NOTES), ShapeRecord("notes"))),
+    )
 
 
 @pytest.mark.parametrize(
@@ -484,7 +491,7 @@ def test_an_id_in_use_is_refused() -> None:
 
 def test_every_bad_shape_is_named() -> None:
     empty = pb.SatShapeReq(request_id="r3")
-    filtered = shape("notes", R2, where="this.n = 1")
+    filtered = shape("notes", R2, where="this.m = 1")
     (send,) = streaming().subscribe(S1, shape("secrets"), filtered, empty, shape("items", "r4"))
     error = answer(send, pb.SatSubsResp).err
 
@@ -512,17 +519,66 @@ def test_unsubscribing_withdraws_the_tables_that_nothing_holds() -> None:
     send, withdraw = client.unsubscribe(S2)
     assert isinstance(send, Send)
     assert encode(send.message)[-2:] == b"\x1a\x00"  # an empty answer is there all the same
-    assert withdraw == Withdraw((S2,), (NOTES,))
-    assert client.unsubscribe(S1)[1] == Withdraw((S1,), (ITEMS,))
+    assert withdraw == Withdraw((S2,), frozenset({Group(NOTES)}))
+    assert client.unsubscribe(S1)[1] == Withdraw((S1,), frozenset({Group(ITEMS)}))
 
 
 def test_unknown_ids_are_withdrawn_all_the_same() -> None:
     client = streaming()
     client.subscribe(S1, shape("items"))
 
-    assert client.unsubscribe(S2)[1] == Withdraw((S2,), ())
-    assert client.unsubscribe(S1)[1] == Withdraw((S1,), (ITEMS,))
-    assert client.unsubscribe(S1)[1] == Withdraw((S1,), ())
+    assert client.unsubscribe(S2)[1] == Withdraw((S2,), frozenset())
+    assert client.unsubscribe(S1)[1] == Withdraw((S1,), frozenset({Group(ITEMS)}))
+    assert client.unsubscribe(S1)[1] == Withdraw((S1,), frozenset())
+
+
+def test_a_filter_is_a_group_of_its_own_for_the_claims_of_the_client() -> None:
+    client = Client()
+    client.authenticate()
+    client.session.authenticated(RECORD, {"n": 7})
+    client.start()
+    where = "this.n::text = auth.claims ->> 'n'"
+    _, deliver = client.subscribe(S1, shape("items", where=where), shape("items", R2))
+
+    assert isinstance(deliver, Deliver)
+    assert [one.group for one in deliver.shapes] == [group(ITEMS, "this.n::text = '7'"), Group(ITEMS)]
+    assert deliver.subscription.shapes[0].where == where
+    assert client.unsubscribe(S1)[1] == Withdraw((S1,), frozenset(one.group for one in deliver.shapes))
+
+
+def test_a_renewal_with_other_claims_ends_a_connection_whose_filters_use_them() -> None:
+    for where, renewed, outputs in (
+        ("this.n::text = auth.claims ->> 'n'", {"n": 7, "other": 1}, [Send]),
+        ("this.n::text = auth.claims ->> 'n'", {"n": 8}, [Send, Close]),
+        ("this.n::text = auth.claims ->> 'n'", {}, [Send, Close]),
+        ("this.n = 7", {"n": 8}, [Send]),
+    ):
+        client = Client()
+        client.authenticate()
+        client.session.authenticated(RECORD, {"n": 7})
+        client.start()
+        client.subscribe(S1, shape("items", where=where))
+        client.authenticate()
+        assert [type(output) for output in client.session.authenticated(RECORD, renewed)] == outputs
+
+
+def test_a_client_that_comes_back_with_other_claims_is_told_that_its_subscription_is_unknown() -> None:
+    first = Client()
+    first.authenticate()
+    first.session.authenticated(RECORD, {"n": 7})
+    first.start()
+    where = "this.n::text = auth.claims ->> 'n'"
+    _, deliver = first.subscribe(S1, shape("items", where=where))
+    assert isinstance(deliver, Deliver)
+    for claims, view in (({"n": 7}, View([deliver.shapes[0].group])), ({"n": 8}, None)):
+        client = Client(replace(RECORD, subscriptions=(deliver.subscription,)))
+        client.authenticate()
+        client.session.authenticated(client.record, claims)
+        outputs = client.start(lsn=b"e-60", subscription_ids=[S1])
+        if view is None:
+            assert answer(outputs[0], pb.SatInStartReplicationResp).err.code == START_ERROR.SUBSCRIPTION_NOT_FOUND
+        else:
+            assert outputs[-1] == StartStream(60, view, Dialect.SQLITE)
 
 
 def test_an_id_that_was_withdrawn_can_be_used_again() -> None:
@@ -610,12 +666,12 @@ def test_the_recorded_first_connection_of_the_stock_client_is_served() -> None:
 
     (verify,) = session.receive(frames[0])
     assert isinstance(verify, Authenticate)
-    session.authenticated(replace(RECORD, client_id=verify.client_id))
+    session.authenticated(replace(RECORD, client_id=verify.client_id), {})
     *_, stream = session.receive(frames[1])
-    assert stream == StartStream(100, (), Dialect.SQLITE)
-    (send,) = session.receive(frames[3])  # a filter and an include, which are not served yet
+    assert stream == StartStream(100, View(), Dialect.SQLITE)
+    (send,) = session.receive(frames[3])  # a filter, and an include, which is not served yet
     errors = answer(send, pb.SatSubsResp).err.shape_request_error
-    assert [error.code for error in errors] == [SUBS_ERROR.ShapeReqError.INVALID_WHERE_CLAUSE]
+    assert [error.code for error in errors] == [SUBS_ERROR.ShapeReqError.INVALID_INCLUDE_TREE]
 
 
 @given(st.lists(st.binary(max_size=40), max_size=5))

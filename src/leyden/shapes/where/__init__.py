@@ -10,8 +10,17 @@ The path of a text: ``syntax`` (text → Postgres' parse tree, bounds) → ``ana
 
 from leyden.shapes.where.analysis import parse_where
 from leyden.shapes.where.claims import Claims
-from leyden.shapes.where.ownership import owner_predicate
+from leyden.shapes.where.ownership import OWNER_COLUMN, owner_predicate
 from leyden.shapes.where.predicate import Predicate, Where, conjunction
 from leyden.shapes.where.syntax import WhereError
 
-__all__ = ["Claims", "Predicate", "Where", "WhereError", "conjunction", "owner_predicate", "parse_where"]
+__all__ = [
+    "OWNER_COLUMN",
+    "Claims",
+    "Predicate",
+    "Where",
+    "WhereError",
+    "conjunction",
+    "owner_predicate",
+    "parse_where",
+]

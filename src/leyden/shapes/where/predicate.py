@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from psycopg.sql import Composable
 
@@ -14,7 +15,7 @@ from leyden.shapes.where.equalities import Forms, equalities
 from leyden.shapes.where.evaluation import Evaluator, evaluator
 from leyden.shapes.where.normal_form import normal_form
 from leyden.shapes.where.printing import condition, key_of
-from leyden.shapes.where.tree import Expression, uses_claims
+from leyden.shapes.where.tree import ClaimRef, Expression, uses_claims, walk
 from leyden.shapes.where.values import Unevaluable
 
 
@@ -67,13 +68,22 @@ def _guarded(function: Evaluator) -> Evaluator:
 class Where:
     """A clause that was understood, its claims still open."""
 
-    __slots__ = ("_same_for_all", "_tree", "uses_claims")
+    __slots__ = ("_paths", "_same_for_all", "_tree", "uses_claims")
 
     def __init__(self, tree: Expression) -> None:
         self._tree = tree
+        self._paths = sorted({one.path for one in walk(tree) if isinstance(one, ClaimRef) and one.path}, key=repr)
         self.uses_claims = uses_claims(tree)
         self._same_for_all = None if self.uses_claims else predicate(tree)
 
     def bind(self, claims: Claims) -> Predicate:
         """The predicate for one client; one and the same object for all if no claims are used."""
         return self._same_for_all or predicate(bound(self._tree, claims))
+
+    def claims_used(self, claims: Claims) -> str:
+        """Stands for the values of the claims that this clause uses, so that a change of them is noticed; empty when
+        it uses none. The user himself (``auth.sub``) is left out: a client never changes hands."""
+        if not self._paths:
+            return ""
+        values = [(path, repr(bound(ClaimRef(path), claims))) for path in self._paths]
+        return sha256(repr(values).encode("utf-8", "surrogatepass")).hexdigest()
