@@ -41,10 +41,10 @@ class Issuer:
     def env(self) -> Mapping[str, str]:
         return {"AUTH_JWT_ALG": self.algorithm, "AUTH_JWT_KEY": self.setting}
 
-    def token(self, user: str, *, lifetime: float = 600) -> str:
+    def token(self, user: str, *, lifetime: float = 600, **claims: object) -> str:
         now = int(time.time())
-        claims = {"sub": user, "iat": min(now, now + int(lifetime) - 1), "exp": now + int(lifetime)}
-        return mint_token(claims, algorithm=ALGORITHMS[self.algorithm], key=self._key)
+        content = {"sub": user, "iat": min(now, now + int(lifetime) - 1), "exp": now + int(lifetime), **claims}
+        return mint_token(content, algorithm=ALGORITHMS[self.algorithm], key=self._key)
 
 
 def leaks(service: Leyden, *secrets: str) -> list[str]:
