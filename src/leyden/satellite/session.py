@@ -51,6 +51,9 @@ MAX_SUBSCRIPTION_ID_BYTES = 128
 MAX_SUBSCRIPTIONS = 1_000
 MAX_SHAPES_PER_SUBSCRIPTION = 100
 
+#: Bytes of all filters of one client. They are understood anew when it comes back, and nobody else is served meanwhile.
+MAX_FILTER_BYTES = 65_536
+
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _START_ERROR = pb.SatInStartReplicationResp.ReplicationError
 _SUBS_ERROR = pb.SatSubsResp.SatSubsError
@@ -427,9 +430,17 @@ class Session:
             message = f"A subscription has at most {MAX_SHAPES_PER_SUBSCRIPTION} shape requests"
         elif len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
             message = f"A client has at most {MAX_SUBSCRIPTIONS} subscriptions"
+        elif self._filter_bytes(call) > MAX_FILTER_BYTES:
+            message = f"The filters of a client have at most {MAX_FILTER_BYTES} bytes in all"
         else:
             return None
         return _SUBS_ERROR(code=code, message=message)
+
+    def _filter_bytes(self, call: pb.SatSubsReq) -> int:
+        """Of the filters asked for, and of those that the client has."""
+        asked = (select.where for shape in call.shape_requests for select in shape.shape_definition.selects)
+        held = (shape.where for record in self._subscriptions.values() for shape in record.shapes)
+        return sum(len(where.encode("utf-8")) for where in (*asked, *held))
 
     def _plan(self, call: pb.SatSubsReq, shapes: list[Shape]) -> pb.SatSubsResp.SatSubsError | None:
         errors = []

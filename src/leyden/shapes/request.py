@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 
 from leyden.model import Locale, ShapeRecord, Table
 from leyden.shapes.groups import Group
-from leyden.shapes.where import Claims, Predicate, WhereError, conjunction, owner_predicate, parse_where
+from leyden.shapes.where import Claims, Predicate, Where, WhereError, conjunction, owner_predicate, parse_where
+
+#: Filters up to this length are remembered once they are understood (characters).
+_REMEMBERED_CHARACTERS = 1_024
 
 #: Postgres identifiers have at most 63 bytes; the old service allowed 64.
 MAX_TABLE_NAME_BYTES = 64
@@ -103,7 +107,7 @@ def planned(request_id: str, select: Select, table: Table, claims: Claims, local
                 "Filters are not supported in a database with a Turkish, Azerbaijani or Lithuanian locale",
             )
         try:
-            where = parse_where(select.where, table, collation_is_c=locale.order_is_bytes)
+            where = _parsed(select.where, table, locale.order_is_bytes)
         except WhereError as error:
             raise ShapeError(ShapeErrorCode.INVALID_WHERE_CLAUSE, error.message) from None
         predicate, used = where.bind(claims), where.claims_used(claims)
@@ -111,6 +115,19 @@ def planned(request_id: str, select: Select, table: Table, claims: Claims, local
     if own is not None:
         predicate = own if predicate is None else conjunction(predicate, own)
     return Shape(request_id, Group(table, predicate), ShapeRecord(table.name, select.where, used))
+
+
+def _parsed(text: str, table: Table, order_is_bytes: bool) -> Where:
+    parse = _remembered if len(text) <= _REMEMBERED_CHARACTERS else _parse
+    return parse(text, table, order_is_bytes)
+
+
+def _parse(text: str, table: Table, order_is_bytes: bool) -> Where:
+    return parse_where(text, table, collation_is_c=order_is_bytes)
+
+
+#: Clients of one app ask for the same filters, and all at once after an outage.
+_remembered = lru_cache(maxsize=512)(_parse)
 
 
 def resumed(record: ShapeRecord, table: Table, claims: Claims, locale: Locale) -> Group | None:

@@ -12,15 +12,15 @@ from leyden.edge.fanout import CATCH_UP_BATCH, WINDOW, FanOut, Subscriber
 from leyden.edge.socket import HIGH_WATER_BYTES, Packet
 from leyden.events import Event, UnexpectedError
 from leyden.log.memory import MemoryLog
-from leyden.model import Column, Delete, Insert, Migration, SnapshotPoint, Table, Transaction, Update
+from leyden.model import AddColumns, Column, Delete, Insert, Migration, Row, SnapshotPoint, Table, Transaction, Update
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.encoding import Encoder
 from leyden.satellite.frames import decode
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import Positions
-from leyden.shapes.groups import Sight
+from leyden.shapes.groups import Group, Sight
 from leyden.shapes.view import View
-from views import whole
+from views import group, whole
 
 SQLITE = Dialect.SQLITE
 POSITIONS = Positions("e")
@@ -115,6 +115,53 @@ def test_a_transaction_is_encoded_once_for_all_clients_of_a_feed(stage: Stage) -
 
     assert stage.encoder.encoded == [(10, whole(A), False)]
     assert {id(socket.packets[0]) for _, socket in clients} == {id(clients[0][1].packets[0])}
+
+
+def test_a_thousand_clients_of_one_filter_cost_one_evaluation_and_one_encoding(stage: Stage) -> None:
+    evaluated: list[Row] = []
+    filtered = group(A, "this.id <> 'x'")
+    assert filtered.predicate is not None
+    matches = filtered.predicate.matches
+
+    def counting(row: Row) -> bool | None:
+        evaluated.append(row)
+        return matches(row)
+
+    counted = View([Group(A, replace(filtered.predicate, matches=counting))])
+    sockets = []
+    for number in range(1_000):
+        subscriber, socket = stage.client(f"c{number}", tables=())
+        stage.fanout.see(subscriber, counted, {})
+        sockets.append(socket)
+    stage.commit(A)
+
+    assert evaluated == [(b"10",)]
+    assert stage.encoder.encoded == [(10, counted, False)]
+    assert all(socket.positions == [10] for socket in sockets)
+    assert len({id(socket.packets[0]) for socket in sockets}) == 1
+
+
+def test_of_ten_thousand_filters_on_a_user_one_gets_a_change(stage: Stage) -> None:
+    sockets = []
+    for number in range(10_000):
+        subscriber, socket = stage.client(f"c{number}", tables=())
+        stage.fanout.see(subscriber, View([group(A, f"this.id = '{number}'")]), {})
+        sockets.append(socket)
+    stage.commit(A)
+
+    assert [number for number, socket in enumerate(sockets) if socket.packets] == [10]
+    assert len(stage.encoder.encoded) == 1
+
+
+def test_clients_whose_view_is_older_than_the_owners_of_a_table_are_let_go(stage: Stage) -> None:
+    stage.client("a", tables=(A,))
+    _, other = stage.client("b", tables=(B,))
+    owned = replace(A, columns=(*COLUMNS, Column("electric_user_id", "text", False)))
+    changes = (AddColumns(owned, ("electric_user_id",)),)
+    stage.log.append(Transaction(10, 10, 1, None, (), Migration("1", 10, 1, changes)), 1)
+
+    assert stage.dropped == ["a"]
+    assert other.positions == [10]
 
 
 def test_clients_that_catch_up_side_by_side_share_encodings(stage: Stage) -> None:

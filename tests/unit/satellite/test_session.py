@@ -479,6 +479,24 @@ def test_a_subscription_that_is_refused_leaves_the_connection_open(
     assert len(client.subscribe(S2, shape("items"))) == 2
 
 
+def test_the_filters_of_a_client_are_bounded_in_all() -> None:
+    client = streaming()
+    long = "this.n = 1 OR " * 2_000 + "this.n = 2"
+    half = f"this.n = 1 -- {'x' * 40_000}"
+    for subscription_id, where, accepted in (
+        (S2, half, True),
+        (S1, half, False),
+        (S1, long, False),
+        (S1, "this.n = 3", True),
+    ):
+        response = answer(client.subscribe(subscription_id, shape("items", where=where))[0], pb.SatSubsResp)
+        assert response.HasField("err") != accepted
+        if where is half and not accepted:
+            assert response.err.message == "The filters of a client have at most 65536 bytes in all"
+    client.unsubscribe(S2)
+    assert len(client.subscribe(S2, shape("items", where=half))) == 2
+
+
 def test_an_id_in_use_is_refused() -> None:
     client = streaming()
     client.subscribe(S1, shape("items"))

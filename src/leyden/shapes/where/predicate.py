@@ -31,10 +31,14 @@ class Predicate:
     """
 
     key: str
-    sql: Composable = field(compare=False, repr=False)
     matches: Callable[[Row], bool | None] = field(compare=False, repr=False)
     equalities: Mapping[str, Forms] = field(compare=False, repr=False)
     tree: Expression = field(compare=False, repr=False)
+
+    @property
+    def sql(self) -> Composable:
+        """Made anew each time, which takes longer than all the rest: only who reads a table needs it."""
+        return condition(self.tree)
 
 
 def predicate(node: Expression) -> Predicate:
@@ -42,7 +46,6 @@ def predicate(node: Expression) -> Predicate:
     tree = normal_form(node)
     return Predicate(
         key=key_of(tree),
-        sql=condition(tree),
         matches=_guarded(evaluator(tree)),
         equalities=equalities(tree),
         tree=tree,
