@@ -58,7 +58,25 @@ async def test_installing_again_writes_nothing(database: str) -> None:
 
 async def test_two_services_may_install_at_once(empty_database: str) -> None:
     await asyncio.gather(*(install(empty_database) for _ in range(4)))
-    assert meta(empty_database, "schema_version") == 2
+    assert meta(empty_database, "schema_version") == max(schema._migrations())
+
+
+async def test_subscriptions_of_before_there_were_filters_are_to_whole_tables(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = schema._migrations()
+    monkeypatch.setattr(schema, "_migrations", lambda: {number: known[number] for number in (1, 2)})
+    await install(empty_database)
+    with psycopg.connect(empty_database, autocommit=True) as conn:
+        conn.execute(
+            "INSERT INTO leyden.client_subscriptions (client_id, subscription_id, tables)"
+            " VALUES ('c', 'both', '{b,a}'), ('c', 'cancelled', '{}')"
+        )
+        monkeypatch.undo()
+        await install(empty_database)
+        stored = conn.execute("SELECT subscription_id, shapes FROM leyden.client_subscriptions ORDER BY 1").fetchall()
+    whole = [{"table": name, "where": "", "claims": ""} for name in ("b", "a")]
+    assert stored == [("both", whole), ("cancelled", [])]
 
 
 async def test_changed_functions_are_replaced_and_row_triggers_made_anew(database: str) -> None:

@@ -10,6 +10,7 @@ import json
 import random
 import shlex
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from pathlib import Path
@@ -140,6 +141,8 @@ class DemoEndpoints:
     def __init__(self, service: Service, mint: Mint) -> None:
         self._service = service
         self._mint = mint
+        #: Names given lately: their tabs may not be connected yet.
+        self._given: deque[str] = deque(maxlen=len(_NAMES) // 2)
 
     def routes(self) -> list[BaseRoute]:
         return [
@@ -165,8 +168,10 @@ class DemoEndpoints:
 
     def _free_name(self) -> str:
         """A name that nobody connected has, as long as there is one."""
-        taken = {connection.user_id for connection in self._service.connections}
-        return random.choice([name for name in _NAMES if name not in taken] or _NAMES)  # noqa: S311 - no secret
+        taken = {connection.user_id for connection in self._service.connections} | set(self._given)
+        name = random.choice([name for name in _NAMES if name not in taken] or _NAMES)  # noqa: S311 - no secret
+        self._given.append(name)
+        return name
 
     async def people(self, request: Request) -> Response:
         now = time.time()
