@@ -1,6 +1,6 @@
 """New connections, judged by their address alone before a byte of them is read.
 
-To read a request and to refuse it costs eight times what it costs to close a socket at once. Somebody who opens
+To read a request and to refuse it costs several times what it costs to close a socket at once. Somebody who opens
 thousands a second and waits for no answer would take all the time that there is, and others would not be accepted.
 """
 
