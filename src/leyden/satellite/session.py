@@ -352,6 +352,8 @@ class Session:
 
     def _is_unchanged(self, record: SubscriptionRecord) -> bool:
         """Whether a subscription of this connection stands for the same rows with the claims of now."""
+        if not any(shape.claims for shape in record.shapes):
+            return True  # and need not be understood anew
         before, now = self._groups.get(record.id, frozenset()), self._groups_of(record)
         return now is not None and now <= before
 

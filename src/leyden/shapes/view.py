@@ -84,8 +84,9 @@ def _operations(transaction: Transaction, seen: list[_Seen]) -> list[Change | Go
     # changes more than once gets one operation that says how it ends.
     keys = [_key(transaction, one.number) for one in seen]
     times = Counter(keys)
-    fickle = {key for key, operation in zip(keys, operations, strict=True) if isinstance(operation, Gone)}
-    fickle = {key for key in fickle if times[key] > 1}
+    fickle = {
+        key for key, operation in zip(keys, operations, strict=True) if isinstance(operation, Gone) and times[key] > 1
+    }
     if not fickle:
         return operations
     first: dict[tuple[int, Row], _Seen] = {}
@@ -111,7 +112,8 @@ def _in_the_end(transaction: Transaction, first: _Seen, last: _Seen) -> list[Cha
     change = transaction.changes[last.number]
     old, _ = images(transaction, first.number)
     _, new = images(transaction, last.number)
-    if last.after and new is not None and not isinstance(change, Delete):
+    if last.after and not isinstance(change, Delete):
+        assert new is not None
         if first.before and old is not None:
             return [Update(change.table, old, new, change.tags)]
         return [Insert(change.table, new, change.tags)]

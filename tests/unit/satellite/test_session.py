@@ -104,6 +104,15 @@ def authenticated(**world: Any) -> Client:
     return client
 
 
+def with_claims(**claims: object) -> Client:
+    """A fresh client that streams, let in with a token of these claims."""
+    client = Client()
+    client.authenticate()
+    client.session.authenticated(RECORD, claims)
+    client.start()
+    return client
+
+
 def streaming(uploading: bool = False, **start: Any) -> Client:
     client = authenticated()
     client.start(**start)
@@ -551,10 +560,7 @@ def test_unknown_ids_are_withdrawn_all_the_same() -> None:
 
 
 def test_a_filter_is_a_group_of_its_own_for_the_claims_of_the_client() -> None:
-    client = Client()
-    client.authenticate()
-    client.session.authenticated(RECORD, {"n": 7})
-    client.start()
+    client = with_claims(n=7)
     where = "this.n::text = auth.claims ->> 'n'"
     _, deliver = client.subscribe(S1, shape("items", where=where), shape("items", R2))
 
@@ -571,20 +577,14 @@ def test_a_renewal_with_other_claims_ends_a_connection_whose_filters_use_them() 
         ("this.n::text = auth.claims ->> 'n'", {}, [Send, Close]),
         ("this.n = 7", {"n": 8}, [Send]),
     ):
-        client = Client()
-        client.authenticate()
-        client.session.authenticated(RECORD, {"n": 7})
-        client.start()
+        client = with_claims(n=7)
         client.subscribe(S1, shape("items", where=where))
         client.authenticate()
         assert [type(output) for output in client.session.authenticated(RECORD, renewed)] == outputs
 
 
 def test_a_client_that_comes_back_with_other_claims_is_told_that_its_subscription_is_unknown() -> None:
-    first = Client()
-    first.authenticate()
-    first.session.authenticated(RECORD, {"n": 7})
-    first.start()
+    first = with_claims(n=7)
     where = "this.n::text = auth.claims ->> 'n'"
     _, deliver = first.subscribe(S1, shape("items", where=where))
     assert isinstance(deliver, Deliver)

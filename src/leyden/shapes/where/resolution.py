@@ -199,11 +199,8 @@ def membership(operand: Operand, items: Sequence[Item], *, text_has_order: bool)
     constants = [item.operand for item in items if not item.has_column]
     others = [item.operand for item in items if item.has_column]
     common = sqltypes.common_type([kind_of(operand), *map(kind_of, constants)]) if len(constants) > 1 else None
-    if common is None:
-        in_turn = [item.operand for item in items]
-        return folding.any_of([compare("=", operand, item, text_has_order=text_has_order) for item in in_turn])
-    if not isinstance(operand, Untyped) and _is_case_mapped(operand):
-        in_turn = [*constants, *others]
+    if common is None or (not isinstance(operand, Untyped) and _is_case_mapped(operand)):
+        in_turn = [item.operand for item in items] if common is None else [*constants, *others]
         return folding.any_of([compare("=", operand, item, text_has_order=text_has_order) for item in in_turn])
     values: list[Constant] = []
     found: list[Expression] = []
