@@ -280,6 +280,19 @@ class ShapeRecord:
     table: str
     where: str = ""
     claims: str = ""
+    includes: tuple[IncludeRecord, ...] = ()
+
+    @property
+    def uses_claims(self) -> bool:
+        return bool(self.claims) or any(include.shape.uses_claims for include in self.includes)
+
+
+@dataclass(frozen=True, slots=True)
+class IncludeRecord:
+    """Rows of another table that come along: those connected by the foreign key with these columns."""
+
+    foreign_key: tuple[str, ...]
+    shape: ShapeRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from leyden.edge.admission import AdmissionPolicy
 from leyden.edge.app import close_all, create_app
 from leyden.edge.core import Core, OpenConnection
 from leyden.edge.fanout import FanOut
+from leyden.edge.loading import TableLoader
 from leyden.events import (
     AuthenticationConfigured,
     AuthenticationWarning,
@@ -322,14 +323,17 @@ class Service:
 
         world = LiveWorld(self.settings.instance_id, replication, self._log, self._locale)
         encoder = Encoder(world.positions)
+        fanout = FanOut(self._log, encoder, self.emit, before_each=self.access.sessions.expire)
+        snapshots = Snapshots(pool)
         self._core = Core(
             world=world,
             authenticator=self.access.authenticator,
             sessions=self.access.sessions,
             encoder=encoder,
-            fanout=FanOut(self._log, encoder, self.emit, before_each=self.access.sessions.expire),
+            fanout=fanout,
             clients=ClientStore(pool),
-            snapshots=Snapshots(pool),
+            snapshots=snapshots,
+            loader=TableLoader(fanout, self._log, snapshots, world, catch_up, self.emit),
             writer=Writer(pool, self.emit),
             catch_up=catch_up,
             emit=self.emit,

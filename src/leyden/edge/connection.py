@@ -317,7 +317,7 @@ class Connection:
                 case protocol.KeepSubscriptions(ids):
                     await self._core.clients.keep_only(self._client_id(), list(ids))
                 case protocol.StartStream():
-                    self._start_stream(output)
+                    await self._start_stream(output)
                 case protocol.StopStream():
                     self._stop_stream()
                 case protocol.Deliver(subscription, shapes):
@@ -430,12 +430,15 @@ class Connection:
                     self._answered_at = self._loop.time()
                 self._socket.send(Packet([encode(output.message)]))
 
-    def _start_stream(self, start: protocol.StartStream) -> None:
+    async def _start_stream(self, start: protocol.StartStream) -> None:
         core = self._core
+        await core.loader.ensure(table for tree in start.view.trees for table in tree.tables.values())
+        if self._over:
+            return
         payloads: list[bytes] = []
         for migration in start.migrations:
             payloads += core.encoder.migration(migration, start.dialect, start.position)
-        tables = list(dict.fromkeys(group.table for group in start.view.groups))
+        tables = list(start.view.described.values())
         # As the rows of the log will be at first; each migration on the way announces what it changes.
         payloads += core.encoder.relations(core.fanout.described_at(start.position, tables))
         if payloads:
@@ -448,6 +451,7 @@ class Connection:
             core.fanout,
             core.encoder,
             core.snapshots,
+            core.loader,
             core.clients,
             core.world,
             core.catch_up,

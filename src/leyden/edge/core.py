@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from leyden.auth import Identity
 from leyden.edge.authenticator import Authenticator
 from leyden.edge.fanout import FanOut
+from leyden.edge.loading import TableLoader
 from leyden.edge.sessions import Session, Sessions
 from leyden.events import Emit, Peer
 from leyden.postgres.clients import ClientStore
@@ -56,6 +57,7 @@ class Core:
     fanout: FanOut
     clients: ClientStore
     snapshots: Snapshots
+    loader: TableLoader
     writer: Writer
     #: Returns once the log holds everything that has committed so far.
     catch_up: Callable[[], Awaitable[None]]

@@ -180,6 +180,7 @@ class Metrics:
                 | events.MigrationSeen()
                 | events.ProxyNotTrusted()
                 | events.SubscriptionProgress()
+                | events.TablesLoaded()
                 | events.RevocationsUnavailable()
                 | auth.KeySetStale()
             ):

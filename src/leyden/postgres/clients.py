@@ -13,7 +13,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
-from leyden.model import ClientRecord, ShapeRecord, SubscriptionRecord, Upload
+from leyden.model import ClientRecord, IncludeRecord, ShapeRecord, SubscriptionRecord, Upload
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -127,6 +127,11 @@ class ClientStore:
             await conn.execute(statement, parameters)
 
 
-def _record(subscription_id: str, shapes: Sequence[dict[str, str]]) -> SubscriptionRecord:
-    records = (ShapeRecord(shape["table"], shape["where"], shape["claims"]) for shape in shapes)
-    return SubscriptionRecord(subscription_id, tuple(records))
+def _record(subscription_id: str, shapes: Sequence[dict[str, Any]]) -> SubscriptionRecord:
+    return SubscriptionRecord(subscription_id, tuple(_shape(shape) for shape in shapes))
+
+
+def _shape(shape: dict[str, Any]) -> ShapeRecord:
+    # those of an earlier release have no includes
+    includes = (IncludeRecord(tuple(one["foreign_key"]), _shape(one["shape"])) for one in shape.get("includes", ()))
+    return ShapeRecord(shape["table"], shape["where"], shape["claims"], tuple(includes))

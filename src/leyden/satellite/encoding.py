@@ -21,7 +21,6 @@ from leyden.model import (
     Migration,
     Row,
     Table,
-    Transaction,
     Update,
 )
 from leyden.satellite import satellite_pb2 as pb
@@ -29,7 +28,7 @@ from leyden.satellite.frames import encode
 from leyden.satellite.migrations import Dialect, operations
 from leyden.satellite.positions import Positions
 from leyden.satellite.rows import RowEncoder
-from leyden.shapes.groups import Sight
+from leyden.shapes.sight import Sight
 from leyden.shapes.view import View
 
 #: Operations per SatOpLog. A transaction may span several; the client joins them.
@@ -113,11 +112,11 @@ def _gone(table: Table, row: Row) -> pb.SatTransOp:
     return pb.SatTransOp(gone=pb.SatOpGone(relation_id=table.id, pk_data=_row_encoder(table).key_only(row)))
 
 
-def _correction(correction: Correction, view: View) -> pb.SatTransOp:
+def _correction(correction: Correction, view: View, sight: Sight) -> pb.SatTransOp:
     """What puts the author right. A row outside what it may see goes, whatever the truth about it is: naming a key in
     a refused write must not be a way to read it."""
     table = correction.table
-    if correction.row is not None and view.holds(table, correction.row):
+    if correction.row is not None and view.holds(table, correction.row, sight.after):
         return _insert(table, correction.row, correction.tags)
     row: list[bytes | None] = [None] * len(table.columns)
     for position, value in zip(table.key_positions, correction.key, strict=True):
@@ -178,16 +177,17 @@ class Encoder:
         # A refused write may concern a table of which nothing was ever sent on this connection.
         unseen = dict.fromkeys(c.table for c in corrections if c.table.id not in view.tables)
         payloads += self.relations(unseen)
-        payloads += _chunks(self._operations(transaction, visible, corrections, view))
+        payloads += _chunks(self._operations(sight, visible, corrections, view))
         return payloads
 
     def _operations(
         self,
-        transaction: Transaction,
+        sight: Sight,
         visible: list[Change | Gone],
         corrections: Iterable[Correction],
         view: View,
     ) -> Iterator[pb.SatTransOp]:
+        transaction = sight.transaction
         lsn = self._positions.encode(transaction.position)
         begin = pb.SatOpBegin(
             commit_timestamp=transaction.committed_at_ms,
@@ -199,7 +199,7 @@ class Encoder:
         for change in visible:
             yield _operation(change)
         for correction in corrections:
-            yield _correction(correction, view)
+            yield _correction(correction, view, sight)
         yield pb.SatTransOp(commit=pb.SatOpCommit(commit_timestamp=transaction.committed_at_ms, lsn=lsn))
 
     @staticmethod

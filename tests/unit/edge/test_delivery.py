@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
 
@@ -60,6 +60,7 @@ class Stage:
             cast(Any, self),
             cast(Any, self),
             cast(Any, self),
+            cast(Any, self),
             self.catch_up,
             ignore,
             1,
@@ -76,6 +77,8 @@ class Stage:
         return 0 if self.room else HIGH_WATER_BYTES + 1
 
     async def drain(self) -> None: ...
+
+    async def ensure(self, tables: Iterable[Table]) -> None: ...
 
     async def ping(self, timeout: float) -> bool:  # noqa: ASYNC109
         return True

@@ -18,7 +18,8 @@ from leyden.satellite.encoding import Encoder
 from leyden.satellite.frames import decode
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import Positions
-from leyden.shapes.groups import Group, Sight
+from leyden.shapes.groups import Group
+from leyden.shapes.sight import Sight
 from leyden.shapes.view import View
 from views import group, whole
 

@@ -24,7 +24,7 @@ from leyden.satellite.frames import decode
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import Positions
 from leyden.satellite.rows import unpack
-from leyden.shapes.groups import Sight
+from leyden.shapes.sight import Sight
 from leyden.shapes.view import View
 from views import whole
 

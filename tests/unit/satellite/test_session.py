@@ -565,9 +565,9 @@ def test_a_filter_is_a_group_of_its_own_for_the_claims_of_the_client() -> None:
     _, deliver = client.subscribe(S1, shape("items", where=where), shape("items", R2))
 
     assert isinstance(deliver, Deliver)
-    assert [one.group for one in deliver.shapes] == [group(ITEMS, "this.n::text = '7'"), Group(ITEMS)]
+    assert [one.part for one in deliver.shapes] == [group(ITEMS, "this.n::text = '7'"), Group(ITEMS)]
     assert deliver.subscription.shapes[0].where == where
-    assert client.unsubscribe(S1)[1] == Withdraw((S1,), frozenset(one.group for one in deliver.shapes))
+    assert client.unsubscribe(S1)[1] == Withdraw((S1,), frozenset(one.part for one in deliver.shapes))
 
 
 def test_a_renewal_with_other_claims_ends_a_connection_whose_filters_use_them() -> None:
@@ -588,7 +588,7 @@ def test_a_client_that_comes_back_with_other_claims_is_told_that_its_subscriptio
     where = "this.n::text = auth.claims ->> 'n'"
     _, deliver = first.subscribe(S1, shape("items", where=where))
     assert isinstance(deliver, Deliver)
-    for claims, view in (({"n": 7}, View([deliver.shapes[0].group])), ({"n": 8}, None)):
+    for claims, view in (({"n": 7}, View([deliver.shapes[0].part])), ({"n": 8}, None)):
         client = Client(replace(RECORD, subscriptions=(deliver.subscription,)))
         client.authenticate()
         client.session.authenticated(client.record, claims)
@@ -687,9 +687,9 @@ def test_the_recorded_first_connection_of_the_stock_client_is_served() -> None:
     session.authenticated(replace(RECORD, client_id=verify.client_id), {})
     *_, stream = session.receive(frames[1])
     assert stream == StartStream(100, View(), Dialect.SQLITE)
-    (send,) = session.receive(frames[3])  # a filter, and an include, which is not served yet
+    (send,) = session.receive(frames[3])  # a filter on a column that is not there
     errors = answer(send, pb.SatSubsResp).err.shape_request_error
-    assert [error.code for error in errors] == [SUBS_ERROR.ShapeReqError.INVALID_INCLUDE_TREE]
+    assert [error.code for error in errors] == [SUBS_ERROR.ShapeReqError.INVALID_WHERE_CLAUSE]
 
 
 @given(st.lists(st.binary(max_size=40), max_size=5))
