@@ -21,6 +21,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from leyden.auth import AuthSettings, FixedKeys, KeySource, Notify, WatchedKeys, issued_keys
+from leyden.cancellation import cancel
 from leyden.config import Settings
 from leyden.edge.access import Access
 from leyden.edge.admission import AdmissionPolicy
@@ -56,6 +57,9 @@ LONGEST_RETRY = 10.0
 
 #: How often insecure mode reminds of itself (seconds).
 INSECURE_REMINDER = 3600.0
+
+#: Longest time that the parts of a service need to stop in order (seconds).
+STOP_PATIENCE = 60.0
 
 Pool = AsyncConnectionPool[psycopg.AsyncConnection[Any]]
 
@@ -205,9 +209,8 @@ class Service:
             self._stopping = True
             if self._core is not None:
                 await close_all(self._core)
-            task.cancel()
-            await asyncio.wait([task])
-            await _cancel(ticking)
+            await cancel(task, patience=STOP_PATIENCE)
+            await cancel(ticking)
             self._observers.close()
 
     async def _tick(self) -> None:
@@ -255,7 +258,7 @@ class Service:
             self.prepared.set()
             self._waiting_for = "reading revocations"
             revocations = parts.create_task(self.access.run_revocations(self.dsn))
-            stack.push_async_callback(_cancel, revocations)
+            stack.push_async_callback(cancel, revocations)
             await self.access.knows_revocations.wait()
             pool: Pool = AsyncConnectionPool(
                 sessions.session_conninfo(self.dsn), min_size=2, max_size=POOL_SIZE, open=False
@@ -303,7 +306,7 @@ class Service:
                 if self._core is not None:
                     self._core.fanout.tick()
         finally:
-            await _cancel(running)
+            await cancel(running)
 
     def _assemble(self, pool: Pool) -> None:
         """Makes the parts that belong to one history of the database; those of an earlier one end."""
@@ -388,12 +391,6 @@ def _public_reason(error: Exception) -> str:
             return "Postgres cannot be reached, or refuses the connection (the log says why); trying again"
         case _:
             return "Postgres refused to be prepared (the log says why); trying again"
-
-
-async def _cancel(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
 
 
 def service_app(service: Service, extra_routes: Sequence[BaseRoute] = ()) -> Starlette:

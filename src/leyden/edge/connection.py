@@ -15,6 +15,7 @@ from typing import Any, NoReturn, Protocol
 import psycopg
 
 from leyden.auth import ErrorDetail, Identity, Refusal, UnknownKey, wire_message
+from leyden.cancellation import cancel
 from leyden.edge.authenticator import TryAgainLater
 from leyden.edge.core import Core
 from leyden.edge.delivery import Deliveries
@@ -179,10 +180,8 @@ class Connection:
             self._leave()
             if self._delivering is not None:
                 tasks.append(self._delivering)
-            for task in tasks:
-                task.cancel()
             try:
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await cancel(*tasks)
                 await self._uploads.finish(abandon=self._abandoned)
             finally:
                 self._core.open.discard(self)

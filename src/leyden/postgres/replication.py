@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from leyden.cancellation import cancel
 from leyden.events import (
     Emit,
     ReplicationCaughtUp,
@@ -173,12 +174,10 @@ class Replication:
         try:
             await asyncio.wait((reader, keeper), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            reader.cancel()
-            keeper.cancel()
-            outcomes = await asyncio.gather(reader, keeper, return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, Exception):
-                raise outcome
+            await cancel(reader, keeper)
+        for task in (reader, keeper):
+            if not task.cancelled():
+                task.result()
 
     async def _take_up(self, control: Connection, claimed: Claim) -> Ingest:
         """Go on where the last session ended, or begin with what the database says now."""
