@@ -372,7 +372,7 @@ class Connection:
         credentials = credentials_of(identity)
         core.emit(ClientAuthenticated(self.number, request.client_id, self.peer, credentials, accepted.seconds))
         self._send(answer)
-        writing = self._writing = asyncio.create_task(self._guarded(self._uploads.run()))
+        writing = self._writing = asyncio.create_task(self._guarded(self._uploads.run))
         core.writes.add(writing)
         writing.add_done_callback(core.writes.discard)
 
@@ -453,7 +453,7 @@ class Connection:
             core.emit,
             self.number,
         )
-        self._delivering = asyncio.create_task(self._guarded(deliveries.run()))
+        self._delivering = asyncio.create_task(self._guarded(deliveries.run))
         core.emit(ReplicationResumed(self.number, start.position, len(tables)))
         core.fanout.join(subscriber)
 
@@ -476,10 +476,10 @@ class Connection:
 
     # ---- jobs ----------------------------------------------------------------------------------------------------
 
-    async def _guarded(self, job: Coroutine[Any, Any, None]) -> None:
-        """A job that fails ends the connection."""
+    async def _guarded(self, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """A job that fails ends the connection. It is made here: a connection may end before it has begun."""
         try:
-            await job
+            await job()
         except Exception as error:
             ended = self._failure(error, "Internal server error while sending data")
             self.end(ended.code, ended.reason, ended.detail)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, cast
@@ -34,14 +35,17 @@ SUBSCRIPTION = "00000000-0000-4000-8000-00000000000a"
 IDENTITY = Identity("alice", {}, None, None, None, None, None, None, None, 0)
 
 
+async def nothing() -> None: ...
+
+
 class Stage:
     """A connection, everything around it, and the client at its other end."""
 
     def __init__(self) -> None:
         self.log = MemoryLog(1 << 20)
         self.events: list[Event] = []
-        #: What the database says of a snapshot.
-        self.before_snapshot: Callable[[], Any] = lambda: None
+        #: Awaited before the stream starts, and before a snapshot.
+        self.before_start = self.before_snapshot = nothing
         self.positions = Positions("e")
         encoder = Encoder(self.positions)
         self.core = Core(
@@ -110,7 +114,8 @@ class Stage:
     async def bind(self, client_id: str, user_id: str) -> ClientRecord:
         return ClientRecord(client_id, user_id, b"", ())
 
-    async def forget(self, client_id: str) -> None: ...
+    async def forget(self, client_id: str) -> None:
+        await self.before_start()
 
     async def save_subscription(self, client_id: str, subscription: SubscriptionRecord) -> None: ...
 
@@ -181,3 +186,14 @@ async def test_a_job_that_overlooks_its_cancellation_does_not_keep_the_connectio
     stage.start()
     stage.subscribe()
     assert (await stage.serve()).code == 1000
+
+
+async def test_a_connection_that_ends_at_once_leaves_no_job_behind_that_never_ran(stage: Stage) -> None:
+    async def end() -> None:
+        stage.connection.end(1001)
+        await asyncio.sleep(0)  # so that it is ended in the very moment in which its jobs have been made
+
+    stage.before_start = end
+    stage.start()
+    assert (await stage.serve()).code == 1001
+    gc.collect()
