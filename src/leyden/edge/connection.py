@@ -19,7 +19,7 @@ from leyden.cancellation import cancel
 from leyden.edge.authenticator import TryAgainLater
 from leyden.edge.core import Core
 from leyden.edge.delivery import Deliveries
-from leyden.edge.fanout import Subscriber
+from leyden.edge.fanout import TOO_FAR_BEHIND, Subscriber
 from leyden.edge.sessions import Session as Entry
 from leyden.edge.socket import Packet, Socket
 from leyden.edge.uploads import UploadQueue
@@ -36,6 +36,7 @@ from leyden.events import (
     TokenRenewed,
     UnexpectedError,
 )
+from leyden.log import OutsideWindow
 from leyden.postgres.clients import ClientBelongsToOther
 from leyden.satellite import actions as protocol
 from leyden.satellite import satellite_pb2 as pb
@@ -198,6 +199,8 @@ class Connection:
         """How ``error`` ends the connection. Without an error message: the client reconnects and asks again."""
         if isinstance(error, ConnectionEnded):
             return error
+        if isinstance(error, OutsideWindow):
+            return ConnectionEnded(1008, detail=TOO_FAR_BEHIND)
         if isinstance(error, psycopg.OperationalError):
             return ConnectionEnded(1013, detail=f"the database is not available: {type(error).__name__}")
         trace = "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__

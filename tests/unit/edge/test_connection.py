@@ -21,9 +21,19 @@ from leyden.edge.core import Core
 from leyden.edge.fanout import FanOut
 from leyden.edge.sessions import Sessions
 from leyden.edge.socket import Packet
-from leyden.events import Event, Peer
+from leyden.events import Event, Peer, UnexpectedError
 from leyden.log.memory import MemoryLog
-from leyden.model import ClientRecord, Column, Locale, Row, SnapshotPoint, SubscriptionRecord, Table
+from leyden.model import (
+    ClientRecord,
+    Column,
+    Delete,
+    Locale,
+    Row,
+    SnapshotPoint,
+    SubscriptionRecord,
+    Table,
+    Transaction,
+)
 from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.encoding import Encoder
@@ -140,6 +150,10 @@ class Stage:
 
     # ---- the client
 
+    @property
+    def delivered(self) -> bool:
+        return any(isinstance(message, pb.SatSubsDataEnd) for message in self.messages)
+
     def call(self, method: str, request: Message) -> None:
         number = next(self._numbers)
         call = pb.SatRpcRequest(method=method, request_id=number, message=request.SerializeToString())
@@ -197,3 +211,18 @@ async def test_a_connection_that_ends_at_once_leaves_no_job_behind_that_never_ra
     stage.start()
     assert (await stage.serve()).code == 1001
     gc.collect()
+
+
+async def test_a_client_whose_position_is_lost_while_its_rows_are_withdrawn_starts_afresh(stage: Stage) -> None:
+    async def evict() -> None:
+        if stage.delivered:
+            stage.log.append(Transaction(1, 1, 1, None, (Delete(ITEMS, (b"9",)),)), 1)
+            stage.log.trim(1)
+
+    stage.before_snapshot = evict
+    stage.start()
+    stage.subscribe()
+    stage.unsubscribe()
+    ended = await stage.serve()
+    assert (ended.code, ended.detail) == (1008, "too far behind: its position is no longer held")
+    assert not any(isinstance(event, UnexpectedError) for event in stage.events)
