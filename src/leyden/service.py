@@ -112,6 +112,7 @@ class Service:
         self._log = MemoryLog(settings.txn_cache_size)
         self._replication: Replication | None = None
         self._pool: Pool | None = None
+        self._marks: Pool
         #: Of the database; until it is read, filters that depend on it are refused.
         self._locale = Locale(order_is_bytes=False)
         self._core: Core | None = None
@@ -265,6 +266,9 @@ class Service:
             )
             self._pool = pool
             await stack.enter_async_context(pool)
+            # Apart: a delivery that needs one holds a connection of the other, and so might all others.
+            marks: Pool = AsyncConnectionPool(sessions.session_conninfo(self.dsn), min_size=1, max_size=1, open=False)
+            self._marks = await stack.enter_async_context(marks)
             await self._replicate(pool)
 
     async def _prepare_database(self) -> None:
@@ -320,8 +324,9 @@ class Service:
             earlier.fanout.close()
 
         async def catch_up() -> None:
-            async with pool.connection() as conn:
-                await replication.reach(conn)
+            async with self._marks.connection() as conn:
+                position = await replication.mark(conn)
+            await replication.reach(position)
 
         world = LiveWorld(self.settings.instance_id, replication, self._log, self._locale)
         encoder = Encoder(world.positions)

@@ -57,7 +57,8 @@ class Core:
     clients: ClientStore
     snapshots: Snapshots
     writer: Writer
-    #: Returns once the log holds everything that has committed so far.
+    #: Returns once the log holds everything that has committed so far. Needs none of the connections that snapshots
+    #: are read on: who waits for it may hold one of those.
     catch_up: Callable[[], Awaitable[None]]
     emit: Emit
     clock: Callable[[], float] = time.time

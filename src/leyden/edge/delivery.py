@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -39,6 +39,9 @@ SNAPSHOT_PAUSES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 BEHIND_PAUSE = 0.02
 
 PROGRESS_ROWS = 100_000
+
+#: The table's id and the primary key of a row.
+RowKey = tuple[int, Row]
 
 
 class SnapshotTooOld(Exception):
@@ -101,16 +104,17 @@ class Deliveries:
         await subscriber.socket.ping(BARRIER_TIMEOUT)
         rows = 0
         async with self._splice() as (position, snapshot, tables):
+            before = view = subscriber.view
+            held = await self._changed_but_held(position, {shape.group for shape in job.shapes} - view.groups)
             known = dict.fromkeys(tables[shape.table.id] for shape in job.shapes if shape.table.id in tables)
             self._send(self._encoder.relations(known))
             self._send([self._encoder.subscription_begin(job.subscription.id, position)])
-            before = view = subscriber.view
             for shape in job.shapes:
                 self._send([self._encoder.shape_begin(shape.request_id)])
                 # A table given up since is delivered empty.
                 table = tables.get(shape.table.id)
                 if table is not None and shape.group not in view.groups:
-                    rows += await self._send_rows(snapshot, job.subscription.id, table, shape.group, view, rows)
+                    rows += await self._send_rows(snapshot, job.subscription.id, table, shape.group, view, held, rows)
                     view = view.with_groups([shape.group])
                 self._send([self._encoder.SHAPE_END])
             self._send([self._encoder.SUBSCRIPTION_END])
@@ -125,16 +129,27 @@ class Deliveries:
         self._emit(SubscriptionDelivered(self._connection, job.subscription.id, rows, seconds))
 
     async def _send_rows(
-        self, snapshot: Snapshot, subscription: str, table: Table, group: Group, held: View, before: int
+        self,
+        snapshot: Snapshot,
+        subscription: str,
+        table: Table,
+        group: Group,
+        view: View,
+        held: Collection[RowKey],
+        before: int,
     ) -> int:
-        """The rows of ``group``, without those that the client has already for being in ``held``: sent again they would
-        be ignored, and their tags replaced."""
-        if held.holds_all(table):
+        """The rows of ``group``, without those that the client has already, for being in ``view`` or ``held``: sent
+        again they would be ignored, and their tags replaced."""
+        if view.holds_all(table):
             return 0
-        overlaps = table.id in held.tables
+
+        def is_news(row: Row) -> bool:
+            return not view.holds(table, row) and (table.id, table.key_of(row)) not in held
+
+        overlaps = table.id in view.tables
         rows = 0
         async for batch in snapshot.rows(table, group.condition):
-            news = [(row, tags) for row, tags in batch if not held.holds(table, row)] if overlaps else batch
+            news = [(row, tags) for row, tags in batch if is_news(row)] if overlaps else batch
             self._send(self._encoder.initial_rows(table, news))
             await self._subscriber.socket.drain()
             reported = (before + rows) // PROGRESS_ROWS
@@ -142,6 +157,17 @@ class Deliveries:
             if (before + rows) // PROGRESS_ROWS > reported:
                 self._emit(SubscriptionProgress(self._connection, subscription, before + rows))
         return rows
+
+    async def _changed_but_held(self, position: int, groups: Collection[Group]) -> Collection[RowKey]:
+        """On the tables of ``groups``, the rows that the client has and that have changed since its ``position``. What
+        a snapshot shows of them does not tell that it has them; what became of them comes with the stream."""
+        view = self._subscriber.view
+        overlap = view.tables & {group.table.id for group in groups}
+        if not overlap:
+            return ()
+        await self._catch_up()
+        changed = self._fanout.changed_after(position, overlap)
+        return {(table.id, table.key_of(row)) for table, row in changed if view.holds(table, row)}
 
     @asynccontextmanager
     async def _splice(self) -> AsyncIterator[tuple[int, Snapshot, Mapping[int, Table]]]:
