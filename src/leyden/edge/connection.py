@@ -316,8 +316,8 @@ class Connection:
                     self._note_refusal(code, client_id)
                 case protocol.ForgetSubscriptions():
                     await self._core.clients.forget(self._client_id())
-                case protocol.KeepSubscriptions(ids):
-                    await self._core.clients.keep_only(self._client_id(), list(ids))
+                case protocol.KeepSubscriptions(ids, position):
+                    await self._core.clients.keep_only(self._client_id(), list(ids), position)
                 case protocol.StartStream():
                     self._start_stream(output)
                 case protocol.StopStream():

@@ -208,8 +208,8 @@ class Deliveries:
     async def _withdraw(self, job: _Withdrawal) -> None:
         """Tells the client which rows to drop: those it holds for groups that it gave up, and for no other."""
         subscriber, fanout = self._subscriber, self._fanout
-        await self._clients.cancel_subscriptions(subscriber.client_id, job.ids)
         position = fanout.hold(subscriber)
+        await self._clients.cancel_subscriptions(subscriber.client_id, job.ids, position)
         gone = View(job.gone & subscriber.view.groups)
         remaining = subscriber.view.without(gone.groups)
         rows: list[tuple[Table, Row]] = []

@@ -291,9 +291,9 @@ class Session:
             before: list[Output] = [ForgetSubscriptions()]
         else:
             position = self._resume_position(request, call.lsn)
-            self._resume(request, client, call.subscription_ids)
+            self._resume(request, client, call.subscription_ids, position)
             stream = StartStream(position, View(self._held_groups()), dialect)
-            before = [KeepSubscriptions(tuple(call.subscription_ids))]
+            before = [KeepSubscriptions(tuple(call.subscription_ids), position)]
         self._state = _State.STREAMING
         answer = pb.SatInStartReplicationResp(unacked_window_size=UNACKED_WINDOW)
         outputs: list[Output] = [*before, Send(rpc.success(request, answer))]
@@ -326,8 +326,11 @@ class Session:
             )
         return position
 
-    def _resume(self, request: pb.SatRpcRequest, client: ClientRecord, ids: Sequence[str]) -> None:
-        stored = {record.id: record for record in client.subscriptions}
+    def _resume(self, request: pb.SatRpcRequest, client: ClientRecord, ids: Sequence[str], position: int) -> None:
+        # In the order in which they were made; of a cancelled one it has no rows, and lists it all the same.
+        stored = {
+            record.id: SubscriptionRecord(record.id, record.shapes_at(position)) for record in client.subscriptions
+        }
         subscriptions: dict[str, SubscriptionRecord] = {}
         for subscription_id in ids:
             record = stored.get(subscription_id)
@@ -338,8 +341,7 @@ class Session:
                 raise self._start_error(request, _START_ERROR.SUBSCRIPTION_NOT_FOUND, f"Unknown subscription: {shown}")
             subscriptions[record.id] = record
             self._groups[record.id] = groups
-        # In the order in which they were made; a cancelled one holds nothing, the client lists it all the same.
-        self._subscriptions = {record.id: record for record in client.subscriptions if record.id in subscriptions}
+        self._subscriptions = {record.id: record for record in stored.values() if record.id in subscriptions}
 
     def _groups_of(self, record: SubscriptionRecord) -> frozenset[Group] | None:
         """The groups of a stored subscription; ``None`` if one of its shapes stands for other rows now."""
