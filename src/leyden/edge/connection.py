@@ -435,8 +435,9 @@ class Connection:
     def _start_stream(self, start: protocol.StartStream) -> None:
         core = self._core
         payloads: list[bytes] = []
-        for migration in start.migrations:
-            payloads += core.encoder.migration(migration, start.dialect, start.position)
+        for number, migration in enumerate(start.migrations, 1):
+            others_follow = number < len(start.migrations)
+            payloads += core.encoder.migration(migration, start.dialect, start.position, others_follow=others_follow)
         tables = list(dict.fromkeys(group.table for group in start.view.groups))
         # As the rows of the log will be at first; each migration on the way announces what it changes.
         payloads += core.encoder.relations(core.fanout.described_at(start.position, tables))

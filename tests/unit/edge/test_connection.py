@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, cast
@@ -26,8 +26,10 @@ from leyden.log.memory import MemoryLog
 from leyden.model import (
     ClientRecord,
     Column,
+    CreateTable,
     Delete,
     Locale,
+    Migration,
     Row,
     SnapshotPoint,
     SubscriptionRecord,
@@ -79,7 +81,7 @@ class Stage:
 
     instance_id = "leyden-1"
     tables = {"items": ITEMS}  # noqa: RUF012 - nobody changes it
-    migrations = ()
+    migrations: Sequence[Migration] = ()
     locale = Locale(order_is_bytes=True)
 
     @property
@@ -226,3 +228,13 @@ async def test_a_client_whose_position_is_lost_while_its_rows_are_withdrawn_star
     ended = await stage.serve()
     assert (ended.code, ended.detail) == (1008, "too far behind: its position is no longer held")
     assert not any(isinstance(event, UnexpectedError) for event in stage.events)
+
+
+async def test_each_of_the_first_migrations_leads_to_a_position_of_its_own(stage: Stage) -> None:
+    stage.migrations = [Migration(version, 1, 1, (CreateTable(ITEMS),)) for version in ("1", "2", "3")]
+    stage.start()
+    stage.go_away()
+    await stage.serve()
+    logs = [message for message in stage.messages if isinstance(message, pb.SatOpLog)]
+    lsns = [op.begin.lsn for log in logs for op in log.ops if op.HasField("begin")]
+    assert [stage.positions.decode(lsn) for lsn in lsns] == [(0, "1"), (0, "2"), (0, None)]

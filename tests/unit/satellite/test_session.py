@@ -330,6 +330,12 @@ def test_a_resumed_client_continues_with_its_subscriptions() -> None:
     assert stream == StartStream(60, whole(ITEMS), Dialect.SQLITE)
 
 
+def test_a_client_cut_off_between_its_first_migrations_gets_the_missing_ones() -> None:
+    *_, stream = authenticated().start(lsn=b"e-60-20240101")
+
+    assert stream == StartStream(60, View(), Dialect.SQLITE, (M2,))
+
+
 def test_a_subscription_that_is_not_listed_is_void() -> None:
     keep, *_, stream = authenticated().start(lsn=b"e-60")
 
