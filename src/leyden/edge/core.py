@@ -59,7 +59,8 @@ class Core:
     snapshots: Snapshots
     loader: TableLoader
     writer: Writer
-    #: Returns once the log holds everything that has committed so far.
+    #: Returns once the log holds everything that has committed so far. Needs none of the connections that snapshots
+    #: are read on: who waits for it may hold one of those.
     catch_up: Callable[[], Awaitable[None]]
     emit: Emit
     clock: Callable[[], float] = time.time

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -43,6 +43,9 @@ SNAPSHOT_PAUSES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 BEHIND_PAUSE = 0.02
 
 PROGRESS_ROWS = 100_000
+
+#: The table's id and the primary key of a row.
+RowKey = tuple[int, Row]
 
 
 class SnapshotTooOld(Exception):
@@ -108,22 +111,23 @@ class Deliveries:
         rows = 0
         parts = [shape.part for shape in job.shapes]
         async with self._splice(parts) as (position, snapshot, tables):
+            before = view = subscriber.view
+            spliced = {part for part in parts if isinstance(part, Group) and not self._is_kept(part)} - view.parts
+            changed = {group.table.id for group in spliced}
+            held = await self._changed_but_held(position, changed)
             known = {id_: tables[id_] for part in parts for id_ in part.tables if id_ in tables}
             self._send(self._encoder.relations(known.values()))
             self._send([self._encoder.subscription_begin(job.subscription.id, position)])
-            before = view = subscriber.view
-            changed: set[int] = set()
             for shape in job.shapes:
                 self._send([self._encoder.shape_begin(shape.request_id)])
                 part = shape.part
                 # Tables given up since are delivered empty.
                 if part not in view.parts and part.tables.keys() <= tables.keys():
-                    if self._is_kept(part):
-                        batches_of = self._kept_rows(part, position, view)
-                    else:
+                    if part in spliced:
                         assert isinstance(part, Group)
-                        batches_of = self._snapshot_rows(part, tables[part.table.id], snapshot, view)
-                        changed.add(part.table.id)
+                        batches_of = self._snapshot_rows(part, tables[part.table.id], snapshot, view, held)
+                    else:
+                        batches_of = self._kept_rows(part, position, view)
                     async for payloads, number in batches_of:
                         self._send(payloads)
                         await subscriber.socket.drain()
@@ -157,16 +161,31 @@ class Deliveries:
             await asyncio.sleep(0)
 
     async def _snapshot_rows(
-        self, group: Group, table: Table, snapshot: Snapshot, held: View
+        self, group: Group, table: Table, snapshot: Snapshot, view: View, held: Collection[RowKey]
     ) -> AsyncIterator[tuple[list[bytes], int]]:
-        """The rows of ``group``, without those that the client has already for being in ``held``: sent again they would
-        be ignored, and their tags replaced."""
-        if held.holds_all(table):
+        """The rows of ``group``, without those that the client has already, for being in ``view`` or ``held``: sent
+        again they would be ignored, and their tags replaced."""
+        if view.holds_all(table):
             return
-        overlaps = table.id in held.tables
+
+        def is_news(row: Row) -> bool:
+            return not view.holds(table, row) and (table.id, table.key_of(row)) not in held
+
+        overlaps = table.id in view.tables
         async for batch in snapshot.rows(table, group.condition):
-            news = [(row, tags) for row, tags in batch if not held.holds(table, row)] if overlaps else batch
+            news = [(row, tags) for row, tags in batch if is_news(row)] if overlaps else batch
             yield self._encoder.initial_rows(table, news), len(news)
+
+    async def _changed_but_held(self, position: int, tables: Set[int]) -> Collection[RowKey]:
+        """On ``tables``, the rows that the client has and that have changed since its ``position``. What a snapshot
+        shows of them does not tell that it has them; what became of them comes with the stream."""
+        view = self._subscriber.view
+        overlap = view.tables & tables
+        if not overlap:
+            return ()
+        await self._catch_up()
+        changed = self._fanout.changed_after(position, overlap)
+        return {(table.id, table.key_of(row)) for table, row in changed if view.holds(table, row)}
 
     @asynccontextmanager
     async def _splice(self, parts: Iterable[Part]) -> AsyncIterator[tuple[int, Snapshot, Mapping[int, Table]]]:
@@ -215,8 +234,8 @@ class Deliveries:
     async def _withdraw(self, job: _Withdrawal) -> None:
         """Tells the client which rows to drop: those it holds for groups that it gave up, and for no other."""
         subscriber, fanout = self._subscriber, self._fanout
-        await self._clients.cancel_subscriptions(subscriber.client_id, job.ids)
         position = fanout.hold(subscriber)
+        await self._clients.cancel_subscriptions(subscriber.client_id, job.ids, position)
         gone = View(job.gone & subscriber.view.parts)
         remaining = subscriber.view.without(gone.parts)
         rows: list[tuple[Table, Row]] = []

@@ -44,6 +44,9 @@ ALTERED = "a table it sees was altered"
 #: Transactions read from the log at a time while a client catches up.
 CATCH_UP_BATCH = 64
 
+#: Why a client is let go whose position is below the log's floor. When it comes back it is told to start afresh.
+TOO_FAR_BEHIND = "too far behind: its position is no longer held"
+
 
 class Subscriber:
     """One client's place in the stream."""
@@ -228,7 +231,10 @@ class FanOut:
 
     def changed_after(self, position: int, tables: Collection[int]) -> list[tuple[Table, Row]]:
         """The rows of ``tables`` (by id) that transactions after ``position`` change or delete, as they were at
-        ``position``."""
+        ``position``.
+
+        Raises :class:`~leyden.log.OutsideWindow` when the log does not reach back to it any more.
+        """
         seen: set[tuple[int, Row]] = set()
         rows: list[tuple[Table, Row]] = []
         for transaction in self._log.after(position):
@@ -354,7 +360,7 @@ class FanOut:
             return
         if not self._log.holds(subscriber.position):
             self.leave(subscriber)
-            subscriber.dropped("too far behind: its position is no longer held")
+            subscriber.dropped(TOO_FAR_BEHIND)
             return
         while not self._is_blocked(subscriber):
             batch = self._log.after(subscriber.position, CATCH_UP_BATCH)

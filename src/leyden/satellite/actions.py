@@ -52,9 +52,10 @@ class ForgetSubscriptions:
 
 @dataclass(frozen=True, slots=True)
 class KeepSubscriptions:
-    """The client resumed listing only these ids: all others are void."""
+    """The client resumed at ``position`` listing only these ids: all others are void."""
 
     ids: tuple[str, ...]
+    position: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,13 +135,16 @@ class Encoder:
     def __init__(self, positions: Positions) -> None:
         self._positions = positions
 
-    def migration(self, migration: Migration, dialect: Dialect, position: int) -> list[bytes]:
-        """``migration`` as a transaction of its own at ``position``, after the relations it changes.
+    def migration(
+        self, migration: Migration, dialect: Dialect, position: int, *, others_follow: bool = False
+    ) -> list[bytes]:
+        """``migration`` as a transaction of its own at ``position``, after the relations it changes. ``others_follow``
+        at the same position: a client that drops before them still asks for them.
 
         Rows never share a transaction with DDL: the client skips a transaction whole, rows included, when it
         already has the migration's version (docs/protocol.md).
         """
-        lsn = self._positions.encode(position)
+        lsn = self._positions.encode(position, migration.version if others_follow else None)
         begin = pb.SatOpBegin(
             commit_timestamp=migration.committed_at_ms,
             lsn=lsn,

@@ -16,7 +16,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
-from leyden.model import ClientRecord, SubscriptionRecord
+from leyden.model import ClientRecord, Migration, SubscriptionRecord
 from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.actions import (
@@ -284,16 +284,17 @@ class Session:
                     "Cannot resume subscriptions for a first-time client",
                 )
             known = call.schema_version if call.HasField("schema_version") else ""
-            missing = tuple(m for m in self._world.migrations if m.version > known)
             self._subscriptions.clear()
             self._parts.clear()
-            stream = StartStream(self._world.head, View(), dialect, missing)
+            stream = StartStream(self._world.head, View(), dialect, self._migrations_after(known))
             before: list[Output] = [ForgetSubscriptions()]
         else:
-            position = self._resume_position(request, call.lsn)
-            self._resume(request, client, call.subscription_ids)
-            stream = StartStream(position, View(self._held()), dialect)
-            before = [KeepSubscriptions(tuple(call.subscription_ids))]
+            position, version = self._resume_position(request, call.lsn)
+            self._resume(request, client, call.subscription_ids, position)
+            # Those that the stream brings as well are skipped by the client the second time.
+            missing = () if version is None else self._migrations_after(version)
+            stream = StartStream(position, View(self._held()), dialect, missing)
+            before = [KeepSubscriptions(tuple(call.subscription_ids), position)]
         self._state = _State.STREAMING
         answer = pb.SatInStartReplicationResp(unacked_window_size=UNACKED_WINDOW)
         outputs: list[Output] = [*before, Send(rpc.success(request, answer))]
@@ -302,14 +303,18 @@ class Session:
             outputs.append(Send(self._start_upload(client)))
         return [*outputs, stream]
 
+    def _migrations_after(self, version: str) -> tuple[Migration, ...]:
+        return tuple(migration for migration in self._world.migrations if migration.version > version)
+
     def _start_error(self, request: pb.SatRpcRequest, code: _START_ERROR.Code.ValueType, message: str) -> _Refuse:
         error = _START_ERROR(code=code, message=message)
         answer = rpc.success(request, pb.SatInStartReplicationResp(err=error))
         return _Refuse(answer, Close(1007, detail=f"startReplication: {message}"))
 
-    def _resume_position(self, request: pb.SatRpcRequest, lsn: bytes) -> int:
+    def _resume_position(self, request: pb.SatRpcRequest, lsn: bytes) -> tuple[int, str | None]:
+        """Where to go on, and the version reached if that is in the middle of the first migrations."""
         try:
-            position = self._world.positions.decode(lsn)
+            position, version = self._world.positions.decode(lsn)
         except ForeignPosition:
             raise self._start_error(
                 request, _START_ERROR.BEHIND_WINDOW, "The position belongs to another history of the database"
@@ -324,10 +329,13 @@ class Session:
             raise self._start_error(
                 request, _START_ERROR.BEHIND_WINDOW, "Cannot catch up to the server's current state"
             )
-        return position
+        return position, version
 
-    def _resume(self, request: pb.SatRpcRequest, client: ClientRecord, ids: Sequence[str]) -> None:
-        stored = {record.id: record for record in client.subscriptions}
+    def _resume(self, request: pb.SatRpcRequest, client: ClientRecord, ids: Sequence[str], position: int) -> None:
+        # In the order in which they were made; of a cancelled one it has no rows, and lists it all the same.
+        stored = {
+            record.id: SubscriptionRecord(record.id, record.shapes_at(position)) for record in client.subscriptions
+        }
         subscriptions: dict[str, SubscriptionRecord] = {}
         for subscription_id in ids:
             record = stored.get(subscription_id)
@@ -338,8 +346,7 @@ class Session:
                 raise self._start_error(request, _START_ERROR.SUBSCRIPTION_NOT_FOUND, f"Unknown subscription: {shown}")
             subscriptions[record.id] = record
             self._parts[record.id] = parts
-        # In the order in which they were made; a cancelled one holds nothing, the client lists it all the same.
-        self._subscriptions = {record.id: record for record in client.subscriptions if record.id in subscriptions}
+        self._subscriptions = {record.id: record for record in stored.values() if record.id in subscriptions}
 
     def _parts_of(self, record: SubscriptionRecord) -> frozenset[Part] | None:
         """What is seen for a stored subscription; ``None`` if one of its shapes stands for other rows now."""
@@ -391,9 +398,10 @@ class Session:
         if not self.streaming:
             return []
         try:
-            return [Acknowledge(self._world.positions.decode(ack.lsn))]
+            position, _ = self._world.positions.decode(ack.lsn)
         except (InvalidPosition, ForeignPosition):
             raise _protocol_error("acknowledged an invalid position") from None
+        return [Acknowledge(position)]
 
     # ---- subscriptions -------------------------------------------------------------------------------------------
 

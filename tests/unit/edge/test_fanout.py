@@ -55,7 +55,7 @@ class FakeSocket:
     @property
     def positions(self) -> list[int]:
         """Of the transactions received, in order."""
-        return [POSITIONS.decode(op.begin.lsn) for op in self.operations if op.HasField("begin")]
+        return [POSITIONS.decode(op.begin.lsn)[0] for op in self.operations if op.HasField("begin")]
 
     @property
     def operations(self) -> list[pb.SatTransOp]:

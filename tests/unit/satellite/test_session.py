@@ -324,26 +324,36 @@ def test_a_fresh_start_gets_the_migrations_that_it_lacks_in_its_dialect() -> Non
 def test_a_resumed_client_continues_with_its_subscriptions() -> None:
     keep, send, upload, stream = authenticated().start(lsn=b"e-60", subscription_ids=[S1])
 
-    assert keep == KeepSubscriptions((S1,))
+    assert keep == KeepSubscriptions((S1,), 60)
     assert not answer(send, pb.SatInStartReplicationResp).HasField("err")
     assert isinstance(upload, Send)
     assert stream == StartStream(60, whole(ITEMS), Dialect.SQLITE)
 
 
+def test_a_client_cut_off_between_its_first_migrations_gets_the_missing_ones() -> None:
+    *_, stream = authenticated().start(lsn=b"e-60-20240101")
+
+    assert stream == StartStream(60, View(), Dialect.SQLITE, (M2,))
+
+
 def test_a_subscription_that_is_not_listed_is_void() -> None:
     keep, *_, stream = authenticated().start(lsn=b"e-60")
 
-    assert keep == KeepSubscriptions(())
+    assert keep == KeepSubscriptions((), 60)
     assert stream == StartStream(60, View(), Dialect.SQLITE)
 
 
-def test_a_cancelled_subscription_may_still_be_listed() -> None:
-    client = Client(replace(RECORD, subscriptions=(SubscriptionRecord(S1, ()),)))
+@pytest.mark.parametrize(("position", "held"), [(60, whole(ITEMS)), (61, whole(ITEMS)), (62, View())])
+def test_a_cancelled_subscription_is_listed_and_holds_rows_until_the_client_has_surely_dropped_them(
+    position: int, held: View
+) -> None:
+    client = Client(replace(RECORD, subscriptions=(replace(*RECORD.subscriptions, cancelled_at=61),)))
     client.authenticate()
     client.session.authenticated(client.record, {})
-    *_, stream = client.start(lsn=b"e-60", subscription_ids=[S1])
+    *_, stream = client.start(lsn=b"e-%d" % position, subscription_ids=[S1])
 
-    assert stream == StartStream(60, View(), Dialect.SQLITE)
+    assert stream == StartStream(position, held, Dialect.SQLITE)
+    assert client.unsubscribe(S1)[1] == Withdraw((S1,), held.parts)
 
 
 @pytest.mark.parametrize(
