@@ -123,9 +123,7 @@ def explain_row(understanding: Understanding, row: Row, selected: bool) -> Expla
             Check(_PRESENCE_CHECK, "pass", ", ".join(f"{name} is {literals[name]}" for name in table.primary_key)),
             owner,
             passing,
-            Check(
-                _AGREEMENT_CHECK, "pass" if agreed else "fail", f"for it, the row {_does(selected)} reach the client"
-            ),
+            Check(_AGREEMENT_CHECK, "pass" if agreed else "fail", _selection(selected)),
         ),
         claims=understanding.claims_used,
         filter=found,
@@ -165,15 +163,14 @@ def _passing(found: Finding | None) -> Check:
     return Check(PASSING_CHECK, "pass" if found.is_true else "fail")
 
 
-def _does(reach: bool) -> str:
-    return "does" if reach else "does not"
+def _selection(selected: bool) -> str:
+    return "it selects the row" if selected else "it does not select the row"
 
 
 def _defect(judged: bool, selected: bool) -> str:
-    return (
-        f"A DEFECT OF LEYDEN: by its own judgement the row {_does(judged)} reach the client, by Postgres' it"
-        f" {_does(selected)}, and node by node the filter is as shown. Please report it, with all of this"
-    )
+    own = f"by its own judgement the row {'reaches' if judged else 'does not reach'} the client"
+    other = f"Postgres says that {_selection(selected)}" if judged != selected else "the filter's nodes say otherwise"
+    return f"A DEFECT OF LEYDEN: {own}, but {other}. Please report it, with all of this"
 
 
 def _reason(reaches: bool, owner: Check, found: Finding | None) -> str:

@@ -215,6 +215,7 @@ def test_a_node_by_node_value_that_is_not_the_services_is_a_defect(monkeypatch: 
     explanation = explain_row(understanding, (b"1", b"a", b"2"), True)
 
     assert explanation.verdict == "defect"
+    assert "reaches the client, but the filter's nodes say otherwise" in explanation.sentence
     assert explanation.filter is not None
     assert explanation.filter.value == "false"
 

@@ -13,7 +13,6 @@ from typing import Any, Final
 from leyden.shapes.explanation import PASSING_CHECK, Explanation
 from leyden.shapes.understanding import FILTER_CHECK
 from leyden.shapes.where.explanation import Finding
-from leyden.shapes.where.sqltypes import BOOL
 
 from ..checks import INDENT, check_lines, check_members
 
@@ -63,7 +62,7 @@ def _excerpt(where: str, position: int) -> Iterator[str]:
 
 def _nodes(finding: Finding, depth: int = 0) -> Iterator[str]:
     """Conditions with their values in front, whatever else they are made of with its value behind."""
-    if finding.type == BOOL:
+    if finding.is_condition:
         yield f"{INDENT}{finding.value:<6} {'  ' * depth}{finding.text}"
     else:
         yield f"{INDENT}{'':<6} {'  ' * depth}{finding.sentence}"
@@ -95,7 +94,7 @@ def json_line(explanation: Explanation) -> str:
 
 def _members(finding: Finding) -> dict[str, Any]:
     """`value` is a boolean for conditions, else the value's text form; `failed` tells an error from NULL."""
-    value = finding.is_true if finding.type == BOOL and finding.form is not None else finding.form
+    value = finding.is_true if finding.is_condition and finding.form is not None else finding.form
     return {
         "node": finding.text,
         "type": finding.type.name,

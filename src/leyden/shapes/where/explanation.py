@@ -33,8 +33,12 @@ class Finding:
         return self.node.type
 
     @property
+    def is_condition(self) -> bool:
+        return self.type == BOOL
+
+    @property
     def is_true(self) -> bool:
-        return self.form == "t" and self.type == BOOL
+        return self.form == "t" and self.is_condition
 
     @property
     def text(self) -> str:
