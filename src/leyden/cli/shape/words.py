@@ -18,7 +18,7 @@ from ..checks import INDENT, check_lines, check_members
 
 #: Characters of a line that are shown, and of a filter on each side of the place where it was refused.
 _LONGEST: Final = 500
-_AROUND: Final = 60
+_AROUND: Final = 40
 
 
 def visible(text: str) -> str:
