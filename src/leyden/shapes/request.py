@@ -70,6 +70,15 @@ class Shape:
     part: Part
     record: ShapeRecord
 
+    @property
+    def root(self) -> Group:
+        """The rows that were asked for themselves, without those that come with them."""
+        return self.part.root if isinstance(self.part, Tree) else self.part
+
+    @property
+    def table(self) -> Table:
+        return self.root.table
+
 
 def plan(request: ShapeRequest, tables: Mapping[str, Table], claims: Claims, locale: Locale) -> Shape:
     """The shape that ``request`` describes; ``tables`` are the electrified tables by name.
