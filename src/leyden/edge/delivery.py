@@ -137,6 +137,7 @@ class Deliveries:
             news = [(row, tags) for row, tags in batch if not held.holds(table, row)] if overlaps else batch
             self._send(self._encoder.initial_rows(table, news))
             await self._subscriber.socket.drain()
+            await asyncio.sleep(0)  # a client and a database that are fast would leave nobody else a turn
             reported = (before + rows) // PROGRESS_ROWS
             rows += len(news)
             if (before + rows) // PROGRESS_ROWS > reported:
