@@ -14,8 +14,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence, Set
-from contextlib import asynccontextmanager
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+    Set,
+)
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from leyden.edge.fanout import FanOut, Subscriber
@@ -128,13 +138,15 @@ class Deliveries:
                         batches_of = self._snapshot_rows(part, tables[part.table.id], snapshot, view, held)
                     else:
                         batches_of = self._kept_rows(part, position, view)
-                    async for payloads, number in batches_of:
-                        self._send(payloads)
-                        await subscriber.socket.drain()
-                        reported = rows // PROGRESS_ROWS
-                        rows += number
-                        if rows // PROGRESS_ROWS > reported:
-                            self._emit(SubscriptionProgress(self._connection, job.subscription.id, rows))
+                    async with aclosing(batches_of):
+                        async for payloads, number in batches_of:
+                            self._send(payloads)
+                            await subscriber.socket.drain()
+                            await asyncio.sleep(0)  # a fast client and a fast database would leave nobody else a turn
+                            reported = rows // PROGRESS_ROWS
+                            rows += number
+                            if rows // PROGRESS_ROWS > reported:
+                                self._emit(SubscriptionProgress(self._connection, job.subscription.id, rows))
                     view = view.with_parts([part])
                 self._send([self._encoder.SHAPE_END])
             self._send([self._encoder.SUBSCRIPTION_END])
@@ -151,18 +163,17 @@ class Deliveries:
         """Whether the rows of ``part`` at any position are known here. Then no snapshot is needed, nor a splice."""
         return all(table_id in self._fanout.versions for table_id in part.tables)
 
-    async def _kept_rows(self, part: Part, position: int, held: View) -> AsyncIterator[tuple[list[bytes], int]]:
+    async def _kept_rows(self, part: Part, position: int, held: View) -> AsyncGenerator[tuple[list[bytes], int]]:
         """The rows of ``part`` that are not in ``held``, as messages, and how many."""
         for batch in batches(part, self._fanout.versions.as_of(position), held):
             payloads: list[bytes] = []
             for table, versions in itertools.groupby(batch, key=lambda version: version.table):
-                payloads += self._encoder.initial_rows(table, ((one.row, one.tags) for one in versions))
+                payloads += self._encoder.initial_rows(table, [(one.row, one.tags) for one in versions])
             yield payloads, len(batch)
-            await asyncio.sleep(0)
 
     async def _snapshot_rows(
         self, group: Group, table: Table, snapshot: Snapshot, view: View, held: Collection[RowKey]
-    ) -> AsyncIterator[tuple[list[bytes], int]]:
+    ) -> AsyncGenerator[tuple[list[bytes], int]]:
         """The rows of ``group``, without those that the client has already, for being in ``view`` or ``held``: sent
         again they would be ignored, and their tags replaced."""
         if view.holds_all(table):

@@ -25,6 +25,7 @@ from leyden.model import (
 )
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.frames import encode
+from leyden.satellite.initial_rows import InsertEncoder
 from leyden.satellite.migrations import Dialect, operations
 from leyden.satellite.positions import Positions
 from leyden.satellite.rows import RowEncoder
@@ -67,6 +68,11 @@ def relation(table: Table) -> bytes:
 @lru_cache(maxsize=4096)
 def _row_encoder(table: Table) -> RowEncoder:
     return RowEncoder(table)
+
+
+@lru_cache(maxsize=4096)
+def _insert_encoder(table: Table) -> InsertEncoder:
+    return InsertEncoder(table)
 
 
 def _chunks(operations: Iterable[pb.SatTransOp]) -> Iterator[bytes]:
@@ -222,9 +228,14 @@ class Encoder:
         return encode(pb.SatShapeDataBegin(request_id=request_id))
 
     @staticmethod
-    def initial_rows(table: Table, rows: Iterable[tuple[Row, Sequence[str]]]) -> list[bytes]:
-        """Inserts without begin and commit, as the client expects them inside a delivery."""
-        return list(_chunks(_insert(table, row, tags) for row, tags in rows))
+    def initial_rows(table: Table, rows: Sequence[tuple[Row, tuple[str, ...]]]) -> list[bytes]:
+        """Inserts without begin and commit, as the client expects them inside a delivery.
+
+        Messages are as large as :data:`OPERATIONS_PER_MESSAGE` rows make them: who reads rows limits their bytes.
+        """
+        encoder = _insert_encoder(table)
+        starts = range(0, len(rows), OPERATIONS_PER_MESSAGE)
+        return [encoder.message(rows[start : start + OPERATIONS_PER_MESSAGE]) for start in starts]
 
     SHAPE_END = encode(pb.SatShapeDataEnd())
     SUBSCRIPTION_END = encode(pb.SatSubsDataEnd())

@@ -272,7 +272,7 @@ def test_a_delivery_opens_with_a_position() -> None:
 
 
 def test_initial_rows_are_inserts_and_nothing_else() -> None:
-    rows = [((str(n).encode(), None), ["postgres_1@0"]) for n in range(OPERATIONS_PER_MESSAGE + 1)]
+    rows = [((str(n).encode(), None), ("postgres_1@0",)) for n in range(OPERATIONS_PER_MESSAGE + 1)]
     payloads = ENCODER.initial_rows(ITEMS, rows)
 
     assert len(payloads) == 2
