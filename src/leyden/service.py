@@ -25,6 +25,7 @@ from leyden.config import Settings
 from leyden.edge.access import Access
 from leyden.edge.admission import AdmissionPolicy
 from leyden.edge.app import close_all, create_app
+from leyden.edge.authors import Authors
 from leyden.edge.core import Core, OpenConnection
 from leyden.edge.fanout import FanOut
 from leyden.events import (
@@ -47,6 +48,7 @@ from leyden.postgres.snapshots import Snapshots
 from leyden.postgres.writer import Writer
 from leyden.satellite.encoding import Encoder
 from leyden.satellite.positions import Positions
+from leyden.shapes.where import ownership
 
 #: Connections to Postgres for snapshots, uploads and client state.
 POOL_SIZE = 10
@@ -270,7 +272,7 @@ class Service:
         while True:
             try:
                 async with await sessions.connect(self.dsn, autocommit=True, connect_timeout=10) as conn:
-                    await requirements.require(conn)
+                    await requirements.require(conn, roles=self.settings.roles.all)
                     await schema.install(conn)
                     self._locale = await read_locale(conn)
                     return
@@ -325,12 +327,13 @@ class Service:
         self._core = Core(
             world=world,
             authenticator=self.access.authenticator,
+            authors=Authors(self.settings.roles, self.auth.namespace),
             sessions=self.access.sessions,
             encoder=encoder,
             fanout=FanOut(self._log, encoder, self.emit, before_each=self.access.sessions.expire),
             clients=ClientStore(pool),
             snapshots=Snapshots(pool),
-            writer=Writer(pool, self.emit),
+            writer=Writer(pool, ownership, self.emit),
             catch_up=catch_up,
             emit=self.emit,
         )

@@ -158,13 +158,6 @@ class TestKeys:
         assert set(problems({**SECURE, "AUTH_JWT_ALG": alg})) == {"AUTH_JWT_ALG"}
 
     @pytest.mark.parametrize(
-        "name",
-        ["AUTH_DB_ROLE", "AUTH_DB_ROLE_CLAIM", "AUTH_DB_ROLES"],
-    )
-    def test_settings_of_later_versions_are_never_ignored(self, name: str) -> None:
-        assert "not supported" in problems({**SECURE, name: "x"})[name]
-
-    @pytest.mark.parametrize(
         ("name", "meant"),
         [
             ("AUTH_ALLOWED_ORIGIN", "AUTH_ALLOWED_ORIGINS"),

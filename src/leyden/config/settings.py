@@ -1,7 +1,7 @@
 """The whole configuration of one service, read from the environment once at start.
 
-Owns names and defaults of every variable but AUTH_*, which `authentication` and `admission` read, and those of the
-admin API, which `admin` reads. Variables of the older service that no longer mean anything (its Postgres proxy,
+Owns names and defaults of every variable but AUTH_*, which `authentication`, `admission` and `roles` read, and those of
+the admin API, which `admin` reads. Variables of the older service that no longer mean anything (its Postgres proxy,
 logical publisher, feature flags, telemetry) are accepted and ignored.
 """
 
@@ -19,12 +19,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from leyden.auth import AuthSettings, KeyRing
 from leyden.edge.admission import AdmissionPolicy
+from leyden.edge.authors import RolePolicy
 
 from .admin import AdminSettings, load_admin_settings
 from .admission import load_admission_policy
 from .authentication import load_auth_settings
 from .database import DatabaseAddress, parse_database_url
 from .problems import ConfigurationError, Problem, Unusable
+from .roles import load_role_policy
 from .values import boolean, choice, integer, size
 
 _EVERY_INTERFACE: Final = "0.0.0.0"  # noqa: S104  the service is there to be reached
@@ -85,6 +87,7 @@ class Settings(BaseSettings):
     auth_env: Mapping[str, str] = Field(default_factory=dict, repr=False)
     """The variables that `auth` was read from: they are read again when a key file changes."""
     admission: AdmissionPolicy
+    roles: RolePolicy = RolePolicy()
     admin: AdminSettings | None = None
     """None without ADMIN_TOKENS_FILE: then there is no admin API."""
     http_host: str
@@ -157,6 +160,11 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
     except ConfigurationError as error:
         problems += error.problems
         admission = AdmissionPolicy(loopback_only=True)
+    roles = RolePolicy()
+    try:
+        roles = load_role_policy(env)
+    except ConfigurationError as error:
+        problems += error.problems
     admin: AdminSettings | None = None
     try:
         admin = load_admin_settings(env)
@@ -182,6 +190,7 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
             auth=auth or AuthSettings("insecure"),
             auth_env={name: value for name, value in env.items() if name.startswith("AUTH_")},
             admission=admission,
+            roles=roles,
             admin=admin,
             http_host=host or _EVERY_INTERFACE,
             **given,

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from leyden.auth import Identity
 from leyden.edge.authenticator import Authenticator
+from leyden.edge.authors import Authors
 from leyden.edge.fanout import FanOut
 from leyden.edge.sessions import Session, Sessions
 from leyden.events import Emit, Peer
@@ -51,6 +52,7 @@ class Core:
 
     world: World
     authenticator: Authenticator
+    authors: Authors
     sessions: Sessions
     encoder: Encoder
     fanout: FanOut

@@ -183,18 +183,21 @@ class RowWrite:
         before = self.before.state
         return before.main is None and before.dead is not None and self.after.state.main is not None
 
-    async def send(self, conn: Connection) -> None:
+    async def send(self, conn: Connection, role: str | None = None) -> None:
+        """Queue the statements. ``role`` writes the main row, the service its state."""
         statement = self._main_row()
         if statement is not None:
-            await name_server_row(conn, f"{self.before.table.id}:{self.before.pk}")
+            await name_server_row(conn, f"{self.before.table.id}:{self.before.pk}", role)
             self._cursors.append(await _execute(conn, *statement))
+            if role is not None:
+                await leave_role(conn)
         self._cursors.append(await conn.execute(*self._state_row()))
 
     def hit(self) -> bool:
         """Whether every statement met the row as it was read. Valid once the pipeline has been synchronised.
 
         False means that a side effect of an earlier statement of this transaction (a cascade, another
-        trigger) changed the row after it was read, or that a trigger or policy suppressed the write.
+        trigger) changed the row after it was read, or that a trigger or a row policy suppressed the write.
         """
         return all(cursor.rowcount == 1 for cursor in self._cursors)
 
@@ -252,9 +255,21 @@ _UPDATE_STATE = (
 )
 
 
-async def name_server_row(conn: Connection, row: str) -> None:
-    """Name the row that is ours to tag (``<table oid>:<pk json>``) until the next call; empty for none."""
-    await conn.execute("SELECT pg_catalog.set_config('leyden.server_row', %s, true)", [row])
+async def name_server_row(conn: Connection, row: str, role: str | None = None) -> None:
+    """Name the row that is ours to tag (``<table oid>:<pk json>``) until the next call; empty for none. What follows
+    runs as ``role``, if one is given, until :func:`leave_role`."""
+    if role is None:
+        await conn.execute("SELECT pg_catalog.set_config('leyden.server_row', %s, true)", [row])
+    else:
+        await conn.execute(
+            "SELECT pg_catalog.set_config('leyden.server_row', %s, true), pg_catalog.set_config('role', %s, true)",
+            [row, role],
+        )
+
+
+async def leave_role(conn: Connection) -> None:
+    """Be the service itself again, whoever a trigger has become meanwhile."""
+    await conn.execute("SELECT pg_catalog.set_config('role', 'none', true)")
 
 
 def key_columns(table: Table) -> list[Column]:

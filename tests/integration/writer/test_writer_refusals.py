@@ -162,10 +162,10 @@ async def test_a_table_that_is_gone_refuses_without_corrections_for_it(shop: Any
 
 async def test_an_upload_is_applied_once(shop: Any) -> None:
     first = shop.upload(shop.insert("customer", id="b", name="B"), lsn=3)
-    assert await shop.writer.apply(first) is Outcome.APPLIED
+    assert await shop.write(first) is Outcome.APPLIED
     await shop.sql("DELETE FROM customer WHERE id = 'b'")
     await shop.watch()
-    assert await shop.writer.apply(first) is Outcome.ALREADY_APPLIED
+    assert await shop.write(first) is Outcome.ALREADY_APPLIED
     assert await shop.apply(shop.insert("customer", id="b", name="B"), lsn=2) is Outcome.ALREADY_APPLIED
     assert len(await shop.rows("customer")) == 1
     assert await shop.stream() == []
