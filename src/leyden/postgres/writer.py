@@ -211,31 +211,37 @@ class _UploadTransaction:
     async def _write_stepwise(self, pipeline: psycopg.AsyncPipeline, planned: list[PlannedOperation]) -> None:
         tables = {table.name: table for table in (await load_tables(self._conn)).values()}
         for operation in planned:
-            await self._write_one(pipeline, operation, tables, frozenset())
+            await self._write_one(pipeline, operation, tables)
 
     async def _write_one(
-        self,
-        pipeline: psycopg.AsyncPipeline,
-        operation: PlannedOperation,
-        tables: Mapping[str, Table],
-        children: frozenset[tuple[int, str]],
+        self, pipeline: psycopg.AsyncPipeline, operation: PlannedOperation, tables: Mapping[str, Table]
     ) -> None:
-        """Run one operation, after reviving the dead rows that the row it revives refers to, and theirs.
+        """Run one operation, after reviving the dead rows that the row it revives refers to, and theirs, however
+        many there are."""
+        waiting = [operation]
+        #: Rows whose parents were looked for: a cycle of references ends the climb.
+        climbed: set[tuple[int, str]] = set()
+        while waiting:
+            (row,) = (await self._lock(pipeline, [(waiting[-1].table, waiting[-1].key)])).values()
+            write = self._resolve(waiting[-1], row)
+            if write.revives and (row.table.id, row.pk) not in climbed:
+                climbed.add((row.table.id, row.pk))
+                parents = parents_of(row.table, write.after.state.main or {}, tables)
+                dead = [
+                    PlannedOperation(parent.table, parent.key, compensation(parent.table, {}))
+                    for parent in (await self._lock(pipeline, parents)).values()
+                    if parent.state.main is None and parent.state.dead and (parent.table.id, parent.pk) not in climbed
+                ]
+                if dead:
+                    waiting += dead
+                    continue
+            done = waiting.pop()
+            if write.needed and (write.revives or done is operation):
+                await self._write(pipeline, write)
 
-        ``children`` are the rows whose revival led here: a cycle of references ends the climb.
-        """
-        (row,) = (await self._lock(pipeline, [(operation.table, operation.key)])).values()
-        write = self._resolve(operation, row)
-        if not write.needed:
-            return
-        if write.revives:
-            climbed = children | {(row.table.id, row.pk)}
-            parents = parents_of(row.table, write.after.state.main or {}, tables)
-            for parent in (await self._lock(pipeline, parents)).values():
-                if parent.state.main is None and parent.state.dead and (parent.table.id, parent.pk) not in climbed:
-                    revival = PlannedOperation(parent.table, parent.key, compensation(parent.table, {}))
-                    await self._write_one(pipeline, revival, tables, climbed)
+    async def _write(self, pipeline: psycopg.AsyncPipeline, write: RowWrite) -> None:
         await write.send(self._conn)
         await pipeline.sync()
         if not write.hit():
-            raise UploadRefusedError(Refusal(NO_DATA, f"a write to table {row.table.name} was suppressed"))
+            table = write.before.table
+            raise UploadRefusedError(Refusal(NO_DATA, f"a write to table {table.name} was suppressed"))
