@@ -45,6 +45,7 @@ from leyden.postgres.embedded import EmbeddedPostgres
 from leyden.postgres.locale import read_locale
 from leyden.postgres.replication import Replication
 from leyden.postgres.snapshots import Snapshots
+from leyden.postgres.tombstones import forget_tombstones
 from leyden.postgres.writer import Writer
 from leyden.satellite.encoding import Encoder
 from leyden.satellite.positions import Positions
@@ -264,6 +265,10 @@ class Service:
             )
             self._pool = pool
             await stack.enter_async_context(pool)
+            if self.settings.tombstone_retention:
+                older_than = float(self.settings.tombstone_retention)
+                forgetting = parts.create_task(forget_tombstones(pool, self.emit, older_than=older_than))
+                stack.push_async_callback(_cancel, forgetting)
             await self._replicate(pool)
 
     async def _prepare_database(self) -> None:

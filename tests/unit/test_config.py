@@ -357,6 +357,13 @@ class TestService:
     def test_other_sizes_are_mistakes(self, text: str) -> None:
         assert set(problems({**SECURE, "ELECTRIC_TXN_CACHE_SIZE": text})) == {"ELECTRIC_TXN_CACHE_SIZE"}
 
+    def test_tombstones_are_kept_for_90_days_or_as_long_as_told(self) -> None:
+        assert load_settings(SECURE).tombstone_retention == 90 * 86_400
+        for text, seconds in (("0", 0), ("3600", 3600), ("31536000", 31_536_000)):
+            assert load_settings({**SECURE, "LEYDEN_TOMBSTONE_RETENTION": text}).tombstone_retention == seconds
+        for text in ("-1", "1", "3599", "90d", "1e6"):
+            assert set(problems({**SECURE, "LEYDEN_TOMBSTONE_RETENTION": text})) == {"LEYDEN_TOMBSTONE_RETENTION"}
+
     @pytest.mark.parametrize("mode", ["", "logical_replication", "DIRECT_WRITES"])
     def test_direct_writes_is_the_only_write_mode(self, mode: str) -> None:
         assert set(problems({**SECURE, "ELECTRIC_WRITE_TO_PG_MODE": mode})) == {"ELECTRIC_WRITE_TO_PG_MODE"}

@@ -54,6 +54,13 @@ def _port(text: str) -> int:
     return integer(text, 0, 65_535)
 
 
+def _retention(text: str) -> int:
+    seconds = integer(text, 0, 3_153_600_000)
+    if 0 < seconds < 3600:
+        raise Unusable("is shorter than an hour", "use 3600 or more, or 0 to keep them for ever")
+    return seconds
+
+
 def _log_format(text: str) -> str:
     return choice(text.strip(), ("text", "json"))
 
@@ -102,6 +109,10 @@ class Settings(BaseSettings):
     write_mode: Annotated[str, AfterValidator(_write_mode)] = Field("direct_writes", alias="ELECTRIC_WRITE_TO_PG_MODE")
     resumable_wal_window: Size = Field(2 * 2**30, alias="ELECTRIC_RESUMABLE_WAL_WINDOW")
     txn_cache_size: Size = Field(256 * 2**20, alias="ELECTRIC_TXN_CACHE_SIZE")
+    tombstone_retention: Annotated[int, BeforeValidator(_retention)] = Field(
+        90 * 86_400, alias="LEYDEN_TOMBSTONE_RETENTION"
+    )
+    """Seconds; 0 means for ever."""
     instance_id: str = Field(default_factory=lambda: str(uuid.uuid4()), alias="ELECTRIC_INSTANCE_ID")
     log_level: Annotated[LogLevel, BeforeValidator(_log_level)] = Field("info", alias="LOG_LEVEL")
     log_format: Annotated[Literal["text", "json"], BeforeValidator(_log_format)] = Field(

@@ -242,38 +242,46 @@ class _UploadTransaction:
     async def _write_stepwise(self, pipeline: psycopg.AsyncPipeline, planned: list[PlannedOperation]) -> None:
         tables = {table.name: table for table in (await load_tables(self._conn)).values()}
         for operation in planned:
-            await self._write_one(pipeline, operation, tables, frozenset())
+            await self._write_one(pipeline, operation, tables)
 
     async def _write_one(
-        self,
-        pipeline: psycopg.AsyncPipeline,
-        operation: PlannedOperation,
-        tables: Mapping[str, Table],
-        children: frozenset[tuple[int, str]],
+        self, pipeline: psycopg.AsyncPipeline, operation: PlannedOperation, tables: Mapping[str, Table]
     ) -> None:
-        """Run one operation, after reviving the dead rows that the row it revives refers to, and theirs.
+        """Run one operation, after reviving the dead rows that the row it revives refers to, and theirs, however
+        many there are."""
+        waiting = [operation]
+        #: Rows whose parents were looked for: a cycle of references ends the climb.
+        climbed: set[tuple[int, str]] = set()
+        while waiting:
+            (row,) = (await self._lock(pipeline, [(waiting[-1].table, waiting[-1].key)])).values()
+            write = self._resolve(waiting[-1], row)
+            if write is not None and write.revives and (row.table.id, row.pk) not in climbed:
+                climbed.add((row.table.id, row.pk))
+                parents = parents_of(row.table, write.after.state.main or {}, tables)
+                dead = [
+                    PlannedOperation(parent.table, parent.key, compensation(parent.table, {}))
+                    for parent in (await self._lock(pipeline, parents)).values()
+                    if parent.state.main is None and parent.state.dead and (parent.table.id, parent.pk) not in climbed
+                ]
+                if dead:
+                    waiting += dead
+                    continue
+            done = waiting.pop()
+            if write is not None and (write.revives or done is operation):
+                await self._write(pipeline, done, write)
 
-        ``children`` are the rows whose revival led here: a cycle of references ends the climb.
-        """
-        (row,) = (await self._lock(pipeline, [(operation.table, operation.key)])).values()
-        write = self._resolve(operation, row)
-        if write is None:
-            return
-        if self._author.role is not None and operation.operation.kind is Kind.COMPENSATE and row.state.main is not None:
+    async def _write(self, pipeline: psycopg.AsyncPipeline, operation: PlannedOperation, write: RowWrite) -> None:
+        role = self._author.role
+        if role is not None and operation.operation.kind is Kind.COMPENSATE and write.before.state.main is not None:
             await self._write_if_allowed(pipeline, write)
             return
-        if write.revives:
-            await self._require_right_to_dead_version(pipeline, row)
-            climbed = children | {(row.table.id, row.pk)}
-            parents = parents_of(row.table, write.after.state.main or {}, tables)
-            for parent in (await self._lock(pipeline, parents)).values():
-                if parent.state.main is None and parent.state.dead and (parent.table.id, parent.pk) not in climbed:
-                    revival = PlannedOperation(parent.table, parent.key, compensation(parent.table, {}))
-                    await self._write_one(pipeline, revival, tables, climbed)
-        await write.send(self._conn, self._author.role)
+        if role is not None and write.revives:
+            await self._require_right_to_dead_version(pipeline, write.before)
+        await write.send(self._conn, role)
         await pipeline.sync()
         if not write.hit():
-            raise UploadRefusedError(Refusal(NO_DATA, f"a write to table {row.table.name} was suppressed"))
+            table = write.before.table
+            raise UploadRefusedError(Refusal(NO_DATA, f"a write to table {table.name} was suppressed"))
 
     async def _write_if_allowed(self, pipeline: psycopg.AsyncPipeline, write: RowWrite) -> None:
         """A compensation of a living row: it keeps the row alive for those who may write it, and is left out for
@@ -289,8 +297,6 @@ class _UploadTransaction:
         """What comes back may hold values of the row as it died, which no policy sees in it: whoever revives the row
         must be allowed to insert that version as well. Tried and undone; that it may lack its parents does not count.
         """
-        if self._author.role is None or row.state.dead is None:
-            return
         revival = RowWrite(row, replace(row.state, main=row.state.dead))
         with contextlib.suppress(psycopg.IntegrityError):
             async with self._conn.transaction():

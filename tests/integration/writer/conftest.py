@@ -121,6 +121,15 @@ class World:
         )
         return found[0][0] if found else None
 
+    async def blocked(self) -> None:
+        """Until some session of this database waits for a lock."""
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        for _ in range(500):
+            if await self.sql(waiting):
+                return
+            await asyncio.sleep(0.01)
+        raise TimeoutError
+
     async def watch(self) -> None:
         """Begin to look at the stream; :meth:`stream` returns what was committed since."""
         await self.sql("SELECT pg_create_logical_replication_slot('watch_' || current_database(), 'pgoutput')")
