@@ -91,17 +91,23 @@ def _change(one: Table, old: Row | None, new: Row | None) -> Change:
     return Delete(one, old) if new is None else Update(one, old, new, ("t@1",))
 
 
-def applied(held: Rows, changes: Iterable[Change | Gone]) -> Rows:
-    """What a client holds after ``changes``; it must not be sent what it has, nor lose what it has not."""
+def applied(held: Rows, changes: Iterable[Change | Gone], sight: Sight) -> Rows:
+    """What a client holds after ``changes``; it must not be sent what it has, nor lose what it has not. A row that dies
+    and lives again is inserted: so the client has its new tags."""
     held = dict(held)
+    died = {
+        (change.table.id, change.table.key_of(change.old))
+        for change in sight.transaction.changes
+        if isinstance(change, Delete)
+    }
     for change in changes:
         key = change.table.id, change.table.key_of(change.row if isinstance(change, Insert) else change.old)
         match change:
             case Insert():
-                assert key not in held, change
+                assert (key in held) <= (key in died), change
                 held[key] = change.row
             case Update():
-                assert key in held, change
+                assert key in held.keys() - died, change
                 held[key] = change.new
             case Delete() | Gone():
                 del held[key]

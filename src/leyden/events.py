@@ -106,6 +106,13 @@ class MigrationSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class TombstonesForgotten:
+    """The state of ``count`` rows deleted long ago was removed."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class HandshakeDenied:
     """A WebSocket upgrade was refused with the HTTP status ``status``."""
 
@@ -326,6 +333,7 @@ Event = (
     | ReplicationInterrupted
     | TableChangedOutside
     | MigrationSeen
+    | TombstonesForgotten
     | KeyNotice
     | HandshakeDenied
     | RateLimited

@@ -260,6 +260,21 @@ ClientChange = ClientInsert | ClientUpdate | ClientDelete | ClientCompensation
 
 
 @dataclass(frozen=True, slots=True)
+class Author:
+    """In whose name an upload is written: what the newest token of its connection says, once it was found good.
+
+    ``claims`` is the JSON text of the token's payload, ``scoped_claims`` that of the object in it which holds the
+    claims about the user, if they have one of their own. ``role`` is the database role that writes users' tables for
+    him; ``None`` is the service's own.
+    """
+
+    user_id: str
+    claims: str = "{}"
+    scoped_claims: str | None = None
+    role: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Upload:
     """One client transaction. ``lsn`` are the client's own four bytes; ``timestamp_ms`` its clock."""
 

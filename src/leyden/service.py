@@ -26,6 +26,7 @@ from leyden.config import Settings
 from leyden.edge.access import Access
 from leyden.edge.admission import AdmissionPolicy
 from leyden.edge.app import close_all, create_app
+from leyden.edge.authors import Authors
 from leyden.edge.core import Core, OpenConnection
 from leyden.edge.fanout import FanOut
 from leyden.edge.loading import TableLoader
@@ -46,9 +47,11 @@ from leyden.postgres.embedded import EmbeddedPostgres
 from leyden.postgres.locale import read_locale
 from leyden.postgres.replication import Replication
 from leyden.postgres.snapshots import Snapshots
+from leyden.postgres.tombstones import forget_tombstones
 from leyden.postgres.writer import Writer
 from leyden.satellite.encoding import Encoder
 from leyden.satellite.positions import Positions
+from leyden.shapes.where import ownership
 
 #: Connections to Postgres for snapshots, uploads and client state.
 POOL_SIZE = 10
@@ -270,6 +273,10 @@ class Service:
             # Apart: a delivery that needs one holds a connection of the other, and so might all others.
             marks: Pool = AsyncConnectionPool(sessions.session_conninfo(self.dsn), min_size=1, max_size=1, open=False)
             self._marks = await stack.enter_async_context(marks)
+            if self.settings.tombstone_retention:
+                older_than = float(self.settings.tombstone_retention)
+                forgetting = parts.create_task(forget_tombstones(pool, self.emit, older_than=older_than))
+                stack.push_async_callback(cancel, forgetting)
             await self._replicate(pool)
 
     async def _prepare_database(self) -> None:
@@ -278,7 +285,7 @@ class Service:
         while True:
             try:
                 async with await sessions.connect(self.dsn, autocommit=True, connect_timeout=10) as conn:
-                    await requirements.require(conn)
+                    await requirements.require(conn, roles=self.settings.roles.all)
                     await schema.install(conn)
                     self._locale = await read_locale(conn)
                     return
@@ -336,13 +343,14 @@ class Service:
         self._core = Core(
             world=world,
             authenticator=self.access.authenticator,
+            authors=Authors(self.settings.roles, self.auth.namespace),
             sessions=self.access.sessions,
             encoder=encoder,
             fanout=fanout,
             clients=ClientStore(pool),
             snapshots=snapshots,
             loader=TableLoader(fanout, self._log, snapshots, world, catch_up, self.emit),
-            writer=Writer(pool, self.emit),
+            writer=Writer(pool, ownership, self.emit),
             catch_up=catch_up,
             emit=self.emit,
         )

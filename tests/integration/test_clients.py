@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from leyden.model import ClientRecord, ShapeRecord, SubscriptionRecord, Upload
+from leyden.model import Author, ClientRecord, ShapeRecord, SubscriptionRecord, Upload
 from leyden.postgres.clients import ClientBelongsToOther, ClientStore
 from leyden.postgres.sessions import session_conninfo
 from leyden.postgres.writer import Writer
+from leyden.shapes.where import ownership
 
 A = SubscriptionRecord("a", (ShapeRecord("items", "this.a = '\u00e9%s'", "digest"), ShapeRecord("Other")))
 B = SubscriptionRecord("b", ())
@@ -51,7 +52,8 @@ async def test_of_two_users_racing_for_a_client_id_one_gets_it(store: ClientStor
 
 async def test_the_last_upload_is_remembered(store: ClientStore, pool: AsyncConnectionPool[Any]) -> None:
     await store.bind("c", "u")
-    await Writer(pool).apply(Upload("c", "u", b"\0\0\1\0", 5, ()))
+    upload = Upload("c", "u", b"\0\0\1\0", 5, ())
+    await Writer(pool, ownership).apply(upload, lambda: Author("u"))
     assert (await store.bind("c", "u")).upload_lsn == b"\0\0\1\0"
     await store.forget("c")
     assert (await store.bind("c", "u")).upload_lsn == b"\0\0\1\0"

@@ -17,12 +17,13 @@ import psycopg
 from leyden.auth import ErrorDetail, Identity, Refusal, UnknownKey, wire_message
 from leyden.cancellation import cancel
 from leyden.edge.authenticator import TryAgainLater
+from leyden.edge.authors import RoleRefused
 from leyden.edge.core import Core
 from leyden.edge.delivery import Deliveries
 from leyden.edge.fanout import TOO_FAR_BEHIND, Subscriber
 from leyden.edge.sessions import Session as Entry
 from leyden.edge.socket import Packet, Socket
-from leyden.edge.uploads import UploadQueue
+from leyden.edge.writing import Writing
 from leyden.events import (
     ClientAuthenticated,
     ClientDisconnected,
@@ -124,15 +125,12 @@ class Connection:
         self._subscriber: Subscriber | None = None
         self._deliveries: Deliveries | None = None
         self._delivering: asyncio.Task[None] | None = None
-        self._uploads = UploadQueue(core.writer.apply)
+        self._uploads = Writing(core)
         self._loop = asyncio.get_running_loop()
         self._ending: asyncio.Future[ConnectionEnded] = self._loop.create_future()
         #: When a call of the client was answered last (the loop's time).
         self._answered_at = float("-inf")
         self._renewed_at = float("-inf")
-        self._writing: asyncio.Task[None] | None = None
-        #: Whether uploads that wait are given up: their author is sending them again, or may not write any more.
-        self._abandoned = False
         #: Whether the token's time is over, and nothing is taken any more.
         self._over = False
         self._grace: asyncio.TimerHandle | None = None
@@ -164,7 +162,7 @@ class Connection:
 
     def give_way(self) -> None:
         """A newer connection of the same client takes over."""
-        self._abandoned = True
+        self._uploads.give_up()
         self.end(1008, detail="replaced by a newer connection of the same client")
 
     async def serve(self, receive: Receive) -> ConnectionEnded:
@@ -183,7 +181,7 @@ class Connection:
                 tasks.append(self._delivering)
             try:
                 await cancel(*tasks)
-                await self._uploads.finish(abandon=self._abandoned)
+                await self._uploads.finish()
             finally:
                 self._core.open.discard(self)
 
@@ -249,12 +247,9 @@ class Connection:
         if entry is None or client_id is None:
             return
         self._core.emit(SessionEnded(self.number, client_id, self.peer, credentials_of(entry.identity), cause))
-        if cause == "revoked":
-            # what was received whole is written all the same, but not for somebody who may not write any more
-            self._abandoned = True
-            self._uploads.abandon()
-            if self._writing is not None:
-                self._writing.cancel()
+        if cause == "revoked" or not self._uploads.empty:
+            # not for somebody who may not write any more; who comes back with a good token sends it again
+            self._uploads.stop()
         if self._subscriber is not None:
             self._over = True
             self._stop_stream()
@@ -363,6 +358,7 @@ class Connection:
         core = self._core
         accepted = await core.authenticator.judge(request.token, self._gate.may_be_verified)
         identity = accepted.identity
+        self._require_role(identity)
         try:
             record = await core.clients.bind(request.client_id, identity.user_id)
         except ClientBelongsToOther:
@@ -375,9 +371,7 @@ class Connection:
         credentials = credentials_of(identity)
         core.emit(ClientAuthenticated(self.number, request.client_id, self.peer, credentials, accepted.seconds))
         self._send(answer)
-        writing = self._writing = asyncio.create_task(self._guarded(self._uploads.run))
-        core.writes.add(writing)
-        writing.add_done_callback(core.writes.discard)
+        self._uploads.start(self._entry, self._guarded)
 
     async def _renew(self, request: protocol.Authenticate, entry: Entry) -> None:
         """A fresh token for the same user, from the same issuer. Asks no database, so it cannot come too late."""
@@ -391,10 +385,11 @@ class Connection:
             raise _Denied("user_mismatch", is_told=False)
         if identity.issuer != entry.identity.issuer:
             raise _Denied("issuer_mismatch")
+        self._require_role(identity)
         if self._over:
             return  # too late: it is about to be closed
-        if self._abandoned:
-            raise ConnectionEnded(1012, detail="a token was revoked here: its successor needs a connection of its own")
+        if self._uploads.abandoned:
+            raise ConnectionEnded(1012, detail="a token ended here: its successor needs a connection of its own")
         if self._grace is not None:
             self._grace.cancel()
             self._grace = None
@@ -405,6 +400,13 @@ class Connection:
         close = next((output for output in outputs if isinstance(output, protocol.Close)), None)
         if close is not None:
             raise ConnectionEnded(close.code, close.reason, close.detail)
+
+    def _require_role(self, identity: Identity) -> None:
+        """Nobody is let in for whom nothing could be written."""
+        try:
+            self._core.authors.of(identity)
+        except RoleRefused as refused:
+            raise _Denied(refused.code) from None
 
     @property
     def _error_detail(self) -> ErrorDetail:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from leyden.auth import Identity
 from leyden.edge.authenticator import Authenticator
+from leyden.edge.authors import Authors
 from leyden.edge.fanout import FanOut
 from leyden.edge.loading import TableLoader
 from leyden.edge.sessions import Session, Sessions
@@ -52,6 +53,7 @@ class Core:
 
     world: World
     authenticator: Authenticator
+    authors: Authors
     sessions: Sessions
     encoder: Encoder
     fanout: FanOut

@@ -122,12 +122,8 @@ class FanOut:
         self._recent: deque[tuple[int, int]] = deque(maxlen=RECENT)
         for transaction in log.after(log.floor):
             self._recent.append((transaction.position, transaction.xid))
-        self._unsubscribe = log.subscribe(self.publish)
-
-    def close(self) -> None:
-        """Ends the fan-out: it hears of no further transaction."""
-        self._unsubscribe()
-        self.versions.close()
+        #: Ends the fan-out: it hears of no further transaction.
+        self.close = log.subscribe(self.publish)
 
     @property
     def head(self) -> int:

@@ -25,6 +25,7 @@ _LEVELS: dict[type[Any], int] = {
     events.ReplicationInterrupted: logging.WARNING,
     events.TableChangedOutside: logging.ERROR,
     events.MigrationSeen: logging.INFO,
+    events.TombstonesForgotten: logging.INFO,
     auth.KeyAdded: logging.INFO,
     auth.KeyWithdrawn: logging.WARNING,
     auth.KeySkipped: logging.WARNING,

@@ -178,6 +178,7 @@ class Metrics:
                 | events.ReplicationCaughtUp()
                 | events.TableChangedOutside()
                 | events.MigrationSeen()
+                | events.TombstonesForgotten()
                 | events.ProxyNotTrusted()
                 | events.SubscriptionProgress()
                 | events.TablesLoaded()

@@ -16,8 +16,9 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from leyden.conflict.tags import format_tags
-from leyden.model import ClientChange, ClientDelete, ClientInsert, ClientUpdate, Table, Upload
+from leyden.model import Author, ClientChange, ClientDelete, ClientInsert, ClientUpdate, Table, Upload
 from leyden.postgres.clients import claim_upload, require_owner
+from leyden.postgres.rights import tell_author
 from leyden.postgres.rows import Connection, RawKey, RowReader, StoredRow, text
 from leyden.postgres.sqlstates import Refusal
 from leyden.postgres.upload_plan import change_keys
@@ -35,7 +36,7 @@ async def announce(conn: Connection, upload: Upload, corrections: Iterable[Mappi
     )
 
 
-async def record_refusal(conn: Connection, upload: Upload, refusal: Refusal) -> bool:
+async def record_refusal(conn: Connection, upload: Upload, author: Author, refusal: Refusal) -> bool:
     """Store the refusal and tell the author, in one transaction. False when the LSN was reached before.
 
     Raises :class:`~leyden.postgres.clients.ClientBelongsToOther` and database errors.
@@ -45,6 +46,8 @@ async def record_refusal(conn: Connection, upload: Upload, refusal: Refusal) -> 
         if claim.rowcount == 0:
             await require_owner(conn, upload)
             return False
+        # Tables with FORCE ROW LEVEL SECURITY ask the service itself for the author.
+        await tell_author(conn, author, upload.client_id)
         await conn.execute(
             "INSERT INTO leyden.rejected (client_id, user_id, lsn, sqlstate, message, ops)"
             " VALUES (%s, %s, %s, %s, %s, %s)",

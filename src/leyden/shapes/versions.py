@@ -65,9 +65,6 @@ class VersionedTables:
         self._tables: dict[int, _VersionedTable] = {}
         self._forgotten: list[_VersionedTable] = []
 
-    def close(self) -> None:
-        self._database.close()
-
     def __contains__(self, table_id: int) -> bool:
         """Whether the table is kept completely, from the beginning of the window on."""
         table = self._tables.get(table_id)

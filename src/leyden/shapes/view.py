@@ -97,6 +97,7 @@ class View:
     def _changes_in_trees(self, sight: Sight) -> list[Change | Gone]:
         """One operation a row, on the tables that trees reach: in the end each is in view or not."""
         touched = dict.fromkeys(key for key in changed(sight.transaction) if key[0] in self._ranks)
+        died = {_key(sight.transaction, number) for number in _deletions(sight.transaction)}
         concerned = dict(touched)
         for tree in self.trees:
             concerned |= dict.fromkeys(sight.effect(tree).concerned)
@@ -107,7 +108,7 @@ class View:
             before, after = self._is_seen(sight, key, old, after=False), self._is_seen(sight, key, new, after=True)
             if old is not None and before and not after:
                 leaving.append(Delete(old.table, old.row) if new is None else Gone(old.table, old.row))
-            elif new is not None and after and not (old is not None and before):
+            elif new is not None and after and (old is None or not before or key in died):
                 staying.append(Insert(new.table, new.row, new.tags))
             elif old is not None and new is not None and after and key in touched:
                 staying.append(Update(new.table, old.row, new.row, new.tags))
@@ -137,28 +138,42 @@ class _Seen:
 
 def _operations(transaction: Transaction, seen: list[_Seen]) -> list[Change | Gone]:
     operations = [_operation(transaction.changes[one.number], one.before, one.after) for one in seen]
-    if not any(isinstance(operation, Gone) for operation in operations):
+    kinds = {type(operation) for operation in operations}
+    if Gone not in kinds and not kinds.issuperset((Delete, Insert)):
         return operations
-    # The client does not put what goes in order with the other changes of a transaction. So a row that goes and
-    # changes more than once gets one operation that says how it ends.
     keys = [_key(transaction, one.number) for one in seen]
     times = Counter(keys)
-    fickle = {
-        key for key, operation in zip(keys, operations, strict=True) if isinstance(operation, Gone) and times[key] > 1
-    }
+    fickle = _fickle(keys, operations, times)
     if not fickle:
         return operations
-    first: dict[tuple[int, Row], _Seen] = {}
-    for key, one in zip(keys, seen, strict=True):
+    first: dict[Key, _Seen] = {}
+    died: set[Key] = set()
+    for key, one, operation in zip(keys, seen, operations, strict=True):
         first.setdefault(key, one)
+        if isinstance(operation, Delete):
+            died.add(key)
     result: list[Change | Gone] = []
     for key, one, operation in zip(keys, seen, operations, strict=True):
         times[key] -= 1
         if key not in fickle:
             result.append(operation)
         elif not times[key]:
-            result += _in_the_end(transaction, first[key], one)
+            result += _in_the_end(transaction, first[key], one, key in died)
     return result
+
+
+def _fickle(keys: list[Key], operations: list[Change | Gone], times: Counter[Key]) -> set[Key]:
+    """The rows that get one operation that says how they end: those that go and change more than once, as the client
+    does not put what goes in order with the other changes of a transaction, and those that live again after they died,
+    as it takes the tags of a row's first change, and a deletion has none."""
+    fickle = set()
+    died = set()
+    for key, operation in zip(keys, operations, strict=True):
+        if isinstance(operation, Delete):
+            died.add(key)
+        elif key in died or (isinstance(operation, Gone) and times[key] > 1):
+            fickle.add(key)
+    return fickle
 
 
 def _operation(change: Change, before: bool, after: bool) -> Change | Gone:
@@ -167,21 +182,25 @@ def _operation(change: Change, before: bool, after: bool) -> Change | Gone:
     return change
 
 
-def _in_the_end(transaction: Transaction, first: _Seen, last: _Seen) -> list[Change | Gone]:
+def _in_the_end(transaction: Transaction, first: _Seen, last: _Seen, died: bool) -> list[Change | Gone]:
     change = transaction.changes[last.number]
     old, _ = images(transaction, first.number)
     _, new = images(transaction, last.number)
     if last.after and not isinstance(change, Delete):
         assert new is not None
-        if first.before and old is not None:
+        if first.before and old is not None and not died:
             return [Update(change.table, old, new, change.tags)]
         return [Insert(change.table, new, change.tags)]
     if first.before and old is not None:
-        return [Delete(change.table, old) if new is None else Gone(change.table, old)]
+        return [change if isinstance(change, Delete) else Gone(change.table, old)]
     return []
 
 
-def _key(transaction: Transaction, number: int) -> tuple[int, Row]:
+def _deletions(transaction: Transaction) -> list[int]:
+    return [number for number, change in enumerate(transaction.changes) if isinstance(change, Delete)]
+
+
+def _key(transaction: Transaction, number: int) -> Key:
     old, new = images(transaction, number)
     row = old if old is not None else new
     assert row is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from leyden import cancellation
 from leyden.auth import Identity
 from leyden.edge.authenticator import Accepted
+from leyden.edge.authors import Authors, RolePolicy
 from leyden.edge.connection import Connection, ConnectionEnded
 from leyden.edge.core import Core
 from leyden.edge.fanout import FanOut
@@ -63,6 +64,7 @@ class Stage:
         self.core = Core(
             world=cast(Any, self),
             authenticator=cast(Any, self),
+            authors=Authors(RolePolicy()),
             sessions=Sessions(),
             encoder=encoder,
             fanout=FanOut(self.log, encoder, self.events.append),
@@ -150,7 +152,7 @@ class Stage:
     async def newest_version(self) -> str:
         return ""
 
-    async def rows(self, table: Table, condition: object) -> AsyncIterator[list[tuple[Row, tuple[str, ...]]]]:
+    async def rows(self, table: Table, condition: object) -> AsyncGenerator[list[tuple[Row, tuple[str, ...]]]]:
         yield [((b"1",), ("t@1",))]
 
     # ---- the client

@@ -19,6 +19,7 @@ EXAMPLES: tuple[Event, ...] = (
     events.ReplicationInterrupted("gone", 1.0),
     events.TableChangedOutside("public.items", "a column is gone"),
     events.MigrationSeen("1"),
+    events.TombstonesForgotten(12),
     auth.KeyAdded("AUTH_JWT_JWKS_FILE", "ES256", "k1", "thumb"),
     auth.KeyWithdrawn("AUTH_JWT_JWKS_FILE", "ES256", "k1", "thumb"),
     auth.KeySkipped("AUTH_JWT_JWKS_FILE", "k2", "is too short", leaked=False),

@@ -89,7 +89,7 @@ MOVES: list[tuple[list[Select], Step, list[str]]] = [
     (
         [A],
         [(PROJECTS, P10, None), (PROJECTS, None, project(10, "open", 2))],
-        ["-users 1", "+users 2", "~projects 10"],
+        ["-users 1", "+users 2", "+projects 10"],
     ),
     (
         [B],
