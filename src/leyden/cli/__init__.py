@@ -13,6 +13,7 @@ _COMMANDS = {
     "keys": ("leyden.cli.keys", "keys"),
     "token": ("leyden.cli.token", "token"),
     "revoke": ("leyden.cli.revoke", "revoke"),
+    "rejected": ("leyden.cli.rejected", "rejected"),
     "sessions": ("leyden.cli.sessions", "sessions"),
     "admin": ("leyden.cli.admin", "admin"),
 }
