@@ -14,6 +14,7 @@ _COMMANDS = {
     "token": ("leyden.cli.token", "token"),
     "shape": ("leyden.cli.shape", "shape"),
     "revoke": ("leyden.cli.revoke", "revoke"),
+    "rejected": ("leyden.cli.rejected", "rejected"),
     "sessions": ("leyden.cli.sessions", "sessions"),
     "admin": ("leyden.cli.admin", "admin"),
 }

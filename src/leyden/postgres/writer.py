@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from enum import Enum
 from typing import Any
@@ -26,6 +27,7 @@ from leyden.conflict.tags import Tag
 from leyden.model import POSTGRES_ORIGIN, Author, ClientCompensation, Table, Upload
 from leyden.postgres.catalog import load_tables
 from leyden.postgres.clients import claim_upload, require_owner
+from leyden.postgres.rejected import Rejection
 from leyden.postgres.rejections import announce, record_refusal
 from leyden.postgres.revival import parents_of
 from leyden.postgres.rights import OwnerRule, Rights, tell_author
@@ -46,6 +48,10 @@ from leyden.postgres.upload_plan import PlannedOperation, UploadRefusedError, pl
 
 #: Seconds before the second, third, … attempt after a failure that may pass; the last one repeats.
 RETRY_DELAYS = (0.02, 0.1, 0.5, 1.0, 2.0, 5.0)
+
+
+#: Failures that may pass after which somebody who waits in front of a screen is told.
+PATIENCE_OF_OPERATORS = 4
 
 
 class Outcome(Enum):
@@ -93,45 +99,82 @@ class Writer:
         """
         if not upload.client_id or upload.client_id == POSTGRES_ORIGIN or "@" in upload.client_id:
             raise ValueError("this client id cannot stand in a tag")
-        refusal: Refusal | None = None
+
+        async def write(conn: Connection, stepwise: bool) -> bool:
+            return await _UploadTransaction(conn, upload, author(), self._owner_rule).run(stepwise)
+
+        try:
+            applied = await self._persist(upload, write)
+        except UploadRefusedError as error:
+            return await self._refuse(upload, author, error.refusal)
+        if not applied:
+            return Outcome.ALREADY_APPLIED
+        self._emit(events.UploadApplied(upload.client_id, len(upload.changes)))
+        return Outcome.APPLIED
+
+    async def apply_again(self, rejection: Rejection) -> bool:
+        """Apply a refused upload as its author would have, at its time, and forget the refusal in the same transaction.
+        False when there is no such refusal any more.
+
+        Raises :class:`UploadRefusedError` when it is refused again, which leaves the entry as it is,
+        :class:`~leyden.postgres.change_json.UnknownTable`, and database errors.
+        """
+        async with self._pool.connection() as conn:
+            tables = {table.name: table for table in (await load_tables(conn)).values()}
+        upload = rejection.upload(tables)
+
+        async def write(conn: Connection, stepwise: bool) -> bool:
+            transaction = _UploadTransaction(conn, upload, rejection.author, self._owner_rule, rejection.id)
+            return await transaction.run(stepwise)
+
+        return await self._persist(upload, write, patience=PATIENCE_OF_OPERATORS)
+
+    async def _refuse(self, upload: Upload, author: Callable[[], Author], refusal: Refusal) -> Outcome:
+        async def record(conn: Connection, stepwise: bool) -> bool:
+            return await record_refusal(conn, upload, author(), refusal)
+
+        if not await self._persist(upload, record, refusable=False):
+            return Outcome.ALREADY_APPLIED
+        self._emit(events.UploadRefused(upload.client_id, refusal.sqlstate))
+        return Outcome.REFUSED
+
+    async def _persist(
+        self,
+        upload: Upload,
+        attempt: Callable[[Connection, bool], Awaitable[bool]],
+        *,
+        refusable: bool = True,
+        patience: float = math.inf,
+    ) -> bool:
+        """What ``attempt`` returns once it did not fail. Its second argument says to go step by step; the failures that
+        may pass of which there are more than ``patience`` are raised.
+
+        Raises :class:`UploadRefusedError` for what Postgres refuses for good, if it may be refused.
+        """
         stepwise = False
         failures = 0
         while True:
             try:
-                outcome = await self._attempt(upload, author(), refusal, stepwise)
-            except UploadRefusedError as error:
-                refusal = error.refusal
-            except UnicodeDecodeError:
-                refusal = Refusal(UNTRANSLATABLE_TEXT, "a value is not UTF-8")
+                async with self._pool.connection() as conn:
+                    return await attempt(conn, stepwise)
             except _RowMovedError:
                 stepwise = True
+            except UnicodeDecodeError:
+                raise UploadRefusedError(Refusal(UNTRANSLATABLE_TEXT, "a value is not UTF-8")) from None
             except PoolClosed:
                 raise
             except psycopg.Error as error:
                 if is_contention(error) or is_server_trouble(error):
+                    if failures >= patience:
+                        raise
                     await self._pause(error, failures)
                     failures += 1
                 elif not stepwise and (is_worth_another_attempt(error) or _may_do_with_less(upload, error)):
                     stepwise = True
-                elif refusal is None and is_about_the_upload(error):
-                    refusal = refusal_of(error)
+                elif refusable and is_about_the_upload(error):
+                    raise UploadRefusedError(refusal_of(error)) from None
                 else:
                     raise
-            else:
-                break
-        if outcome is Outcome.APPLIED:
-            self._emit(events.UploadApplied(upload.client_id, len(upload.changes)))
-        elif outcome is Outcome.REFUSED and refusal is not None:
-            self._emit(events.UploadRefused(upload.client_id, refusal.sqlstate))
-        return outcome
-
-    async def _attempt(self, upload: Upload, author: Author, refusal: Refusal | None, stepwise: bool) -> Outcome:
-        async with self._pool.connection() as conn:
-            if refusal is not None:
-                done = await record_refusal(conn, upload, author, refusal)
-                return Outcome.REFUSED if done else Outcome.ALREADY_APPLIED
-            done = await _UploadTransaction(conn, upload, author, self._owner_rule).run(stepwise)
-            return Outcome.APPLIED if done else Outcome.ALREADY_APPLIED
 
     async def _pause(self, error: psycopg.Error, failures: int) -> None:
         delay = RETRY_DELAYS[min(failures, len(RETRY_DELAYS) - 1)]
@@ -146,10 +189,39 @@ def _may_do_with_less(upload: Upload, error: psycopg.Error) -> bool:
     return is_lack_of_right(error) and any(isinstance(change, ClientCompensation) for change in upload.changes)
 
 
+@contextlib.asynccontextmanager
+async def _transaction(conn: Connection, pipeline: psycopg.AsyncPipeline) -> AsyncIterator[None]:
+    """A transaction, or one within another, in a pipeline.
+
+    After a failure the pipeline skips everything up to the next synchronisation, the ROLLBACK too. So it is
+    synchronised first, as often as there is something to complain about.
+    """
+    async with conn.transaction():
+        try:
+            yield
+        except psycopg.Error:
+            while not conn.closed:
+                try:
+                    await pipeline.sync()
+                except psycopg.Error:
+                    continue
+                break
+            raise
+
+
 class _UploadTransaction:
     """One attempt at one upload on one connection."""
 
-    def __init__(self, conn: Connection, upload: Upload, author: Author, owner_rule: OwnerRule) -> None:
+    def __init__(
+        self,
+        conn: Connection,
+        upload: Upload,
+        author: Author,
+        owner_rule: OwnerRule,
+        rejection: int | None = None,
+    ) -> None:
+        """``rejection`` is the id of the refusal that this takes back; without one the client's position moves on."""
+        self._rejection = rejection
         self._conn = conn
         self._upload = upload
         self._author = author
@@ -157,7 +229,7 @@ class _UploadTransaction:
         self._tag = Tag(upload.timestamp_ms, upload.client_id)
 
     async def run(self, stepwise: bool) -> bool:
-        """Commit the upload; False when its LSN was reached before.
+        """Commit the upload; False when its LSN was reached before, or its refusal is not there any more.
 
         ``stepwise`` reads each row again right before its turn, so that side effects of earlier writes are
         seen; otherwise all rows are resolved at once and :class:`_RowMovedError` is raised where that was
@@ -165,14 +237,15 @@ class _UploadTransaction:
         """
         planned = plan_upload(self._upload.changes)
         applied = True
-        async with self._conn.pipeline() as pipeline, self._conn.transaction():
+        async with self._conn.pipeline() as pipeline, _transaction(self._conn, pipeline):
             # First of all, so that the stream learns the author before the first change.
             await announce(self._conn, self._upload)
             await tell_author(self._conn, self._author, self._upload.client_id)
-            claim = await claim_upload(self._conn, self._upload)
+            claim = await self._claim()
             rows = await self._lock(pipeline, ((operation.table, operation.key) for operation in planned))
             if claim.rowcount == 0:
-                await require_owner(self._conn, self._upload)
+                if self._rejection is None:
+                    await require_owner(self._conn, self._upload)
                 applied = False
                 raise psycopg.Rollback
             writes = None if stepwise else self._resolve_all(planned, rows)
@@ -183,6 +256,12 @@ class _UploadTransaction:
             # Triggers deferred to the commit must find no row that is ours to tag, and run as the author's role.
             await name_server_row(self._conn, "", self._author.role)
         return applied
+
+    async def _claim(self) -> psycopg.AsyncCursor[Any]:
+        """Make sure that this happens once; the row count is 0 when it has happened."""
+        if self._rejection is None:
+            return await claim_upload(self._conn, self._upload)
+        return await self._conn.execute("DELETE FROM leyden.rejected WHERE id = %s", [self._rejection])
 
     async def _lock(
         self, pipeline: psycopg.AsyncPipeline, keys: Iterable[tuple[Table, RawKey]]
@@ -287,7 +366,7 @@ class _UploadTransaction:
         """A compensation of a living row: it keeps the row alive for those who may write it, and is left out for
         others, who may refer to it all the same."""
         with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
-            async with self._conn.transaction():
+            async with _transaction(self._conn, pipeline):
                 await write.send(self._conn, self._author.role)
                 await pipeline.sync()
                 if not write.hit():
@@ -299,7 +378,7 @@ class _UploadTransaction:
         """
         revival = RowWrite(row, replace(row.state, main=row.state.dead))
         with contextlib.suppress(psycopg.IntegrityError):
-            async with self._conn.transaction():
+            async with _transaction(self._conn, pipeline):
                 await revival.send(self._conn, self._author.role)
                 await pipeline.sync()
                 raise psycopg.Rollback
