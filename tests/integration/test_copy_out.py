@@ -74,10 +74,13 @@ async def test_values_are_those_of_an_ordinary_query(conn: Connection, text: Lit
 async def test_batches_are_bounded_in_rows_and_in_bytes(conn: Connection) -> None:
     few = [len(rows) async for rows in copy_out(conn, numbers(25), 2, 10)]
     large = [len(rows) async for rows in copy_out(conn, numbers(6, BATCH_BYTES // 2), 2)]
-    usual = [len(rows) async for rows in copy_out(conn, numbers(5_000), 2)]
+    narrow = [len(rows) async for rows in copy_out(conn, numbers(1_200), 2)]
+    wide = sql.SQL("SELECT {} FROM generate_series(1, 120)").format(sql.SQL(", ").join([sql.Literal(1)] * 100))
+    broad = [len(rows) async for rows in copy_out(conn, wide, 100)]
     assert few == [10, 10, 5]
     assert large == [2, 2, 2]
-    assert usual == [2_000, 2_000, 1_000]
+    assert narrow == [500, 500, 200]
+    assert broad == [50, 50, 20]
 
 
 async def test_no_rows_are_no_batches(conn: Connection) -> None:

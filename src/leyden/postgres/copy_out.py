@@ -22,8 +22,9 @@ from leyden.model import Row
 #: Bytes of text after which a batch is ended early. One row is never divided, whatever its size.
 BATCH_BYTES = 1 << 20
 
-#: Fields of a batch, at most, unless told otherwise: what is done with it takes one or two milliseconds.
-BATCH_FIELDS = 4_000
+#: Rows and values of a batch, at most, unless told otherwise: what is done with it takes a millisecond or two.
+BATCH_ROWS = 500
+BATCH_VALUES = 5_000
 
 #: What COPY TO writes in place of characters (PostgreSQL documentation, COPY, "Text Format"), but for the backslash.
 #: Of the sequences that COPY FROM understands it never writes those with digits.
@@ -38,7 +39,7 @@ async def copy_out(
     The connection must be in a transaction and is busy until the generator has ended or is closed. Closed early, it
     cancels the query; the transaction goes on as it was. Raises :class:`psycopg.Error`.
     """
-    most = most or max(1, BATCH_FIELDS // columns)
+    most = most or min(BATCH_ROWS, max(1, BATCH_VALUES // columns))
     async with conn.transaction():
         # How long it takes depends on whoever takes the rows.
         await conn.execute("SET LOCAL statement_timeout = 0")
