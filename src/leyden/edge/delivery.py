@@ -253,7 +253,7 @@ class Deliveries:
         kept = [part for part in gone.parts if self._is_kept(part)]
         for part in kept:
             for versions in batches(part, fanout.versions.as_of(position), remaining):
-                rows += [(version.table, version.key) for version in versions]
+                rows += [(version.table, version.key[1]) for version in versions]
                 await asyncio.sleep(0)
         others = gone.without(kept)
         if others.parts:
