@@ -15,11 +15,12 @@ from typing import Any, NoReturn, Protocol
 import psycopg
 
 from leyden.auth import ErrorDetail, Identity, Refusal, UnknownKey, wire_message
+from leyden.cancellation import cancel
 from leyden.edge.authenticator import TryAgainLater
 from leyden.edge.authors import RoleRefused
 from leyden.edge.core import Core
 from leyden.edge.delivery import Deliveries
-from leyden.edge.fanout import Subscriber
+from leyden.edge.fanout import TOO_FAR_BEHIND, Subscriber
 from leyden.edge.sessions import Session as Entry
 from leyden.edge.socket import Packet, Socket
 from leyden.edge.writing import Writing
@@ -36,6 +37,7 @@ from leyden.events import (
     TokenRenewed,
     UnexpectedError,
 )
+from leyden.log import OutsideWindow
 from leyden.postgres.clients import ClientBelongsToOther
 from leyden.satellite import actions as protocol
 from leyden.satellite import satellite_pb2 as pb
@@ -177,10 +179,8 @@ class Connection:
             self._leave()
             if self._delivering is not None:
                 tasks.append(self._delivering)
-            for task in tasks:
-                task.cancel()
             try:
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await cancel(*tasks)
                 await self._uploads.finish()
             finally:
                 self._core.open.discard(self)
@@ -197,6 +197,8 @@ class Connection:
         """How ``error`` ends the connection. Without an error message: the client reconnects and asks again."""
         if isinstance(error, ConnectionEnded):
             return error
+        if isinstance(error, OutsideWindow):
+            return ConnectionEnded(1008, detail=TOO_FAR_BEHIND)
         if isinstance(error, psycopg.OperationalError):
             return ConnectionEnded(1013, detail=f"the database is not available: {type(error).__name__}")
         trace = "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
@@ -309,10 +311,10 @@ class Connection:
                     self._note_refusal(code, client_id)
                 case protocol.ForgetSubscriptions():
                     await self._core.clients.forget(self._client_id())
-                case protocol.KeepSubscriptions(ids):
-                    await self._core.clients.keep_only(self._client_id(), list(ids))
+                case protocol.KeepSubscriptions(ids, position):
+                    await self._core.clients.keep_only(self._client_id(), list(ids), position)
                 case protocol.StartStream():
-                    self._start_stream(output)
+                    await self._start_stream(output)
                 case protocol.StopStream():
                     self._stop_stream()
                 case protocol.Deliver(subscription, shapes):
@@ -432,12 +434,16 @@ class Connection:
                     self._answered_at = self._loop.time()
                 self._socket.send(Packet([encode(output.message)]))
 
-    def _start_stream(self, start: protocol.StartStream) -> None:
+    async def _start_stream(self, start: protocol.StartStream) -> None:
         core = self._core
+        await core.loader.ensure(table for tree in start.view.trees for table in tree.tables.values())
+        if self._over:
+            return
         payloads: list[bytes] = []
-        for migration in start.migrations:
-            payloads += core.encoder.migration(migration, start.dialect, start.position)
-        tables = list(dict.fromkeys(group.table for group in start.view.groups))
+        for number, migration in enumerate(start.migrations, 1):
+            others_follow = number < len(start.migrations)
+            payloads += core.encoder.migration(migration, start.dialect, start.position, others_follow=others_follow)
+        tables = list(start.view.described.values())
         # As the rows of the log will be at first; each migration on the way announces what it changes.
         payloads += core.encoder.relations(core.fanout.described_at(start.position, tables))
         if payloads:
@@ -450,13 +456,14 @@ class Connection:
             core.fanout,
             core.encoder,
             core.snapshots,
+            core.loader,
             core.clients,
             core.world,
             core.catch_up,
             core.emit,
             self.number,
         )
-        self._delivering = asyncio.create_task(self._guarded(deliveries.run()))
+        self._delivering = asyncio.create_task(self._guarded(deliveries.run))
         core.emit(ReplicationResumed(self.number, start.position, len(tables)))
         core.fanout.join(subscriber)
 
@@ -479,10 +486,10 @@ class Connection:
 
     # ---- jobs ----------------------------------------------------------------------------------------------------
 
-    async def _guarded(self, job: Coroutine[Any, Any, None]) -> None:
-        """A job that fails ends the connection."""
+    async def _guarded(self, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """A job that fails ends the connection. It is made here: a connection may end before it has begun."""
         try:
-            await job
+            await job()
         except Exception as error:
             ended = self._failure(error, "Internal server error while sending data")
             self.end(ended.code, ended.reason, ended.detail)

@@ -19,7 +19,7 @@ from leyden.model import Author, Upload
 TICK = 1.0
 
 #: Runs a job, and ends the connection when it fails.
-Guard = Callable[[Coroutine[Any, Any, None]], Coroutine[Any, Any, None]]
+Guard = Callable[[Callable[[], Coroutine[Any, Any, None]]], Coroutine[Any, Any, None]]
 
 
 class _OverError(Exception):
@@ -45,7 +45,7 @@ class Writing:
     def start(self, session: Session, guard: Guard) -> None:
         """Begin to write for ``session``."""
         self._session = session
-        self._task = asyncio.create_task(guard(self._queue.run()))
+        self._task = asyncio.create_task(guard(self._queue.run))
         self._remember(self._task)
 
     async def put(self, upload: Upload) -> None:
