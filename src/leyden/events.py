@@ -106,6 +106,13 @@ class MigrationSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class TombstonesForgotten:
+    """The state of ``count`` rows deleted long ago was removed."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class HandshakeDenied:
     """A WebSocket upgrade was refused with the HTTP status ``status``."""
 
@@ -285,6 +292,15 @@ class SubscriptionProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class TablesLoaded:
+    """Tables of shapes that follow foreign keys are kept from now on."""
+
+    tables: tuple[str, ...]
+    rows: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class UploadApplied:
     client_id: str
     changes: int
@@ -317,6 +333,7 @@ Event = (
     | ReplicationInterrupted
     | TableChangedOutside
     | MigrationSeen
+    | TombstonesForgotten
     | KeyNotice
     | HandshakeDenied
     | RateLimited
@@ -338,6 +355,7 @@ Event = (
     | ReplicationResumed
     | SubscriptionDelivered
     | SubscriptionProgress
+    | TablesLoaded
     | UploadApplied
     | UploadRefused
     | UnexpectedError

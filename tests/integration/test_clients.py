@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from leyden.model import ClientRecord, ShapeRecord, SubscriptionRecord, Upload
+from leyden.model import Author, ClientRecord, ShapeRecord, SubscriptionRecord, Upload
 from leyden.postgres.clients import ClientBelongsToOther, ClientStore
 from leyden.postgres.sessions import session_conninfo
 from leyden.postgres.writer import Writer
+from leyden.shapes.where import ownership
 
 A = SubscriptionRecord("a", (ShapeRecord("items", "this.a = '\u00e9%s'", "digest"), ShapeRecord("Other")))
 B = SubscriptionRecord("b", ())
@@ -50,7 +52,8 @@ async def test_of_two_users_racing_for_a_client_id_one_gets_it(store: ClientStor
 
 async def test_the_last_upload_is_remembered(store: ClientStore, pool: AsyncConnectionPool[Any]) -> None:
     await store.bind("c", "u")
-    await Writer(pool).apply(Upload("c", "u", b"\0\0\1\0", 5, ()))
+    upload = Upload("c", "u", b"\0\0\1\0", 5, ())
+    await Writer(pool, ownership).apply(upload, lambda: Author("u"))
     assert (await store.bind("c", "u")).upload_lsn == b"\0\0\1\0"
     await store.forget("c")
     assert (await store.bind("c", "u")).upload_lsn == b"\0\0\1\0"
@@ -76,9 +79,21 @@ async def test_subscriptions_can_be_dropped_kept_and_forgotten(store: ClientStor
         await store.save_subscription("other", subscription)
     await store.drop_subscriptions("c", ["d", "unknown"])
     assert (await store.bind("c", "u")).subscriptions == (A, B)
-    await store.keep_only("c", {"b", "unknown"})
+    await store.keep_only("c", {"b", "unknown"}, 1)
     assert (await store.bind("c", "u")).subscriptions == (B,)
     await store.forget("c")
     assert (await store.bind("c", "u")).subscriptions == ()
-    await store.keep_only("other", [])
+    await store.keep_only("other", [], 1)
     assert (await store.bind("other", "u")).subscriptions == ()
+
+
+async def test_a_cancellation_holds_unless_the_client_comes_back_from_before_it(store: ClientStore) -> None:
+    for subscription in (A, B):
+        await store.save_subscription("c", subscription)
+    await store.cancel_subscriptions("c", ["a", "unknown"], 10)
+    await store.cancel_subscriptions("c", ["a"], 20)
+    assert (await store.bind("c", "u")).subscriptions == (replace(A, cancelled_at=10), B)
+    await store.keep_only("c", ["a", "b"], 11)
+    assert (await store.bind("c", "u")).subscriptions == (replace(A, cancelled_at=10), B)
+    await store.keep_only("c", ["a", "b"], 10)
+    assert (await store.bind("c", "u")).subscriptions == (A, B)

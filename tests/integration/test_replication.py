@@ -6,68 +6,17 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 import pytest
 
 from leyden import events
-from leyden.log.memory import MemoryLog
-from leyden.model import (
-    EPOCH_TAG,
-    AddColumns,
-    CreateTable,
-    Delete,
-    Insert,
-    Table,
-    Transaction,
-    Update,
-)
-from leyden.postgres.replication import Replication
+from leyden.model import EPOCH_TAG, AddColumns, CreateTable, Delete, Insert, Update
 from leyden.postgres.sessions import connect
+from stream_reader import Reader
 
 ITEMS = "CREATE TABLE items (id int8 PRIMARY KEY, title text, done bool)"
-
-
-@dataclass
-class Reader:
-    """A running reader, its log, and what it noticed."""
-
-    replication: Replication
-    log: MemoryLog
-    noticed: list[events.Event]
-    task: asyncio.Task[None]
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    taken: int = 0
-
-    async def next(self) -> Transaction:
-        """The first transaction not returned by an earlier call, once the log has it."""
-        async with asyncio.timeout(20):
-            while not (found := self.log.after(self.taken, limit=1)):
-                self.arrived.clear()
-                await self.arrived.wait()
-        self.taken = found[0].position
-        return found[0]
-
-    def table(self, name: str) -> Table:
-        return next(table for table in self.replication.tables.values() if table.name == name)
-
-    async def stop(self) -> None:
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
-
-
-async def start(dsn: str, wal_window: int = 1 << 30) -> Reader:
-    log = MemoryLog(1 << 24)
-    noticed: list[events.Event] = []
-    replication = Replication(dsn, log, noticed.append, wal_window=wal_window)
-    reader = Reader(replication, log, noticed, asyncio.create_task(replication.run()))
-    log.subscribe(lambda _: reader.arrived.set())
-    async with asyncio.timeout(20):
-        await replication.caught_up.wait()
-    reader.taken = log.floor
-    return reader
 
 
 @pytest.fixture
@@ -79,13 +28,12 @@ async def conn(database: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
 @pytest.fixture
 async def reader(database: str, conn: psycopg.AsyncConnection[Any]) -> AsyncIterator[Reader]:
     """A reader with the electrified table ``items``; its log holds the one transaction that announced it."""
-    reader = await start(database)
-    async with conn.transaction():
-        await conn.execute(ITEMS)
-        await conn.execute("CALL electric.electrify('items')")
-    await reader.next()
-    yield reader
-    await reader.stop()
+    async with Reader.running(database) as reader:
+        async with conn.transaction():
+            await conn.execute(ITEMS)
+            await conn.execute("CALL electric.electrify('items')")
+        await reader.next()
+        yield reader
 
 
 async def test_electrifying_a_table_arrives_as_a_migration(reader: Reader) -> None:
@@ -197,14 +145,11 @@ async def test_values_have_the_text_form_of_the_service_whatever_the_database_pr
     await conn.execute(f"ALTER DATABASE \"{name}\" SET bytea_output = 'escape'")
     await conn.execute("CREATE TABLE forms (id int4 PRIMARY KEY, at timestamptz, day date, f float8)")
     await conn.execute("CALL electric.electrify('forms')")
-    reader = await start(database)
-    try:
+    async with Reader.running(database) as reader:
         await conn.execute("INSERT INTO forms VALUES (1, '2024-02-01 10:00:00.5+00', '2024-02-01', 0.1)")
         (insert,) = (await reader.next()).changes
         assert isinstance(insert, Insert)
         assert insert.row == (b"1", b"2024-02-01 10:00:00.5+00", b"2024-02-01", b"0.1")
-    finally:
-        await reader.stop()
 
 
 async def test_every_type_that_can_be_electrified_is_recognised(
@@ -242,7 +187,7 @@ async def test_waiting_to_reach_the_present_ends_when_the_log_has_it(
 ) -> None:
     await conn.execute("INSERT INTO items SELECT n, 'x' FROM generate_series(1, 500) AS n")
     async with asyncio.timeout(20):
-        await reader.replication.reach(conn)
+        await reader.replication.reach(await reader.replication.mark(conn))
     assert len((await reader.next()).changes) == 500
 
 

@@ -5,8 +5,11 @@ Throughout, a stock client stays connected to the same service and must go on re
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import os
 import random
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -20,7 +23,7 @@ from websockets.exceptions import ConnectionClosed
 
 from interop.client import Driver, DriverError
 from interop.conftest import Factory
-from interop.service import Leyden
+from interop.service import Leyden, database_url
 from interop.tables import complaints, connected, create_items, id_of
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.frames import encode
@@ -457,4 +460,39 @@ async def test_a_refused_write_is_put_right_at_its_author_and_blocks_nobody(
     assert kept == [("device-a", state) for state in ("23514", "22021", "23514", "23514")]
     assert service.log.count("upload refused") == len(refused)
     assert "forbidden" not in service.log
+    assert complaints(client) == []
+
+
+async def test_a_refused_write_that_is_applied_after_all_reaches_its_author_again(
+    service: Leyden, conn: psycopg.Connection, driver: Factory
+) -> None:
+    client = await driver()
+    conn.execute("INSERT INTO items VALUES (%s, 'mine', 1)", [id_of(1)])
+    conn.execute(GUARD)
+    await connected(client, service, "a", "items")
+    await connected(client, service, "b", "items")
+    changes = [
+        {"sql": f"INSERT INTO items VALUES ('{id_of(2)}', 'forbidden', 2)"},
+        {"sql": "UPDATE items SET content = 'forbidden', n = 3 WHERE n = 1"},
+    ]
+    await client("tx", client="a", statements=changes)
+    await client("waitOplogEmpty", client="a")
+    await client("run", client="b", sql="UPDATE items SET content = 'of b' WHERE n = 1")  # later
+    await client("waitOplogEmpty", client="b")
+    await client("waitRow", client="a", sql="SELECT * FROM items WHERE content = 'of b' AND n = 1")
+    assert len(await client("query", client="a", sql="SELECT * FROM items")) == 1
+    conn.execute("DROP TRIGGER guard ON items")
+    retry = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "leyden", "rejected", "retry", "1"),
+        env={**os.environ, "DATABASE_URL": database_url(service.dsn)},
+    )
+    assert await retry.wait() == 0
+    expected = [(1, "of b", 3), (2, "forbidden", 2)]
+    for name in ("a", "b"):
+        await client("waitRow", client=name, sql="SELECT * FROM items", count=2)
+        rows = await client("query", client=name, sql="SELECT id, content, n FROM items ORDER BY id")
+        assert [tuple(row.values()) for row in rows] == [(id_of(k), content, n) for k, content, n in expected]
+    await client("run", client="a", sql="DELETE FROM items WHERE n = 3")
+    await client("waitOplogEmpty", client="a")
+    assert conn.execute("SELECT n, content FROM items").fetchall() == [(2, "forbidden")]
     assert complaints(client) == []

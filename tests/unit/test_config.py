@@ -158,13 +158,6 @@ class TestKeys:
         assert set(problems({**SECURE, "AUTH_JWT_ALG": alg})) == {"AUTH_JWT_ALG"}
 
     @pytest.mark.parametrize(
-        "name",
-        ["AUTH_DB_ROLE", "AUTH_DB_ROLE_CLAIM", "AUTH_DB_ROLES"],
-    )
-    def test_settings_of_later_versions_are_never_ignored(self, name: str) -> None:
-        assert "not supported" in problems({**SECURE, name: "x"})[name]
-
-    @pytest.mark.parametrize(
         ("name", "meant"),
         [
             ("AUTH_ALLOWED_ORIGIN", "AUTH_ALLOWED_ORIGINS"),
@@ -363,6 +356,13 @@ class TestService:
     @pytest.mark.parametrize("text", ["0", "-1", "1T", "1 G", "G", "1e9", "0.0001", "nan", "1.k"])
     def test_other_sizes_are_mistakes(self, text: str) -> None:
         assert set(problems({**SECURE, "ELECTRIC_TXN_CACHE_SIZE": text})) == {"ELECTRIC_TXN_CACHE_SIZE"}
+
+    def test_tombstones_are_kept_for_90_days_or_as_long_as_told(self) -> None:
+        assert load_settings(SECURE).tombstone_retention == 90 * 86_400
+        for text, seconds in (("0", 0), ("3600", 3600), ("31536000", 31_536_000)):
+            assert load_settings({**SECURE, "LEYDEN_TOMBSTONE_RETENTION": text}).tombstone_retention == seconds
+        for text in ("-1", "1", "3599", "90d", "1e6"):
+            assert set(problems({**SECURE, "LEYDEN_TOMBSTONE_RETENTION": text})) == {"LEYDEN_TOMBSTONE_RETENTION"}
 
     @pytest.mark.parametrize("mode", ["", "logical_replication", "DIRECT_WRITES"])
     def test_direct_writes_is_the_only_write_mode(self, mode: str) -> None:

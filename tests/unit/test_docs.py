@@ -20,7 +20,6 @@ import pytest
 import leyden
 from leyden.auth import ALGORITHMS, Code, generate_key, load_private_key, mint_token
 from leyden.cli import main
-from leyden.config.authentication import _NOT_YET
 from leyden.observe.labels import REASONS
 
 ROOT = Path(__file__).parents[2]
@@ -128,7 +127,7 @@ def variables_read() -> frozenset[str]:
 def test_the_tables_of_the_manual_hold_every_variable_that_is_read_and_no_other() -> None:
     documented = [name for row in table_rows("configuration.md", "Variable") for name in VARIABLE.findall(row[0])]
     assert len(documented) == len(set(documented))
-    assert set(documented) == variables_read() - set(_NOT_YET)
+    assert set(documented) == variables_read()
 
 
 #: Error codes of the protocol and of the stock client.

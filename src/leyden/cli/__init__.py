@@ -12,7 +12,9 @@ _COMMANDS = {
     "demo": ("leyden.cli.demo", "demo"),
     "keys": ("leyden.cli.keys", "keys"),
     "token": ("leyden.cli.token", "token"),
+    "shape": ("leyden.cli.shape", "shape"),
     "revoke": ("leyden.cli.revoke", "revoke"),
+    "rejected": ("leyden.cli.rejected", "rejected"),
     "sessions": ("leyden.cli.sessions", "sessions"),
     "admin": ("leyden.cli.admin", "admin"),
 }

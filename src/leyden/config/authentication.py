@@ -50,7 +50,6 @@ _OTHER_VARIABLES: Final = (
     "AUTH_DB_ROLES",
 )
 _CENTURY: Final = 100 * 366 * 86_400
-_NOT_YET: Final = ("AUTH_DB_ROLE", "AUTH_DB_ROLE_CLAIM", "AUTH_DB_ROLES")
 _ANY_AUDIENCE: Final = "*"
 
 
@@ -76,9 +75,6 @@ def _read(variables: Variables) -> AuthSettings | None:
     public = variables.read("AUTH_INSECURE_PUBLIC", boolean, False)
     revocation_strict = variables.read("AUTH_REVOCATION_STRICT", boolean, False)
     max_session = variables.read("AUTH_MAX_SESSION_SECONDS", partial(integer, least=0, most=_CENTURY), 0)
-    for name in _NOT_YET:
-        if variables.text(name) is not None:
-            variables.problem(name, "is not supported by this version", "unset it")
     _refuse_misspelt(variables)
     if mode not in ("secure", "insecure"):
         variables.problem(

@@ -1,7 +1,7 @@
 """The whole configuration of one service, read from the environment once at start.
 
-Owns names and defaults of every variable but AUTH_*, which `authentication` and `admission` read, and those of the
-admin API, which `admin` reads. Variables of the older service that no longer mean anything (its Postgres proxy,
+Owns names and defaults of every variable but AUTH_*, which `authentication`, `admission` and `roles` read, and those of
+the admin API, which `admin` reads. Variables of the older service that no longer mean anything (its Postgres proxy,
 logical publisher, feature flags, telemetry) are accepted and ignored.
 """
 
@@ -19,12 +19,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from leyden.auth import AuthSettings, KeyRing
 from leyden.edge.admission import AdmissionPolicy
+from leyden.edge.authors import RolePolicy
 
 from .admin import AdminSettings, load_admin_settings
 from .admission import load_admission_policy
 from .authentication import load_auth_settings
 from .database import DatabaseAddress, parse_database_url
 from .problems import ConfigurationError, Problem, Unusable
+from .roles import load_role_policy
 from .values import boolean, choice, integer, size
 
 _EVERY_INTERFACE: Final = "0.0.0.0"  # noqa: S104  the service is there to be reached
@@ -50,6 +52,13 @@ def _log_level(text: str) -> LogLevel:
 
 def _port(text: str) -> int:
     return integer(text, 0, 65_535)
+
+
+def _retention(text: str) -> int:
+    seconds = integer(text, 0, 3_153_600_000)
+    if 0 < seconds < 3600:
+        raise Unusable("is shorter than an hour", "use 3600 or more, or 0 to keep them for ever")
+    return seconds
 
 
 def _log_format(text: str) -> str:
@@ -85,6 +94,7 @@ class Settings(BaseSettings):
     auth_env: Mapping[str, str] = Field(default_factory=dict, repr=False)
     """The variables that `auth` was read from: they are read again when a key file changes."""
     admission: AdmissionPolicy
+    roles: RolePolicy = RolePolicy()
     admin: AdminSettings | None = None
     """None without ADMIN_TOKENS_FILE: then there is no admin API."""
     http_host: str
@@ -99,6 +109,10 @@ class Settings(BaseSettings):
     write_mode: Annotated[str, AfterValidator(_write_mode)] = Field("direct_writes", alias="ELECTRIC_WRITE_TO_PG_MODE")
     resumable_wal_window: Size = Field(2 * 2**30, alias="ELECTRIC_RESUMABLE_WAL_WINDOW")
     txn_cache_size: Size = Field(256 * 2**20, alias="ELECTRIC_TXN_CACHE_SIZE")
+    tombstone_retention: Annotated[int, BeforeValidator(_retention)] = Field(
+        90 * 86_400, alias="LEYDEN_TOMBSTONE_RETENTION"
+    )
+    """Seconds; 0 means for ever."""
     instance_id: str = Field(default_factory=lambda: str(uuid.uuid4()), alias="ELECTRIC_INSTANCE_ID")
     log_level: Annotated[LogLevel, BeforeValidator(_log_level)] = Field("info", alias="LOG_LEVEL")
     log_format: Annotated[Literal["text", "json"], BeforeValidator(_log_format)] = Field(
@@ -157,6 +171,11 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
     except ConfigurationError as error:
         problems += error.problems
         admission = AdmissionPolicy(loopback_only=True)
+    roles = RolePolicy()
+    try:
+        roles = load_role_policy(env)
+    except ConfigurationError as error:
+        problems += error.problems
     admin: AdminSettings | None = None
     try:
         admin = load_admin_settings(env)
@@ -182,6 +201,7 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
             auth=auth or AuthSettings("insecure"),
             auth_env={name: value for name, value in env.items() if name.startswith("AUTH_")},
             admission=admission,
+            roles=roles,
             admin=admin,
             http_host=host or _EVERY_INTERFACE,
             **given,

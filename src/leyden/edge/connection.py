@@ -15,13 +15,15 @@ from typing import Any, NoReturn, Protocol
 import psycopg
 
 from leyden.auth import ErrorDetail, Identity, Refusal, UnknownKey, wire_message
+from leyden.cancellation import cancel
 from leyden.edge.authenticator import TryAgainLater
+from leyden.edge.authors import RoleRefused
 from leyden.edge.core import Core
 from leyden.edge.delivery import Deliveries
-from leyden.edge.fanout import Subscriber
+from leyden.edge.fanout import TOO_FAR_BEHIND, Subscriber
 from leyden.edge.sessions import Session as Entry
 from leyden.edge.socket import Packet, Socket
-from leyden.edge.uploads import UploadQueue
+from leyden.edge.writing import Writing
 from leyden.events import (
     ClientAuthenticated,
     ClientDisconnected,
@@ -35,6 +37,7 @@ from leyden.events import (
     TokenRenewed,
     UnexpectedError,
 )
+from leyden.log import OutsideWindow
 from leyden.postgres.clients import ClientBelongsToOther
 from leyden.satellite import actions as protocol
 from leyden.satellite import satellite_pb2 as pb
@@ -122,15 +125,12 @@ class Connection:
         self._subscriber: Subscriber | None = None
         self._deliveries: Deliveries | None = None
         self._delivering: asyncio.Task[None] | None = None
-        self._uploads = UploadQueue(core.writer.apply)
+        self._uploads = Writing(core)
         self._loop = asyncio.get_running_loop()
         self._ending: asyncio.Future[ConnectionEnded] = self._loop.create_future()
         #: When a call of the client was answered last (the loop's time).
         self._answered_at = float("-inf")
         self._renewed_at = float("-inf")
-        self._writing: asyncio.Task[None] | None = None
-        #: Whether uploads that wait are given up: their author is sending them again, or may not write any more.
-        self._abandoned = False
         #: Whether the token's time is over, and nothing is taken any more.
         self._over = False
         self._grace: asyncio.TimerHandle | None = None
@@ -162,7 +162,7 @@ class Connection:
 
     def give_way(self) -> None:
         """A newer connection of the same client takes over."""
-        self._abandoned = True
+        self._uploads.give_up()
         self.end(1008, detail="replaced by a newer connection of the same client")
 
     async def serve(self, receive: Receive) -> ConnectionEnded:
@@ -179,11 +179,9 @@ class Connection:
             self._leave()
             if self._delivering is not None:
                 tasks.append(self._delivering)
-            for task in tasks:
-                task.cancel()
             try:
-                await asyncio.gather(*tasks, return_exceptions=True)
-                await self._uploads.finish(abandon=self._abandoned)
+                await cancel(*tasks)
+                await self._uploads.finish()
             finally:
                 self._core.open.discard(self)
 
@@ -199,6 +197,8 @@ class Connection:
         """How ``error`` ends the connection. Without an error message: the client reconnects and asks again."""
         if isinstance(error, ConnectionEnded):
             return error
+        if isinstance(error, OutsideWindow):
+            return ConnectionEnded(1008, detail=TOO_FAR_BEHIND)
         if isinstance(error, psycopg.OperationalError):
             return ConnectionEnded(1013, detail=f"the database is not available: {type(error).__name__}")
         trace = "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
@@ -247,12 +247,9 @@ class Connection:
         if entry is None or client_id is None:
             return
         self._core.emit(SessionEnded(self.number, client_id, self.peer, credentials_of(entry.identity), cause))
-        if cause == "revoked":
-            # what was received whole is written all the same, but not for somebody who may not write any more
-            self._abandoned = True
-            self._uploads.abandon()
-            if self._writing is not None:
-                self._writing.cancel()
+        if cause == "revoked" or not self._uploads.empty:
+            # not for somebody who may not write any more; who comes back with a good token sends it again
+            self._uploads.stop()
         if self._subscriber is not None:
             self._over = True
             self._stop_stream()
@@ -314,10 +311,10 @@ class Connection:
                     self._note_refusal(code, client_id)
                 case protocol.ForgetSubscriptions():
                     await self._core.clients.forget(self._client_id())
-                case protocol.KeepSubscriptions(ids):
-                    await self._core.clients.keep_only(self._client_id(), list(ids))
+                case protocol.KeepSubscriptions(ids, position):
+                    await self._core.clients.keep_only(self._client_id(), list(ids), position)
                 case protocol.StartStream():
-                    self._start_stream(output)
+                    await self._start_stream(output)
                 case protocol.StopStream():
                     self._stop_stream()
                 case protocol.Deliver(subscription, shapes):
@@ -361,6 +358,7 @@ class Connection:
         core = self._core
         accepted = await core.authenticator.judge(request.token, self._gate.may_be_verified)
         identity = accepted.identity
+        self._require_role(identity)
         try:
             record = await core.clients.bind(request.client_id, identity.user_id)
         except ClientBelongsToOther:
@@ -373,9 +371,7 @@ class Connection:
         credentials = credentials_of(identity)
         core.emit(ClientAuthenticated(self.number, request.client_id, self.peer, credentials, accepted.seconds))
         self._send(answer)
-        writing = self._writing = asyncio.create_task(self._guarded(self._uploads.run()))
-        core.writes.add(writing)
-        writing.add_done_callback(core.writes.discard)
+        self._uploads.start(self._entry, self._guarded)
 
     async def _renew(self, request: protocol.Authenticate, entry: Entry) -> None:
         """A fresh token for the same user, from the same issuer. Asks no database, so it cannot come too late."""
@@ -389,10 +385,11 @@ class Connection:
             raise _Denied("user_mismatch", is_told=False)
         if identity.issuer != entry.identity.issuer:
             raise _Denied("issuer_mismatch")
+        self._require_role(identity)
         if self._over:
             return  # too late: it is about to be closed
-        if self._abandoned:
-            raise ConnectionEnded(1012, detail="a token was revoked here: its successor needs a connection of its own")
+        if self._uploads.abandoned:
+            raise ConnectionEnded(1012, detail="a token ended here: its successor needs a connection of its own")
         if self._grace is not None:
             self._grace.cancel()
             self._grace = None
@@ -403,6 +400,13 @@ class Connection:
         close = next((output for output in outputs if isinstance(output, protocol.Close)), None)
         if close is not None:
             raise ConnectionEnded(close.code, close.reason, close.detail)
+
+    def _require_role(self, identity: Identity) -> None:
+        """Nobody is let in for whom nothing could be written."""
+        try:
+            self._core.authors.of(identity)
+        except RoleRefused as refused:
+            raise _Denied(refused.code) from None
 
     @property
     def _error_detail(self) -> ErrorDetail:
@@ -430,12 +434,16 @@ class Connection:
                     self._answered_at = self._loop.time()
                 self._socket.send(Packet([encode(output.message)]))
 
-    def _start_stream(self, start: protocol.StartStream) -> None:
+    async def _start_stream(self, start: protocol.StartStream) -> None:
         core = self._core
+        await core.loader.ensure(table for tree in start.view.trees for table in tree.tables.values())
+        if self._over:
+            return
         payloads: list[bytes] = []
-        for migration in start.migrations:
-            payloads += core.encoder.migration(migration, start.dialect, start.position)
-        tables = list(dict.fromkeys(group.table for group in start.view.groups))
+        for number, migration in enumerate(start.migrations, 1):
+            others_follow = number < len(start.migrations)
+            payloads += core.encoder.migration(migration, start.dialect, start.position, others_follow=others_follow)
+        tables = list(start.view.described.values())
         # As the rows of the log will be at first; each migration on the way announces what it changes.
         payloads += core.encoder.relations(core.fanout.described_at(start.position, tables))
         if payloads:
@@ -448,13 +456,14 @@ class Connection:
             core.fanout,
             core.encoder,
             core.snapshots,
+            core.loader,
             core.clients,
             core.world,
             core.catch_up,
             core.emit,
             self.number,
         )
-        self._delivering = asyncio.create_task(self._guarded(deliveries.run()))
+        self._delivering = asyncio.create_task(self._guarded(deliveries.run))
         core.emit(ReplicationResumed(self.number, start.position, len(tables)))
         core.fanout.join(subscriber)
 
@@ -477,10 +486,10 @@ class Connection:
 
     # ---- jobs ----------------------------------------------------------------------------------------------------
 
-    async def _guarded(self, job: Coroutine[Any, Any, None]) -> None:
-        """A job that fails ends the connection."""
+    async def _guarded(self, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """A job that fails ends the connection. It is made here: a connection may end before it has begun."""
         try:
-            await job
+            await job()
         except Exception as error:
             ended = self._failure(error, "Internal server error while sending data")
             self.end(ended.code, ended.reason, ended.detail)

@@ -26,6 +26,8 @@ REASONS: Final[Set[str]] = frozenset(get_args(Code)) | {
     "revocations_unknown",
     "user_mismatch",
     "renewal_too_frequent",
+    "role_missing",
+    "role_not_allowed",
 }
 
 #: Why a live connection ends with its token.

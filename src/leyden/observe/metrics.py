@@ -178,8 +178,10 @@ class Metrics:
                 | events.ReplicationCaughtUp()
                 | events.TableChangedOutside()
                 | events.MigrationSeen()
+                | events.TombstonesForgotten()
                 | events.ProxyNotTrusted()
                 | events.SubscriptionProgress()
+                | events.TablesLoaded()
                 | events.RevocationsUnavailable()
                 | auth.KeySetStale()
             ):

@@ -7,7 +7,6 @@ state of every row that the upload touched, which the stream sends to the author
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,8 +15,10 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from leyden.conflict.tags import format_tags
-from leyden.model import ClientChange, ClientDelete, ClientInsert, ClientUpdate, Table, Upload
+from leyden.model import Author, ClientChange, Table, Upload
+from leyden.postgres.change_json import change_to_json
 from leyden.postgres.clients import claim_upload, require_owner
+from leyden.postgres.rights import tell_author
 from leyden.postgres.rows import Connection, RawKey, RowReader, StoredRow, text
 from leyden.postgres.sqlstates import Refusal
 from leyden.postgres.upload_plan import change_keys
@@ -35,7 +36,7 @@ async def announce(conn: Connection, upload: Upload, corrections: Iterable[Mappi
     )
 
 
-async def record_refusal(conn: Connection, upload: Upload, refusal: Refusal) -> bool:
+async def record_refusal(conn: Connection, upload: Upload, author: Author, refusal: Refusal) -> bool:
     """Store the refusal and tell the author, in one transaction. False when the LSN was reached before.
 
     Raises :class:`~leyden.postgres.clients.ClientBelongsToOther` and database errors.
@@ -45,16 +46,23 @@ async def record_refusal(conn: Connection, upload: Upload, refusal: Refusal) -> 
         if claim.rowcount == 0:
             await require_owner(conn, upload)
             return False
+        # Tables with FORCE ROW LEVEL SECURITY ask the service itself for the author.
+        await tell_author(conn, author, upload.client_id)
         await conn.execute(
-            "INSERT INTO leyden.rejected (client_id, user_id, lsn, sqlstate, message, ops)"
-            " VALUES (%s, %s, %s, %s, %s, %s)",
+            "INSERT INTO leyden.rejected"
+            " (client_id, user_id, lsn, ms, claims, scoped_claims, role, sqlstate, message, ops)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             [
                 upload.client_id,
                 upload.user_id,
                 upload.lsn,
+                upload.timestamp_ms,
+                author.claims,
+                author.scoped_claims,
+                author.role,
                 refusal.sqlstate,
                 refusal.message,
-                Jsonb([_change_to_json(change) for change in upload.changes]),
+                Jsonb([change_to_json(change) for change in upload.changes]),
             ],
         )
         await announce(conn, upload, await _corrections(conn, upload.changes))
@@ -113,35 +121,3 @@ def _correction(table: Table, key: RawKey, row: StoredRow | None) -> dict[str, A
         "row": [text(row.state.main[column.name]) for column in table.columns],
         "tags": format_tags(row.state.tags),
     }
-
-
-def _change_to_json(change: ClientChange) -> dict[str, Any]:
-    written: dict[str, Any] = {"table": change.table.name, "observed": sorted(map(_clean, change.observed))}
-    match change:
-        case ClientInsert(row=row):
-            return {"op": "insert", "row": _values_to_json(row), **written}
-        case ClientUpdate(old=old, new=new):
-            return {"op": "update", "old": _values_to_json(old), "new": _values_to_json(new), **written}
-        case ClientDelete(old=old):
-            return {"op": "delete", "old": _values_to_json(old), **written}
-        case _:
-            return {"op": "compensation", "key": _values_to_json(change.key), **written}
-
-
-def _values_to_json(values: Mapping[str, bytes | None]) -> dict[str, Any]:
-    return {name: _value_to_json(value) for name, value in values.items()}
-
-
-def _value_to_json(value: bytes | None) -> str | dict[str, str] | None:
-    """Text as it is; what ``jsonb`` cannot hold (NUL, invalid UTF-8) as ``{"base64": …}``."""
-    if value is None:
-        return None
-    try:
-        decoded = value.decode()
-    except UnicodeDecodeError:
-        decoded = "\0"
-    return {"base64": base64.b64encode(value).decode()} if "\0" in decoded else decoded
-
-
-def _clean(tag: str) -> str:
-    return tag.replace("\0", "")

@@ -6,14 +6,14 @@ fails.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
 
-from leyden.postgres.publication import slot_name
+from leyden.postgres.publication import PUBLICATION, slot_name
 
 #: Major versions of Postgres that are supported, both inclusive.
 OLDEST_VERSION = 14
@@ -42,6 +42,25 @@ SELECT current_setting('server_version_num')::int AS version,
 FROM pg_roles r WHERE r.rolname = current_user
 """
 
+#: About each of the roles that users' writes run as. Owners of a table are free of its policies unless these are forced
+#: on them, and so is who inherits an owner's rights.
+_ROLE_FACTS = """
+SELECT wanted.name,
+       r.oid IS NOT NULL AS exists,
+       CASE WHEN r.oid IS NULL THEN false
+            WHEN current_setting('server_version_num')::int < 160000 THEN pg_has_role(current_user, r.oid, 'MEMBER')
+            ELSE pg_has_role(current_user, r.oid, 'SET') END AS granted,
+       coalesce(r.rolsuper OR r.rolbypassrls, false) AS above_policies,
+       coalesce(pg_has_role(r.oid, current_user, 'MEMBER'), false) AS is_service,
+       ARRAY(SELECT c.relname::text
+             FROM pg_publication p
+             JOIN pg_publication_rel pr ON pr.prpubid = p.oid
+             JOIN pg_class c ON c.oid = pr.prrelid
+             WHERE p.pubname = %(publication)s AND c.relrowsecurity AND NOT c.relforcerowsecurity
+               AND pg_has_role(r.oid, c.relowner, 'USAGE') ORDER BY 1) AS owned
+FROM unnest(%(roles)s::text[]) AS wanted(name) LEFT JOIN pg_roles r ON r.rolname = wanted.name ORDER BY 1
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
@@ -63,21 +82,28 @@ class DatabaseRequirementError(Exception):
         self.unmet = unmet
 
 
-async def require(conn: psycopg.AsyncConnection[Any], *, slot: str | None = None) -> None:
-    """Raise :class:`DatabaseRequirementError` unless the database and the session's role are fit for use."""
-    unmet = await unmet_requirements(conn, slot=slot)
+async def require(conn: psycopg.AsyncConnection[Any], *, slot: str | None = None, roles: Collection[str] = ()) -> None:
+    """Raise :class:`DatabaseRequirementError` unless the database, the session's role and ``roles``, as which users'
+    writes are to run, are fit for use."""
+    unmet = await unmet_requirements(conn, slot=slot, roles=roles)
     if unmet:
         raise DatabaseRequirementError(unmet)
 
 
-async def unmet_requirements(conn: psycopg.AsyncConnection[Any], *, slot: str | None = None) -> tuple[Requirement, ...]:
+async def unmet_requirements(
+    conn: psycopg.AsyncConnection[Any], *, slot: str | None = None, roles: Collection[str] = ()
+) -> tuple[Requirement, ...]:
     """Everything that is missing, most basic first. ``slot`` defaults to :func:`slot_name`."""
     async with conn.cursor(row_factory=dict_row) as cursor:
         name = slot or slot_name(conn.info.dbname)
         await cursor.execute(_FACTS, {"groups": _REPLICATION_GROUPS, "slot": name})
         facts = await cursor.fetchone()
-    assert facts is not None  # the session's role exists
-    return judge(facts)
+        assert facts is not None  # the session's role exists
+        of_roles: list[dict[str, Any]] = []
+        if roles:
+            await cursor.execute(_ROLE_FACTS, {"roles": sorted(roles), "publication": PUBLICATION})
+            of_roles = await cursor.fetchall()
+    return judge(facts) + tuple(one for role in of_roles for one in judge_role(role, facts["role"]))
 
 
 def judge(facts: Mapping[str, Any]) -> tuple[Requirement, ...]:
@@ -89,8 +115,7 @@ def judge(facts: Mapping[str, Any]) -> tuple[Requirement, ...]:
             unmet.append(Requirement(code, message, remedy))
 
     major = facts["version"] // 10000
-    role = '"' + facts["role"].replace('"', '""') + '"'
-    database = '"' + facts["database"].replace('"', '""') + '"'
+    role, database = _quoted(facts["role"]), _quoted(facts["database"])
     need(
         OLDEST_VERSION <= major <= NEWEST_VERSION,
         "version",
@@ -141,3 +166,49 @@ def judge(facts: Mapping[str, Any]) -> tuple[Requirement, ...]:
         "raise max_wal_senders and restart Postgres",
     )
     return tuple(unmet)
+
+
+def judge_role(facts: Mapping[str, Any], service: str) -> tuple[Requirement, ...]:
+    """What keeps a role from being the one that users' writes run as; ``service`` is the session's own."""
+    role = _quoted(facts["name"])
+    if not facts["exists"]:
+        return (Requirement("role_missing", f"there is no role {role}", f"CREATE ROLE {role} NOLOGIN"),)
+    unmet = []
+    if facts["above_policies"]:
+        unmet.append(
+            Requirement(
+                "role_bypasses",
+                f"role {role} is above row-level security",
+                "name a role that is neither a superuser nor has BYPASSRLS",
+            )
+        )
+    if facts["is_service"]:
+        unmet.append(
+            Requirement(
+                "role_is_service",
+                f"role {role} may act as the service's own role {_quoted(service)}",
+                "name a role that is not a member of it",
+            )
+        )
+    elif not facts["granted"]:
+        unmet.append(
+            Requirement(
+                "role_not_granted",
+                f"the service's role {_quoted(service)} may not become role {role}",
+                f"GRANT {role} TO {_quoted(service)}",
+            )
+        )
+    if facts["owned"] and not facts["above_policies"]:
+        tables = ", ".join(map(_quoted, facts["owned"]))
+        unmet.append(
+            Requirement(
+                "role_owns",
+                f"row-level security of {tables} does not hold for role {role}, which has the owner's rights",
+                "name a role that has not",
+            )
+        )
+    return tuple(unmet)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -164,13 +164,14 @@ class RowWrite:
 
     Before the main row is touched the transaction-local setting ``leyden.server_row`` names it, so that the
     table's trigger leaves this row's state to us; rows that cascades and other triggers change are still its
-    business.
+    business. A trigger may have the last word on this row as well: one that deletes it at once leaves it dead.
     """
 
     def __init__(self, before: StoredRow, after: RowState) -> None:
         self.before = before
         self.after = before.after(after)
-        self._cursors: list[Cursor] = []
+        self._main: Cursor | None = None
+        self._state: Cursor | None = None
 
     @property
     def needed(self) -> bool:
@@ -183,34 +184,50 @@ class RowWrite:
         before = self.before.state
         return before.main is None and before.dead is not None and self.after.state.main is not None
 
-    async def send(self, conn: Connection) -> None:
-        statement = self._main_row()
+    async def send(self, conn: Connection, role: str | None = None) -> None:
+        """Queue the statements. ``role`` writes the main row, the service its state."""
+        statement = self._main_row(role)
         if statement is not None:
-            await name_server_row(conn, f"{self.before.table.id}:{self.before.pk}")
-            self._cursors.append(await _execute(conn, *statement))
-        self._cursors.append(await conn.execute(*self._state_row()))
+            await name_server_row(conn, f"{self.before.table.id}:{self.before.pk}", role)
+            self._main = await _execute(conn, *statement)
+            if role is not None:
+                await leave_role(conn)
+        self._state = await _execute(conn, *self._state_row())
 
     def hit(self) -> bool:
         """Whether every statement met the row as it was read. Valid once the pipeline has been synchronised.
 
         False means that a side effect of an earlier statement of this transaction (a cascade, another
-        trigger) changed the row after it was read, or that a trigger or policy suppressed the write.
+        trigger) changed the row after it was read, or that a trigger or a row policy suppressed the write, or that a
+        trigger gave the row another key.
         """
-        return all(cursor.rowcount == 1 for cursor in self._cursors)
+        assert self._state is not None
+        if self._main is not None and self._main.rowcount != 1:
+            return False
+        if self._main is not None and self._main.description and raw_rows(self._main) != [(self.before.pk.encode(),)]:
+            return False
+        return self._state.rowcount == 1
 
-    def _main_row(self) -> tuple[sql.Composed, list[str | None]] | None:
+    def _main_row(self, role: str | None) -> tuple[sql.Composed, list[str | None]] | None:
         table, old, new = self.before.table, self.before.state.main, self.after.state.main
         key: list[str | None] = list(self.before.key)
+        written = key_expression(table, "t")
         if new is None:
             if old is None:
                 return None
-            return sql.SQL("DELETE FROM {} AS t WHERE {}").format(_name(table), _key_matches(table, 0)), key
+            statement = sql.SQL("DELETE FROM {} AS t WHERE {} RETURNING {}").format(
+                _name(table), _key_matches(table, 0), written
+            )
+            return statement, key
         if old is None:
-            statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
+            statement = sql.SQL("INSERT INTO {} AS t ({}) VALUES ({})").format(
                 _name(table),
                 sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns),
-                sql.SQL(", ").join(_cast(_parameter(n), column) for n, column in enumerate(table.columns)),
+                sql.SQL(", ").join(from_text(_parameter(n), column) for n, column in enumerate(table.columns)),
             )
+            if role is None:
+                # A role may have the right to insert what it may not read, which RETURNING asks for.
+                statement = sql.SQL("{} RETURNING {}").format(statement, written)
             return statement, [text(new[column.name]) for column in table.columns]
         changed = [column for column in table.columns if old[column.name] != new[column.name]]
         if not changed:
@@ -219,42 +236,61 @@ class RowWrite:
             assignments: sql.Composable = sql.SQL("{} = t.{}").format(touched, touched)
         else:
             assignments = sql.SQL(", ").join(
-                sql.SQL("{} = {}").format(sql.Identifier(column.name), _cast(_parameter(n), column))
+                sql.SQL("{} = {}").format(sql.Identifier(column.name), from_text(_parameter(n), column))
                 for n, column in enumerate(changed)
             )
-        statement = sql.SQL("UPDATE {} AS t SET {} WHERE {}").format(
-            _name(table), assignments, _key_matches(table, len(changed))
+        statement = sql.SQL("UPDATE {} AS t SET {} WHERE {} RETURNING {}").format(
+            _name(table), assignments, _key_matches(table, len(changed)), written
         )
         return statement, [*(text(new[column.name]) for column in changed), *key]
 
-    def _state_row(self) -> tuple[str, list[Any]]:
-        state = self.after.state
+    def _state_row(self) -> tuple[sql.Composed, list[Any]]:
+        state, before = self.after.state, self.before
         dead = None
         # While the row lives its former dead version can have no effect, so it is not kept.
         if state.main is None and state.dead is not None:
             dead = json.dumps({name: text(value) for name, value in state.dead.items()}, ensure_ascii=False)
-        row = [self.before.table.id, self.before.pk]
-        new = [list(self.after.tags or ()), self.after.column_tags, dead]
-        if self.before.tags is None:
-            return _INSERT_STATE, [*row, *new]
-        return _UPDATE_STATE, [*new, *row, list(self.before.tags), self.before.column_tags]
+        parameters = [before.table.id, before.pk, list(self.after.tags or ()), self.after.column_tags, dead]
+        if before.tags is not None:
+            parameters += [list(before.tags), before.column_tags]
+        stands = sql.SQL("EXISTS (SELECT FROM {} AS t WHERE {})").format(
+            _name(before.table), _key_matches(before.table, len(parameters))
+        )
+        # A row and its tags go together, whatever a trigger made of the row meanwhile.
+        tags = sql.SQL("CASE WHEN {} THEN $3::text[] ELSE '{{}}' END").format(stands)
+        agrees = sql.SQL("NOT {}").format(stands) if state.main is None else sql.SQL("true")
+        statement = _INSERT_STATE if before.tags is None else _UPDATE_STATE
+        return statement.format(tags=tags, agrees=agrees), [*parameters, *before.key]
 
 
-_INSERT_STATE = (
+_INSERT_STATE = sql.SQL(
     "INSERT INTO leyden.row_state (table_id, pk, tags, col_tags, dead, touched)"
-    " VALUES (%s, %s, %s::text[], %s::jsonb, %s::jsonb, pg_catalog.now()) ON CONFLICT (table_id, pk) DO NOTHING"
+    " SELECT $1::oid, $2::text, {tags}, $4::jsonb, $5::jsonb, pg_catalog.now() WHERE {agrees}"
+    " ON CONFLICT (table_id, pk) DO NOTHING"
 )
 
 #: Only if it is still the state that was read.
-_UPDATE_STATE = (
-    "UPDATE leyden.row_state SET tags = %s::text[], col_tags = %s::jsonb, dead = %s::jsonb, touched = pg_catalog.now()"
-    " WHERE table_id = %s AND pk = %s AND tags = %s::text[] AND col_tags = %s::jsonb"
+_UPDATE_STATE = sql.SQL(
+    "UPDATE leyden.row_state SET tags = {tags}, col_tags = $4::jsonb, dead = $5::jsonb, touched = pg_catalog.now()"
+    " WHERE table_id = $1::oid AND pk = $2::text AND tags = $6::text[] AND col_tags = $7::jsonb AND {agrees}"
 )
 
 
-async def name_server_row(conn: Connection, row: str) -> None:
-    """Name the row that is ours to tag (``<table oid>:<pk json>``) until the next call; empty for none."""
-    await conn.execute("SELECT pg_catalog.set_config('leyden.server_row', %s, true)", [row])
+async def name_server_row(conn: Connection, row: str, role: str | None = None) -> None:
+    """Name the row that is ours to tag (``<table oid>:<pk json>``) until the next call; empty for none. What follows
+    runs as ``role``, if one is given, until :func:`leave_role`."""
+    if role is None:
+        await conn.execute("SELECT pg_catalog.set_config('leyden.server_row', %s, true)", [row])
+    else:
+        await conn.execute(
+            "SELECT pg_catalog.set_config('leyden.server_row', %s, true), pg_catalog.set_config('role', %s, true)",
+            [row, role],
+        )
+
+
+async def leave_role(conn: Connection) -> None:
+    """Be the service itself again, whoever a trigger has become meanwhile."""
+    await conn.execute("SELECT pg_catalog.set_config('role', 'none', true)")
 
 
 def key_columns(table: Table) -> list[Column]:
@@ -265,7 +301,7 @@ def _name(table: Table) -> sql.Identifier:
     return sql.Identifier("public", table.name)
 
 
-def _cast(expression: sql.Composable, column: Column) -> sql.Composed:
+def from_text(expression: sql.Composable, column: Column) -> sql.Composed:
     """``expression``, a text form, as a value of the column's type, as its input function reads it."""
     kind = sql.Identifier("public" if column.is_enum else "pg_catalog", column.type)
     return sql.SQL("{}::text::{}").format(expression, kind)
@@ -287,7 +323,7 @@ def _wanted(table: Table, ordinal: str) -> sql.Composed:
         "(SELECT {parts}, n AS {ordinal} FROM ROWS FROM ({arrays}) WITH ORDINALITY AS wanted ({names}, n)) AS k"
     ).format(
         parts=sql.SQL(", ").join(
-            sql.SQL("{} AS {}").format(_cast(part, column), sql.Identifier(column.name))
+            sql.SQL("{} AS {}").format(from_text(part, column), sql.Identifier(column.name))
             for part, column in zip(numbered, key_columns(table), strict=True)
         ),
         ordinal=sql.Identifier(ordinal),
@@ -300,7 +336,7 @@ def _wanted(table: Table, ordinal: str) -> sql.Composed:
 
 def _key_matches(table: Table, first: int) -> sql.Composed:
     return sql.SQL(" AND ").join(
-        sql.SQL("t.{} = {}").format(sql.Identifier(column.name), _cast(_parameter(n), column))
+        sql.SQL("t.{} = {}").format(sql.Identifier(column.name), from_text(_parameter(n), column))
         for n, column in enumerate(key_columns(table), first)
     )
 

@@ -25,6 +25,9 @@ UNTRANSLATABLE_TEXT = "22021"
 #: ``no_data``: a statement that had to change one row changed none.
 NO_DATA = "02000"
 
+#: ``insufficient_privilege``: no grant, or a row policy forbids the row.
+INSUFFICIENT_PRIVILEGE = "42501"
+
 #: Worth one more attempt, and refused then: the key was inserted by somebody else after we saw that it was not
 #: there (``unique_violation``; electrified tables have no other unique constraints), or a prepared statement is
 #: older than a change of its table (``feature_not_supported``).
@@ -58,6 +61,11 @@ def is_worth_another_attempt(error: psycopg.Error) -> bool:
     return error.sqlstate in _RETRY_ONCE
 
 
+def is_lack_of_right(error: psycopg.Error) -> bool:
+    """Whether the author's role may not do what was tried."""
+    return error.sqlstate == INSUFFICIENT_PRIVILEGE
+
+
 def is_about_the_upload(error: psycopg.Error) -> bool:
     """Whether it is the upload that Postgres, or psycopg in its name, refuses. Otherwise it is a defect of ours."""
     return error.sqlstate is not None or isinstance(error, psycopg.DataError)
@@ -67,12 +75,12 @@ def refusal_of(error: psycopg.Error) -> Refusal:
     """The permanent reading of ``error``.
 
     Postgres quotes values in the text of data exceptions (class 22) and in every DETAIL, so only the names it
-    reports are kept, and its primary message where that is made of names: integrity violations (class 23),
-    and what an application's own trigger raised.
+    reports are kept, and its primary message where that is made of names: integrity violations (class 23), lack of a
+    right, and what an application's own trigger raised.
     """
     code = error.sqlstate or UNTRANSLATABLE_TEXT
     diag = error.diag
-    if diag.message_primary and (code.startswith("23") or code == "P0001"):
+    if diag.message_primary and (code.startswith("23") or code in (INSUFFICIENT_PRIVILEGE, "P0001")):
         return Refusal(code, diag.message_primary)
     try:
         condition = psycopg.errors.lookup(code).__name__

@@ -16,6 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from leyden.events import Event
 from leyden.model import (
+    Author,
     ClientChange,
     ClientCompensation,
     ClientDelete,
@@ -27,6 +28,7 @@ from leyden.model import (
 from leyden.postgres.catalog import load_tables
 from leyden.postgres.sessions import connect, session_conninfo
 from leyden.postgres.writer import Outcome, Writer
+from leyden.shapes.where import ownership
 
 CLIENT = "11111111-1111-4111-8111-111111111111"
 Values = Mapping[str, str | None]
@@ -45,7 +47,9 @@ class World:
         self.events: list[Event] = []
         self.naps: list[float] = []
         self.napped = asyncio.Event()
-        self.writer = Writer(pool, self.events.append, sleep=self._nap)
+        self.writer = Writer(pool, ownership, self.events.append, sleep=self._nap)
+        #: In whose name uploads are written.
+        self.author = Author("user")
         self.tables: dict[str, Table] = {}
         self._lsn = 0
 
@@ -100,7 +104,10 @@ class World:
         client: str = CLIENT,
         lsn: int | None = None,
     ) -> Outcome:
-        return await self.writer.apply(self.upload(*changes, ms=ms, client=client, lsn=lsn))
+        return await self.write(self.upload(*changes, ms=ms, client=client, lsn=lsn))
+
+    async def write(self, upload: Upload) -> Outcome:
+        return await self.writer.apply(upload, lambda: self.author)
 
     async def rows(self, table: str) -> list[tuple[Any, ...]]:
         cursor = await self.conn.execute(sql.SQL("SELECT * FROM {} ORDER BY 1").format(sql.Identifier(table)))
@@ -113,6 +120,15 @@ class World:
             json.dumps(key, ensure_ascii=False),
         )
         return found[0][0] if found else None
+
+    async def blocked(self) -> None:
+        """Until some session of this database waits for a lock."""
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        for _ in range(500):
+            if await self.sql(waiting):
+                return
+            await asyncio.sleep(0.01)
+        raise TimeoutError
 
     async def watch(self) -> None:
         """Begin to look at the stream; :meth:`stream` returns what was committed since."""

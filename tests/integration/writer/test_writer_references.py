@@ -65,6 +65,36 @@ async def test_reviving_a_parent_revives_its_dead_ancestors(family: Any) -> None
     assert await family.rows("parent") == [("P", "p", "g")]
 
 
+async def test_ancestors_are_revived_however_many_they_are(world: Any) -> None:
+    await world.electrify("CREATE TABLE node (id int4 PRIMARY KEY, up int4 REFERENCES node ON DELETE CASCADE)")
+    await world.sql("INSERT INTO node SELECT n, nullif(n - 1, 0) FROM generate_series(1, 700) AS n")
+    await world.sql("DELETE FROM node")
+    outcome = await world.apply(world.compensate("node", {"id": "700"}), world.insert("node", id="701", up="700"), ms=5)
+    assert outcome is Outcome.APPLIED
+    assert await world.sql("SELECT count(*) FROM node") == [(701,)]
+    assert await world.sql("SELECT count(*) FROM leyden.row_state WHERE tags = %s", [f"{CLIENT}@5"]) == [(701,)]
+
+
+async def test_an_ancestor_that_several_rows_refer_to_is_revived_once(world: Any) -> None:
+    await world.electrify(
+        "CREATE TABLE top (id text PRIMARY KEY)",
+        "CREATE TABLE middle (id text PRIMARY KEY, top_id text REFERENCES top ON DELETE CASCADE,"
+        " beside text REFERENCES middle ON DELETE CASCADE)",
+        "CREATE TABLE bottom (id text PRIMARY KEY, a text REFERENCES middle ON DELETE CASCADE,"
+        " b text REFERENCES middle ON DELETE CASCADE)",
+    )
+    await world.sql("INSERT INTO top VALUES ('t')")
+    await world.sql("INSERT INTO middle VALUES ('m', 't', NULL), ('n', 't', 'm')")
+    await world.sql("INSERT INTO bottom VALUES ('x', 'm', 'n'), ('y', 'n', 'm')")
+    await world.sql("DELETE FROM top")
+    await world.watch()
+    outcome = await world.apply(world.compensate("bottom", {"id": "x"}), world.compensate("bottom", {"id": "y"}))
+    assert outcome is Outcome.APPLIED
+    assert await world.rows("middle") == [("m", "t", None), ("n", "t", "m")]
+    # of each of the five rows its insert and the update of its state, and nothing else
+    assert (await world.stream())[2:] == ["I", "U"] * 5 + ["C"]
+
+
 async def test_reviving_rows_that_refer_to_each_other_ends(world: Any) -> None:
     await world.electrify(
         "CREATE TABLE node (id text PRIMARY KEY, next text REFERENCES node DEFERRABLE INITIALLY DEFERRED)"

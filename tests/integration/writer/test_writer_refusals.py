@@ -162,10 +162,10 @@ async def test_a_table_that_is_gone_refuses_without_corrections_for_it(shop: Any
 
 async def test_an_upload_is_applied_once(shop: Any) -> None:
     first = shop.upload(shop.insert("customer", id="b", name="B"), lsn=3)
-    assert await shop.writer.apply(first) is Outcome.APPLIED
+    assert await shop.write(first) is Outcome.APPLIED
     await shop.sql("DELETE FROM customer WHERE id = 'b'")
     await shop.watch()
-    assert await shop.writer.apply(first) is Outcome.ALREADY_APPLIED
+    assert await shop.write(first) is Outcome.ALREADY_APPLIED
     assert await shop.apply(shop.insert("customer", id="b", name="B"), lsn=2) is Outcome.ALREADY_APPLIED
     assert len(await shop.rows("customer")) == 1
     assert await shop.stream() == []
@@ -196,7 +196,7 @@ async def test_an_insert_that_races_with_postgres_is_resolved_against_its_row(sh
     async with await psycopg.AsyncConnection.connect(session_conninfo(database)) as application:
         await application.execute("INSERT INTO customer VALUES ('b', 'by Postgres')")
         upload = asyncio.create_task(shop.apply(shop.insert("customer", id="b", name="by client"), ms=FUTURE))
-        await _blocked(shop)
+        await shop.blocked()
         await application.commit()
         assert await upload is Outcome.APPLIED
     assert ("b", "by client", None) in await shop.rows("customer")
@@ -211,7 +211,7 @@ async def test_an_update_waits_for_postgres_and_sees_its_outcome(shop: Any, data
         await application.execute("UPDATE customer SET email = NULL")
         old = {"id": "a", "name": "Ann", "email": "ann@example.org"}
         upload = asyncio.create_task(shop.apply(shop.update("customer", old, name="Anna"), ms=FUTURE))
-        await _blocked(shop)
+        await shop.blocked()
         await application.commit()
         assert await upload is Outcome.APPLIED
     assert await shop.rows("customer") == [("a", "Anna", None)]
@@ -229,7 +229,7 @@ async def test_a_deadlock_with_the_application_is_retried(shop: Any, database: s
                 shop.update("customer", old, name="Anna"), shop.update("customer", {"id": "b", "name": "Bob"}, name="B")
             )
         )
-        await _blocked(shop)
+        await shop.blocked()
         await application.execute("UPDATE customer SET name = name WHERE id = 'a'")
         await application.commit()
         assert await upload is Outcome.APPLIED
@@ -241,7 +241,7 @@ async def test_a_lost_connection_is_retried_with_the_same_effect(shop: Any, data
     async with await psycopg.AsyncConnection.connect(session_conninfo(database)) as application:
         await application.execute("UPDATE customer SET name = name")
         upload = asyncio.create_task(shop.apply(shop.update("customer", {"id": "a", "name": "Ann"}, name="Anna")))
-        await _blocked(shop)
+        await shop.blocked()
         await shop.sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE wait_event_type = 'Lock' AND datname = current_database()"
@@ -271,13 +271,3 @@ async def test_clients_can_be_applied_side_by_side(items: Any) -> None:
     assert {outcome for some in outcomes for outcome in some} == {Outcome.APPLIED}
     assert len(await items.rows("items")) == 41
     assert len(await items.tags("items", "Z")) == 41
-
-
-async def _blocked(world: Any) -> None:
-    """Until some session of this database waits for a lock."""
-    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    for _ in range(500):
-        if await world.sql(waiting):
-            return
-        await asyncio.sleep(0.01)
-    raise TimeoutError

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conflict_model import Event, History, Stamp, beats
 from leyden.conflict.operations import Kind, Operation
 from leyden.conflict.resolution import RowState, resolve
 from leyden.conflict.tags import Tag
-
-# Tests are not a package, so the model beside this file is loaded by its path.
-_spec = importlib.util.spec_from_file_location("conflict_model", Path(__file__).with_name("conflict_model.py"))
-assert _spec is not None
-assert _spec.loader is not None
-model = importlib.util.module_from_spec(_spec)
-__import__("sys").modules["conflict_model"] = model
-_spec.loader.exec_module(model)
 
 ALL = ["id", "a", "b"]
 COLUMNS = ["a", "b"]
@@ -53,21 +44,33 @@ def run(history: list[Step], state: RowState | None = None) -> RowState:
     return state
 
 
-def as_event(step: Step) -> object:
+def stamp(tag: Tag) -> Stamp:
+    return Stamp(tag.ms, tag.origin)
+
+
+def as_event(step: Step) -> Event:
     operation, tag = step
-    observed = frozenset((seen.ms, seen.origin) for seen in operation.observed)
-    return model.Event(operation.kind.value, dict(operation.incoming), operation.mask, observed, (tag.ms, tag.origin))
+    values = {name: value and value.decode() for name, value in operation.incoming.items()}
+    left = None if operation.kind is Kind.DELETE else stamp(tag)
+    return Event(values, operation.mask, frozenset(map(stamp, operation.observed)), left)
 
 
 @given(HISTORIES)
 def test_it_agrees_with_the_independent_model(history: list[Step]) -> None:
-    events = [as_event(step) for step in history]
-    state = run(history)
-    main, dead = model.rows(events, ALL)
-    assert (state.main, state.dead) == (main, dead)
-    assert {(tag.ms, tag.origin) for tag in state.tags} == model.live_tags(events)
-    clocks = {column: (tag.ms, tag.origin) for column, tag in state.column_tags.items()}
-    assert clocks == {c: model.clock(events, c) for c in COLUMNS if model.clock(events, c) is not None}
+    model = History(COLUMNS)
+    state = RowState()
+    for step in history:
+        model.events.append(as_event(step))
+        state = resolve(state, *step)
+        row, dead = ({n: v and v.encode() for n, v in one.items()} if one else None for one in model.versions())
+        assert (state.main, state.dead) == (row, dead)
+        assert set(map(stamp, state.tags)) == model.tags()
+        assert {column: stamp(tag) for column, tag in state.column_tags.items()} == model.clocks()
+
+
+@given(STAMPS | st.just(Tag(3, None)), STAMPS | st.just(Tag(3, None)))
+def test_the_order_of_tags_is_that_of_the_model(one: Tag, other: Tag) -> None:
+    assert (one > other) == beats(stamp(one), stamp(other))
 
 
 @given(HISTORIES)

@@ -24,7 +24,7 @@ from leyden.satellite.frames import decode
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import Positions
 from leyden.satellite.rows import unpack
-from leyden.shapes.groups import Sight
+from leyden.shapes.sight import Sight
 from leyden.shapes.view import View
 from views import whole
 
@@ -232,6 +232,14 @@ def test_a_migration_is_a_transaction_of_its_own_in_front_of_the_rows() -> None:
     assert not rows.begin.is_migration
     # a client that drops in between asks for the rows
     assert [ddl.begin.lsn, rows.begin.lsn] == [b"e-27440071", b"e-27440072"]
+
+
+def test_only_the_last_of_migrations_at_one_position_leads_past_all_of_them() -> None:
+    lsns = []
+    for follow in (True, False):
+        payloads = ENCODER.migration(MIGRATION, SQLITE, 5, others_follow=follow)
+        lsns += [op.begin.lsn for op in operations(payloads) if op.HasField("begin")]
+    assert lsns == [b"e-5-%b" % MIGRATION.version.encode(), b"e-5"]
 
 
 def test_a_migration_reaches_those_who_see_no_table() -> None:

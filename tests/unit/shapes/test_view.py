@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from filtered_items import FILTERS, ITEMS, Committed, commits
 from leyden.model import Change, Delete, Gone, Insert, Row, Transaction, Update
-from leyden.shapes.groups import Sight
+from leyden.shapes.sight import Sight
 from leyden.shapes.view import View
 from views import group, whole
 
@@ -56,6 +56,19 @@ def test_a_row_that_goes_and_comes_back_is_changed_once() -> None:
     assert changes(view(A), away, Delete(ITEMS, ELSEWHERE)) == [Gone(ITEMS, OLD)]
 
 
+def test_a_row_that_dies_and_lives_again_is_inserted_once() -> None:
+    """The client takes the tags of a row's first change in a transaction, and a deletion has none."""
+    again = Insert(ITEMS, NEW, ("t",))
+    assert changes(view(A), Delete(ITEMS, OLD), again) == [again]
+    assert changes(view(A), again, Delete(ITEMS, NEW), again) == [again]
+    update = Update(ITEMS, NEW, row(1, n=3), ("t",))
+    other = Insert(ITEMS, row(2), ("t",))
+    seen = changes(view(A), Delete(ITEMS, OLD), other, again, update, Delete(ITEMS, row(3)))
+    assert seen == [other, Insert(ITEMS, update.new, ("t",)), Delete(ITEMS, row(3))]
+    assert changes(view(A), Delete(ITEMS, OLD), Insert(ITEMS, ELSEWHERE, ("t",))) == [Delete(ITEMS, OLD)]
+    assert changes(view(A), Delete(ITEMS, OLD), again, Delete(ITEMS, NEW)) == [Delete(ITEMS, NEW)]
+
+
 def test_of_a_whole_table_every_change_is_seen_as_it_is() -> None:
     all_of_them = [Insert(ITEMS, OLD, ()), Update(ITEMS, OLD, ELSEWHERE, ()), Delete(ITEMS, ELSEWHERE)]
     assert changes(whole(ITEMS), *all_of_them) == all_of_them
@@ -79,10 +92,27 @@ def applied(rows: dict[bytes | None, Row], seen: list[Change | Gone]) -> dict[by
     return rows
 
 
+def tags_taken(seen: list[Change | Gone]) -> dict[bytes | None, tuple[str, ...]]:
+    """As the client does: those of the first change of a row."""
+    tags: dict[bytes | None, tuple[str, ...]] = {}
+    for one in seen:
+        match one:
+            case Insert(row=row, tags=given):
+                tags.setdefault(row[0], given)
+            case Update(new=new, tags=given):
+                tags.setdefault(new[0], given)
+            case Delete(old=old) | Gone(old=old):
+                tags.setdefault(old[0], ())
+    return tags
+
+
 @given(committed=commits(), filters=st.lists(st.sampled_from(FILTERS), max_size=3))
 def test_a_client_ends_with_exactly_the_rows_in_view(committed: Committed, filters: list[str]) -> None:
     seen = view(*filters)
     client = {key: one for key, one in committed.before.items() if seen.holds(ITEMS, one)}
     expected = {key: one for key, one in committed.after.items() if seen.holds(ITEMS, one)}
 
-    assert applied({**client}, seen.changes(Sight(committed.transaction))) == expected
+    told = seen.changes(Sight(committed.transaction))
+    assert applied({**client}, told) == expected
+    tags = tags_taken(told)
+    assert {key: tags[key] for key in expected if key in tags} == {key: ("t",) for key in expected if key in tags}

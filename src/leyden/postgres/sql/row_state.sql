@@ -36,9 +36,11 @@ END
 $$;
 
 -- Whether the row is the one that the service writes at this moment for a client, and whose state it stores itself.
+-- Anybody may set the setting, so it counts only in sessions that may act as the service, which owns the functions.
 CREATE OR REPLACE FUNCTION leyden.written_by_service(relation oid, key text) RETURNS boolean
 LANGUAGE sql STABLE
-AS $$ SELECT coalesce(current_setting('leyden.server_row', true) = relation || ':' || key, false) $$;
+AS $$ SELECT coalesce(current_setting('leyden.server_row', true) = relation || ':' || key, false)
+             AND pg_has_role(session_user, current_user, 'MEMBER') $$;
 
 CREATE OR REPLACE FUNCTION leyden.column_tags(columns text[], ms bigint) RETURNS jsonb
 LANGUAGE sql IMMUTABLE

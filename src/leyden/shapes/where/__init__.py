@@ -10,7 +10,7 @@ The path of a text: ``syntax`` (text → Postgres' parse tree, bounds) → ``ana
 
 from leyden.shapes.where.analysis import parse_where
 from leyden.shapes.where.claims import Claims
-from leyden.shapes.where.ownership import OWNER_COLUMN, owner_predicate
+from leyden.shapes.where.ownership import OWNER_COLUMN, owner_predicate, ownership
 from leyden.shapes.where.predicate import Predicate, Where, conjunction
 from leyden.shapes.where.syntax import WhereError
 
@@ -22,5 +22,6 @@ __all__ = [
     "WhereError",
     "conjunction",
     "owner_predicate",
+    "ownership",
     "parse_where",
 ]

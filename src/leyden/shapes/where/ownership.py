@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from leyden.model import Table
+from collections.abc import Callable
+
+from leyden.model import Row, Table
 from leyden.shapes.where import folding
 from leyden.shapes.where.predicate import Predicate, predicate
 from leyden.shapes.where.sqltypes import TEXT, type_of_column
@@ -24,6 +26,12 @@ def owner_predicate(table: Table, user_id: str) -> Predicate | None:
             own = [folding.comparison("=", owner, user) for user in _readings(owner, (user_id, ""))]
             return predicate(folding.any_of([folding.null_test(owner), *own]))
     return None
+
+
+def ownership(table: Table, user_id: str) -> Callable[[Row], bool] | None:
+    """Whether a row of ``table`` belongs to ``user_id`` or to all; ``None`` when its rows have no owners."""
+    own = owner_predicate(table, user_id)
+    return None if own is None else lambda row: own.matches(row) is True
 
 
 def _readings(owner: ColumnRef, texts: tuple[str, ...]) -> list[Expression]:

@@ -1,0 +1,102 @@
+"""The writing for one connection: its uploads, in the name of whom it was let in as, for as long as that holds.
+
+It outlives the connection until everything received is written. Whether something may still be written is asked before
+each attempt and once a second, because a token can expire or be revoked while Postgres is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from leyden.edge.core import Core
+from leyden.edge.sessions import Session
+from leyden.edge.uploads import UploadQueue
+from leyden.model import Author, Upload
+
+#: How often it is asked whether what let the connection in holds still (seconds).
+TICK = 1.0
+
+#: Runs a job, and ends the connection when it fails.
+Guard = Callable[[Callable[[], Coroutine[Any, Any, None]]], Coroutine[Any, Any, None]]
+
+
+class _OverError(Exception):
+    """What let the connection in holds no longer, so that nothing is written for it."""
+
+
+class Writing:
+    """Uploads go in by :meth:`put`; :meth:`finish` must be called when no more come."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._queue = UploadQueue(self._write)
+        self._session: Session | None = None
+        self._task: asyncio.Task[None] | None = None
+        #: Whether what waits is given up: its author is sending it again, or may not write any more.
+        self.abandoned = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits or is being written."""
+        return self._queue.empty
+
+    def start(self, session: Session, guard: Guard) -> None:
+        """Begin to write for ``session``."""
+        self._session = session
+        self._task = asyncio.create_task(guard(self._queue.run))
+        self._remember(self._task)
+
+    async def put(self, upload: Upload) -> None:
+        """Adds ``upload``; waits while there is no room for it."""
+        await self._queue.put(upload)
+
+    def give_up(self) -> None:
+        """What waits is not written when :meth:`finish` comes: its author is sending it again."""
+        self.abandoned = True
+
+    def stop(self) -> None:
+        """Nothing more is written, not even what is under way."""
+        self.abandoned = True
+        self._queue.abandon()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def finish(self) -> None:
+        """No more will come. What was received is written, unless it was given up."""
+        await self._queue.finish(abandon=self.abandoned)
+        if self._task is not None:
+            self._remember(asyncio.create_task(self._mind(self._task)))
+
+    def _remember(self, task: asyncio.Task[None]) -> None:
+        self._core.writes.add(task)
+        task.add_done_callback(self._core.writes.discard)
+
+    async def _write(self, upload: Upload) -> None:
+        try:
+            await self._core.writer.apply(upload, self._author)
+        except _OverError:
+            self.stop()
+
+    def _author(self) -> Author:
+        """In whose name something is written at this moment. Raises :class:`_OverError` when nothing may be."""
+        # the clock may be ahead of the tick that ends sessions
+        self._core.sessions.expire()
+        session = self._session
+        if session is None or self._is_over(session):
+            raise _OverError
+        return self._core.authors.of(session.identity)
+
+    def _is_over(self, session: Session) -> bool:
+        """Whether what let the connection in has ended, be the connection open or not."""
+        now = self._core.clock()
+        return now >= session.deadline or (
+            self._core.authenticator.revocations.matching(session.identity, now) is not None
+        )
+
+    async def _mind(self, task: asyncio.Task[None]) -> None:
+        """The connection is gone, and with it who would be told that its session is over."""
+        while not (await asyncio.wait({task}, timeout=TICK))[0]:
+            if self._session is None or self._is_over(self._session):
+                self.stop()
