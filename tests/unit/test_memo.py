@@ -5,14 +5,19 @@ from leyden.memo import Memo
 
 def test_what_is_lacking_is_made_once() -> None:
     asked: list[int] = []
-    memo = Memo(lambda key: asked.append(key) or key * 2)
+
+    def double(number: int) -> int:
+        asked.append(number)
+        return 2 * number
+
+    memo = Memo(double)
 
     assert [*map(memo.__getitem__, [1, 2, 1])] == [2, 4, 2]
     assert asked == [1, 2]
 
 
 def test_it_never_holds_more_than_it_may() -> None:
-    memo = Memo(str, most=3)
+    memo: Memo[int, str] = Memo(str, most=3)
 
     assert [memo[number] for number in range(10)] == [*map(str, range(10))]
     assert len(memo) <= 3
