@@ -27,17 +27,19 @@ async def main(url: str, token: str, dsn: str) -> None:
         await speaker.start()
         await speaker.subscribe("ticks")
         delays: list[float] = []
-        ticking = asyncio.create_task(tick(speaker, dsn, delays))
+        ended = asyncio.Event()
+        ticking = asyncio.create_task(tick(speaker, dsn, delays, ended))
         print("ready", flush=True)
         while await asyncio.to_thread(sys.stdin.readline):
             print(json.dumps(delays), flush=True)
             delays.clear()
-        ticking.cancel()
+        ended.set()
+        await ticking
 
 
-async def tick(speaker: Speaker, dsn: str, delays: list[float]) -> None:
+async def tick(speaker: Speaker, dsn: str, delays: list[float], ended: asyncio.Event) -> None:
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as conn:
-        while True:
+        while not ended.is_set():
             await asyncio.sleep(PAUSE)
             started = time.monotonic()
             await conn.execute("INSERT INTO ticks VALUES (gen_random_uuid())")

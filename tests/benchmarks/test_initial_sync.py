@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median, quantiles
 
+import psutil
 import psycopg
 import pytest
 from psycopg import sql
@@ -171,24 +172,31 @@ async def test_initial_sync(
 ) -> None:
     fill(database, electrified_first=electrified_first)
     command = await copy_command(cluster, database)
-    copies, syncs, meanwhile = [], [], []
+    copies: list[float] = []
+    syncs: list[float] = []
+    processor: list[float] = []
+    meanwhile: list[float] = []
     async with serving(database, tmp_path / "leyden.log") as service:
         url = service.url.replace("http", "ws") + "/ws"
         async with OtherClient.running(url, database) as other:
             await asyncio.sleep(2)
             alone = await other.delays()
-            memory = Memory(service.process.pid)
+            process = psutil.Process(service.process.pid)
+            memory = Memory(process.pid)
             for number in range(ROUNDS):
                 copies.append(await seconds_of_copy(command))
                 await other.delays()
+                before = sum(process.cpu_times()[:2])
                 syncs.append(await seconds_of_sync(url, f"device-{number}"))
+                processor.append(sum(process.cpu_times()[:2]) - before)
                 meanwhile += await other.delays()
             growth = memory.growth
         log = service.log
     ratio = median(syncs) / median(copies)
     print(
         f"\n{ROWS:,} rows, {'with' if electrified_first else 'without'} a state:"
-        f" {median(syncs):.2f} s, {ratio:.2f} of COPY ({median(copies):.2f} s); memory + {growth / 2**20:.1f} MiB"
+        f" {median(syncs):.2f} s, {ratio:.2f} of COPY ({median(copies):.2f} s);"
+        f" {median(processor):.2f} s of a processor, memory + {growth / 2**20:.1f} MiB"
         f"\n  another client, alone: {milliseconds(alone)}; meanwhile: {milliseconds(meanwhile)}"
     )
     assert log.count("subscription progress") == ROUNDS * (ROWS // 100_000)

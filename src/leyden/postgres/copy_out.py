@@ -49,7 +49,7 @@ async def copy_out(
                     # Not line by line from psycopg's own object: that takes as long as all the rest of a row's way.
                     lines, more = await conn.wait(_lines(conn.pgconn, most))
                     if lines:
-                        yield parse(b"".join(lines))
+                        yield parse(lines)
         finally:
             await _settle(conn, most)
 
@@ -62,16 +62,17 @@ async def _settle(conn: psycopg.AsyncConnection[Any], most: int) -> None:
             await conn.wait(_lines(conn.pgconn, most))
 
 
-def _lines(pgconn: PGconn, most: int) -> PQGen[tuple[list[memoryview], bool]]:
+def _lines(pgconn: PGconn, most: int) -> PQGen[tuple[bytes, bool]]:
     """The next lines, and whether there may be more."""
-    lines: list[memoryview] = []
-    size = 0
+    text = bytearray()
+    count = 0
     get_copy_data = pgconn.get_copy_data
-    while len(lines) < most and size < BATCH_BYTES:
+    while count < most and len(text) < BATCH_BYTES:
         length, line = get_copy_data(1)
         if length > 0:
-            lines.append(line)
-            size += length
+            # At once: a list of memoryviews would keep the garbage collector busy.
+            text += line
+            count += 1
         elif length == 0:
             while not (yield Wait.R):
                 pass
@@ -80,8 +81,8 @@ def _lines(pgconn: PGconn, most: int) -> PQGen[tuple[list[memoryview], bool]]:
             for result in (yield from generators.fetch_many(pgconn)):
                 if result.status != ExecStatus.COMMAND_OK:
                     raise psycopg.errors.error_from_result(result)
-            return lines, False
-    return lines, True
+            return bytes(text), False
+    return bytes(text), True
 
 
 def parse(text: bytes) -> list[bytes | None]:
