@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from functools import lru_cache
 from typing import Any
 
 import psycopg
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
+from leyden.memo import Memo
 from leyden.model import EPOCH_TAG, Row, SnapshotPoint, Table
 from leyden.postgres.copy_out import copy_out
 from leyden.postgres.row_key import key_expression
@@ -24,9 +24,8 @@ from leyden.postgres.tag_text import parse_tags
 TaggedRow = tuple[Row, tuple[str, ...]]
 
 
-@lru_cache(maxsize=1_000)  # many rows share theirs
-def _tags(text: bytes | None) -> tuple[str, ...]:
-    return (EPOCH_TAG,) if text is None else parse_tags(text)
+#: Many rows share their tags.
+_TAGS: Memo[bytes | None, tuple[str, ...]] = Memo(lambda text: (EPOCH_TAG,) if text is None else parse_tags(text))
 
 
 class Snapshots:
@@ -105,10 +104,13 @@ class Snapshot:
         self, table: Table, condition: sql.Composable | None, batch: int | None
     ) -> AsyncGenerator[list[TaggedRow], None]:
         try:
-            query = selection(table, condition)
-            async with aclosing(copy_out(self._conn, query, len(table.columns) + 1, batch)) as batches:
-                async for rows in batches:
-                    yield [(row[:-1], _tags(row[-1])) for row in rows]
+            width = len(table.columns)
+            async with aclosing(copy_out(self._conn, selection(table, condition), width + 1, batch)) as batches:
+                async for values in batches:
+                    tags = values[width :: width + 1]
+                    del values[width :: width + 1]
+                    rows = zip(*[iter(values)] * width, strict=True)
+                    yield list(zip(rows, map(_TAGS.__getitem__, tags), strict=True))
         finally:
             self._reading = None
 
