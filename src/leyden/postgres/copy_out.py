@@ -40,8 +40,6 @@ async def copy_out(
     """
     most = most or min(BATCH_ROWS, max(1, BATCH_VALUES // columns))
     async with conn.transaction():
-        # How long it takes depends on whoever takes the rows.
-        await conn.execute("SET LOCAL statement_timeout = 0")
         try:
             async with conn.cursor() as cursor, cursor.copy(sql.SQL("COPY ({}) TO STDOUT").format(query)):
                 more = True
