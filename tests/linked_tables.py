@@ -81,7 +81,7 @@ class World:
         """Table and key of the rows of ``one``, in the order in which they are sent."""
         at = self.versions.as_of(self.position if position is None else position)
         found = [version for batch in batches(one, at, held or View()) for version in batch]
-        return [(version.table.name, version.key[0] or b"") for version in found]
+        return [(version.table.name, version.key[1][0] or b"") for version in found]
 
 
 def _change(one: Table, old: Row | None, new: Row | None) -> Change:

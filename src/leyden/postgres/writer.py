@@ -42,6 +42,7 @@ from leyden.postgres.sqlstates import (
     is_lack_of_right,
     is_server_trouble,
     is_worth_another_attempt,
+    may_be_the_uploads_fault,
     refusal_of,
 )
 from leyden.postgres.upload_plan import PlannedOperation, UploadRefusedError, plan_upload
@@ -49,6 +50,9 @@ from leyden.postgres.upload_plan import PlannedOperation, UploadRefusedError, pl
 #: Seconds before the second, third, … attempt after a failure that may pass; the last one repeats.
 RETRY_DELAYS = (0.02, 0.1, 0.5, 1.0, 2.0, 5.0)
 
+
+#: Failures by trouble of the server after which the upload is taken for their cause, if it may be: after 20 s or so.
+PATIENCE_WITH_UPLOADS = 8
 
 #: Failures that may pass after which somebody who waits in front of a screen is told.
 PATIENCE_OF_OPERATORS = 4
@@ -165,6 +169,8 @@ class Writer:
                 raise
             except psycopg.Error as error:
                 if is_contention(error) or is_server_trouble(error):
+                    if refusable and failures >= PATIENCE_WITH_UPLOADS and may_be_the_uploads_fault(error):
+                        raise UploadRefusedError(refusal_of(error)) from None
                     if failures >= patience:
                         raise
                     await self._pause(error, failures)

@@ -95,7 +95,7 @@ class PartIndex:
         tree = next(iter(trees))
         of_table = self._tables[tree.root.table.id]
         for at in (sight.before, sight.after):
-            version = at.row(table_id, key)
+            version = at.row((table_id, key))
             found = [] if version is None else roots(tree, at, version)
             if found is None:
                 yield from trees
