@@ -139,17 +139,6 @@ async def test_a_reader_that_is_cancelled_ends_the_query(conn: Connection, query
     assert await fetched(conn, sql.SQL("SELECT count(*) FROM seen")) == [b"0"]
 
 
-async def test_the_limit_on_statements_does_not_hold_for_it(conn: Connection) -> None:
-    await conn.execute("SET statement_timeout = 300")
-    count = 0
-    async for values in copy_out(conn, numbers(100_000, 100), 2, 10_000):
-        count += len(values)
-        await asyncio.sleep(0.05)
-    assert count == 200_000
-    await conn.commit()
-    assert await fetched(conn, sql.SQL("SHOW statement_timeout")) == [b"300ms"]
-
-
 async def test_the_server_waits_for_whoever_takes_the_rows(
     conn: Connection, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,8 +40,6 @@ async def copy_out(
     """
     most = most or min(BATCH_ROWS, max(1, BATCH_VALUES // columns))
     async with conn.transaction():
-        # How long it takes depends on whoever takes the rows.
-        await conn.execute("SET LOCAL statement_timeout = 0")
         try:
             async with conn.cursor() as cursor, cursor.copy(sql.SQL("COPY ({}) TO STDOUT").format(query)):
                 more = True
@@ -55,8 +53,8 @@ async def copy_out(
 
 
 async def _settle(conn: psycopg.AsyncConnection[Any], most: int) -> None:
-    """Takes what is left of an answer: whoever is cancelled while he waits for the first line, for him psycopg cancels
-    the query, but leaves it at that."""
+    """Reads the rest of an answer. When a task is cancelled while it waits for the first line, psycopg cancels its query
+    but leaves unread what comes of it."""
     with suppress(psycopg.errors.QueryCanceled):
         while conn.pgconn.transaction_status == TransactionStatus.ACTIVE:
             await conn.wait(_lines(conn.pgconn, most))
@@ -87,7 +85,7 @@ def _lines(pgconn: PGconn, most: int) -> PQGen[tuple[bytes, bool]]:
 
 def parse(text: bytes) -> list[bytes | None]:
     """The values in ``text``, which is whole lines of COPY's text format, one row after the other."""
-    # All lines at once: a loop over them in Python takes three times as long.
+    # All lines at once: one after the other they take a quarter longer.
     fields = text.replace(b"\n", b"\t").split(b"\t")
     fields.pop()  # behind the last newline
     backslashes = text.count(b"\\")

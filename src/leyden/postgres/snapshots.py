@@ -23,6 +23,12 @@ from leyden.postgres.tag_text import parse_tags
 #: A row and its tags.
 TaggedRow = tuple[Row, tuple[str, ...]]
 
+#: How long a reading takes depends on whoever takes the rows, over whatever link. Not every version has all limits.
+_WITHOUT_LIMITS = """
+SELECT set_config(name, '0', true)
+FROM unnest(ARRAY['statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout']) AS name
+WHERE current_setting(name, true) IS NOT NULL
+"""
 
 #: Many rows share their tags.
 _TAGS: Memo[bytes | None, tuple[str, ...]] = Memo(lambda text: (EPOCH_TAG,) if text is None else parse_tags(text))
@@ -45,6 +51,7 @@ class Snapshots:
         """
         async with self._pool.connection() as conn, conn.transaction():
             await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            await conn.execute(_WITHOUT_LIMITS)
             visible = _text(await conn.execute("SELECT pg_current_snapshot()"))
             # After the snapshot: what committed before it ends at or below this position.
             position = _text(await conn.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"))

@@ -45,6 +45,7 @@ class InsertEncoder:
         null_bits, present = self._without_nulls(values, len(rows))
         for position, convert in self._converters:
             column = slice(position, None, self._columns)
+            # no type that is converted has an empty text
             present[column] = [value and convert(value) for value in present[column]]
         pieces = [b""] * (2 * len(present))
         pieces[0::2] = map(_VALUE_PREFIXES.__getitem__, map(len, present))
