@@ -104,6 +104,9 @@ class Writer:
         if not upload.client_id or upload.client_id == POSTGRES_ORIGIN or "@" in upload.client_id:
             raise ValueError("this client id cannot stand in a tag")
 
+        if upload.flaw is not None:
+            return await self._refuse(upload, author, Refusal(upload.flaw.sqlstate, upload.flaw.message))
+
         async def write(conn: Connection, stepwise: bool) -> bool:
             return await _UploadTransaction(conn, upload, author(), self._owner_rule).run(stepwise)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
-from leyden.model import ClientRecord, Migration, SubscriptionRecord
+from leyden.model import ClientRecord, CreateEnum, Migration, SubscriptionRecord, Table
 from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.actions import (
@@ -494,11 +494,17 @@ class Session:
     def _relation(self, message: pb.SatRelation) -> list[Output]:
         if self._uploads is None or not self._uploading:
             return []
+        tables = self._world.tables
         try:
-            self._uploads.relation(message, self._world.tables)
+            self._uploads.relation(message, tables, {} if message.table_name in tables else self._given_up())
         except InvalidUpload as error:
             raise _protocol_error(error.message, error.message) from None
         return []
+
+    def _given_up(self) -> dict[str, Table]:
+        """Every table that migrations brought to clients. What is not among the world's was given up, or is stopped."""
+        changes = (change for migration in self._world.migrations for change in migration.changes)
+        return {change.table.name: change.table for change in changes if not isinstance(change, CreateEnum)}
 
     def _oplog(self, message: pb.SatOpLog) -> list[Output]:
         if self._uploads is None or not self._uploading:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
 
 from leyden import events
-from leyden.model import ClientInsert, ClientUpdate
+from leyden.model import ClientInsert, ClientUpdate, Flaw
 from leyden.postgres.clients import ClientBelongsToOther, ClientStore
 from leyden.postgres.sessions import session_conninfo
 from leyden.postgres.writer import Outcome
@@ -124,6 +125,19 @@ async def test_values_that_are_no_text_or_no_value_of_their_type_refuse(shop: An
     assert {"table": sale, "key": ["secret"], "row": None, "tags": []} in corrections[2]
     assert {"table": sale, "key": ["1"], "row": None, "tags": []} in corrections[2]
     assert {correction["key"][0] for correction in corrections[4]} == {"1", "2"}
+
+
+async def test_an_upload_with_a_flaw_is_refused_in_its_turn(shop: Any) -> None:
+    await shop.watch()
+    flawed = shop.upload(shop.update("customer", {"id": "a", "name": "Ann", "email": "x"}, name="Eve"), lsn=4)
+    flaw = Flaw("22000", "column name of table customer: a value that is no text")
+    assert await shop.write(replace(flawed, flaw=flaw)) is Outcome.REFUSED
+    assert await shop.write(replace(flawed, flaw=flaw)) is Outcome.ALREADY_APPLIED
+    assert await lsn(shop) == b"\0\0\0\4"
+    ((_, _, sqlstate, message, _),) = await refused(shop)
+    assert (sqlstate, message) == (flaw.sqlstate, flaw.message)
+    (_, announcement, _) = await shop.stream()
+    assert [one["row"] for one in announcement["corrections"]] == [["a", "Ann", "ann@example.org"]]
 
 
 async def test_an_applications_trigger_may_refuse(shop: Any) -> None:
