@@ -52,14 +52,17 @@ class Standing:
         layer = self.tree.layers[number]
         if not layer.group.holds(version.row):
             return False
-        branch = layer.branch
-        if branch is None:
-            return True
+        return layer.branch is None or any(True for _ in self.reasons_for_layer(number, version))
+
+    def reasons_for_layer(self, number: int, version: Version) -> Iterator[tuple[Edge, Version]]:
+        """The rows of the layer that layer ``number`` hangs on with which ``version`` is connected, and by what."""
+        branch = self.tree.layers[number].branch
+        assert branch is not None
         if branch.direction is Direction.BELOW:
             others = self.referred_to(branch.edge, version)
         else:
             others = self.referring(branch.edge, version, self.values_for(branch.layer))
-        return any(self._is_member(branch.layer, other) for other in others)
+        return ((branch.edge, other) for other in others if self._is_member(branch.layer, other))
 
     def values_for(self, number: int) -> Mapping[int, Collection[bytes | None]]:
         """What the layer's rows must have in which columns: a great many others need not be looked at."""

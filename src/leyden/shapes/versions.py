@@ -54,7 +54,7 @@ class Version:
     key: Key
 
 
-def version(table: Table, row: Row, tags: tuple[str, ...] = ()) -> Version:
+def version_of(table: Table, row: Row, tags: tuple[str, ...] = ()) -> Version:
     return Version(table, row, tags, (table.id, table.key_of(row)))
 
 
@@ -317,7 +317,7 @@ class _VersionedTable:
     def _versions(self, found: list[tuple[Any, ...]], position: int) -> list[Version]:
         table = next(table for since, table in self._descriptions if since <= position)
         end = 1 + len(table.columns)
-        return [version(table, one[1:end], tuple(one[0].split(_BETWEEN_TAGS))) for one in found]
+        return [version_of(table, one[1:end], tuple(one[0].split(_BETWEEN_TAGS))) for one in found]
 
     @property
     def _description(self) -> Table:

@@ -15,7 +15,7 @@ from leyden.shapes.groups import Group, images
 from leyden.shapes.sight import Sight
 from leyden.shapes.standing import Standing, changed
 from leyden.shapes.tree import Tree, ranked
-from leyden.shapes.versions import AsOf, Key, Version, version
+from leyden.shapes.versions import AsOf, Key, Version, version_of
 
 #: What a client sees of the database for one shape that it asked for.
 Part = Group | Tree
@@ -62,7 +62,7 @@ class View:
             return True
         if at is None or table.id not in self._ranks:
             return False
-        return any(Standing(tree, at).holds(version(table, row)) for tree in self.trees if table.id in tree.tables)
+        return any(Standing(tree, at).holds(version_of(table, row)) for tree in self.trees if table.id in tree.tables)
 
     def holds_all(self, table: Table) -> bool:
         """Whether it holds every row of ``table``."""
