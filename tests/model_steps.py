@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from random import Random
 
@@ -33,11 +35,21 @@ async def change_rows(world: World, random: Random) -> None:
 
 
 async def use_an_app(world: World, random: Random) -> None:
-    """A subscription, the end of one, or a write."""
-    online = [client for client in world.clients if client.online]
-    if not online:
-        return await disturb_a_connection(world, random)
-    client = random.choice(online)
+    """Subscriptions, the ends of some, or writes."""
+    client = random.choice(world.clients)
+    if not client.connected:
+        _connect(world, client)
+    # what is not answered soon is perhaps not read
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.02):
+            while not client.online:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.001)
+    for _ in range(random.choice((1, 1, 2, 3))):
+        if client.online:
+            _use(world, client, random)
+
+
+def _use(world: World, client: SimulatedClient, random: Random) -> None:
     held = client.store.rows(world.schema)
     choice = random.random()
     if choice < 0.3 and held:
@@ -58,8 +70,7 @@ async def disturb_a_connection(world: World, random: Random) -> None:
     """A client connects, is cut off, stops reading, or dies."""
     client = random.choice(world.clients)
     if not client.connected:
-        world.connect(client)
-        world.note(f"{client.id}: connects")
+        _connect(world, client)
         if random.random() < 0.2:
             _cut(world, client, random.randint(1, 12))
         return
@@ -77,6 +88,11 @@ async def disturb_a_connection(world: World, random: Random) -> None:
     else:
         world.note(f"{client.id}: dies")
         client.kill()
+
+
+def _connect(world: World, client: SimulatedClient) -> None:
+    world.connect(client)
+    world.note(f"{client.id}: connects")
 
 
 def _cut(world: World, client: SimulatedClient, messages: int) -> None:

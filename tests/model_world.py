@@ -323,16 +323,17 @@ class World:
         shapes = client.shapes
         expected = await random_shapes.expected_rows(self._control, self.schema, shapes, client.user)
         self.counts["rows compared"] += sum(map(len, expected.values()))
-        differences = list(_differences(client.store.rows(self.schema), expected))
+        differences = list(_differences(client, client.store.rows(self.schema), expected))
         if differences:
             asked = "; ".join(map(str, shapes))
             raise Difference("\n".join([f"{client.id} ({client.user}) has for: {asked}", *differences]))
 
 
-def _differences(held: Rows, expected: Rows) -> Iterator[str]:
+def _differences(client: SimulatedClient, held: Rows, expected: Rows) -> Iterator[str]:
     for table in expected:
         rows = held.get(table, {})
         for key in sorted(rows.keys() | expected[table].keys(), key=str):
             has, should = rows.get(key), expected[table].get(key)
             if has != should:
-                yield f"  {table} {key}: has {has}, should have {should}"
+                yield f"  {table} {key}: has {has}, should have {should}; received:"
+                yield from (f"    {what}" for what in client.received[table, key])

@@ -13,7 +13,7 @@ import itertools
 import json
 import re
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
@@ -26,7 +26,7 @@ from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.frames import decode, encode
 from memory_socket import MemorySocket
-from random_shapes import Column, Schema, Shape, Value, Write
+from random_shapes import Column, Key, Schema, Shape, Value, Write
 from simulated_client_decoding import Operation, Relations, Violation, require
 from simulated_client_store import Store
 
@@ -149,6 +149,8 @@ class SimulatedClient:
         self._last_timestamp = 0
         self._uploads = itertools.count(1)
         self._uuids = itertools.count(1)
+        #: What came for each row, by table and key, for reports.
+        self.received: dict[tuple[str, Key], list[str]] = defaultdict(list)
         self.failures: list[Exception] = []
         #: Whether its calls at the start of the connection are answered.
         self.online = False
@@ -448,7 +450,8 @@ class SimulatedClient:
             case pb.SatSubsDataEnd():
                 self._end_delivery()
             case pb.SatUnsubsDataBegin():
-                require(self._delivery is None and self._inbound.transaction is None, "GONE batch in between")
+                require(self._delivery is None or self._is_stale, "a GONE batch in initial data")
+                require(self._inbound.transaction is None, "a GONE batch in a transaction")
                 require(self._inbound.gone_ids is None, "a GONE batch within a GONE batch")
                 self._reach(message.lsn, again=True)
                 self._inbound.gone_ids = list(message.subscription_ids)
@@ -529,6 +532,7 @@ class SimulatedClient:
                 self._count("migrations")
         else:
             self.store.apply(transaction.operations, begin.lsn)
+            self._note(f"{begin.lsn.decode()} of {begin.origin}", transaction.operations)
             self._count("transactions")
             for operation in transaction.operations:
                 self._count(operation.kind)
@@ -542,6 +546,7 @@ class SimulatedClient:
     def _add_additional(self, operations: list[Operation], ref: int) -> None:
         assert self._lsn is not None
         self.store.add_initial(operations, self._lsn)
+        self._note(f"additional data {ref}", operations)
         self.store.remember("seen", f"{self.store.remembered('seen') or ''},{ref}")
         self._inbound.seen.additional.append(ref)
         self._acknowledge(at_once=True)
@@ -590,6 +595,7 @@ class SimulatedClient:
         self._requested.discard(key)
         self._active.add(key)
         self.store.add_initial(operations, delivery.lsn, self._state)
+        self._note(f"{delivery.lsn.decode()} initial data of {key}", operations)
         self._lsn = delivery.lsn
         self._count("deliveries")
         self._count("initial rows", len(operations))
@@ -604,6 +610,7 @@ class SimulatedClient:
         # one SQL expression, and SQLite refuses those deeper than a thousand
         require(len(operations) < 1000, f"a GONE batch of {len(operations)} rows")
         self.store.drop(operations, inbound.last_lsn)
+        self._note(f"{inbound.last_lsn.decode()} batch for {ids}", operations)
         self._lsn = inbound.last_lsn
         self._count("gone batches")
         self._count("gone rows", len(operations))
@@ -704,6 +711,11 @@ class SimulatedClient:
         size = (len(columns) + 7) // 8
         packed.nulls_bitmask = (bits << (8 * size - len(columns))).to_bytes(size, "big")
         return packed
+
+    def _note(self, occasion: str, operations: Iterable[Operation]) -> None:
+        for operation in operations:
+            what = f"{occasion}: {operation.kind} {operation.new or ''}"
+            self.received[operation.relation.table, operation.key].append(what)
 
     def _count(self, what: str, times: int = 1) -> None:
         self.counts[what] = self.counts.get(what, 0) + times

@@ -112,12 +112,14 @@ def _image(
     require(operation.HasField(name), f"{relation.table}: no {name}")  # type: ignore[arg-type]
     row: pb.SatOpRow = getattr(operation, name)
     columns = relation.columns
-    require(len(row.values) == len(columns), f"{relation.table}: {len(row.values)} values for {len(columns)} columns")
-    mask = int.from_bytes(row.nulls_bitmask, "big") >> (8 * len(row.nulls_bitmask) - len(columns))
-    require(len(row.nulls_bitmask) == (len(columns) + 7) // 8, f"{relation.table}: a mask of the wrong length")
+    many = len(row.values)
+    # Of a key alone the service may tell more than the device knows: the stock client takes what it knows.
+    fits = many >= len(columns) if name == "pk_data" else many == len(columns)
+    require(fits, f"{relation.table}: {many} values for {len(columns)} columns")
+    require(len(row.nulls_bitmask) == (many + 7) // 8, f"{relation.table}: a mask of the wrong length")
     image: Image = {}
-    for place, ((column, type_name), value) in enumerate(zip(columns, row.values, strict=True)):
-        is_null = mask >> (len(columns) - 1 - place) & 1
+    for place, ((column, type_name), value) in enumerate(zip(columns, row.values, strict=False)):
+        is_null = row.nulls_bitmask[place // 8] >> (7 - place % 8) & 1
         image[column] = held(type_name, None if is_null else value)
     require(all(image[column] is not None for column in relation.key), f"{relation.table}: a key with NULL")
     return image

@@ -103,7 +103,15 @@ class ShapesMachine(RuleBasedStateMachine):
         self._play(model_steps.change_rows, seed)
 
     @rule(seed=SEEDS)
+    def change_more_rows(self, seed: int) -> None:
+        self._play(model_steps.change_rows, seed)
+
+    @rule(seed=SEEDS)
     def use_an_app(self, seed: int) -> None:
+        self._play(model_steps.use_an_app, seed)
+
+    @rule(seed=SEEDS)
+    def use_an_app_more(self, seed: int) -> None:
         self._play(model_steps.use_an_app, seed)
 
     @rule(seed=SEEDS)
