@@ -7,10 +7,10 @@ brings it in is an insert, one that takes it out makes it go.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
 
-from leyden.model import Change, Delete, Gone, Insert, Row, Table, Transaction, Update
+from leyden.model import AddColumns, Change, Delete, Gone, Insert, Row, Table, Transaction, Update
 from leyden.shapes.groups import Group, images
 from leyden.shapes.sight import Sight
 from leyden.shapes.standing import Standing, changed
@@ -100,11 +100,13 @@ class View:
         concerned = dict(touched)
         for tree in self.trees:
             concerned |= dict.fromkeys(sight.effect(tree).concerned)
+        altered = _altered(sight.transaction)
         leaving: list[Change | Gone] = []
         staying: list[Change | Gone] = []
         for key in concerned:
             old, new = sight.before.row(key), sight.after.row(key)
             before, after = self._is_seen(sight, old, after=False), self._is_seen(sight, new, after=True)
+            old = _as_altered(old, altered)
             if old is not None and before and not after:
                 leaving.append(Delete(old.table, old.row) if new is None else Gone(old.table, old.row))
             elif new is not None and after and (old is None or not before or key in died):
@@ -193,6 +195,19 @@ def _in_the_end(transaction: Transaction, first: _Seen, last: _Seen, died: bool)
     if first.before and old is not None:
         return [change if isinstance(change, Delete) else Gone(change.table, old)]
     return []
+
+
+def _altered(transaction: Transaction) -> dict[int, Table]:
+    """The tables that the transaction adds columns to. Its migration is sent first, and its rows have them."""
+    changes = () if transaction.migration is None else transaction.migration.changes
+    return {change.table.id: change.table for change in changes if isinstance(change, AddColumns)}
+
+
+def _as_altered(version: Version | None, altered: Mapping[int, Table]) -> Version | None:
+    table = None if version is None else altered.get(version.table.id)
+    if version is None or table is None:
+        return version
+    return version_of(table, version.row + (None,) * (len(table.columns) - len(version.row)), version.tags)
 
 
 def _deletions(transaction: Transaction) -> list[int]:
