@@ -53,8 +53,8 @@ async def copy_out(
 
 
 async def _settle(conn: psycopg.AsyncConnection[Any], most: int) -> None:
-    """Reads the rest of an answer. When a task is cancelled while it waits for the first line, psycopg cancels its query
-    but leaves unread what comes of it."""
+    """Reads the rest of an answer. When a task is cancelled while it waits for the first line, psycopg cancels the
+    query but leaves unread what comes of it."""
     with suppress(psycopg.errors.QueryCanceled):
         while conn.pgconn.transaction_status == TransactionStatus.ACTIVE:
             await conn.wait(_lines(conn.pgconn, most))
