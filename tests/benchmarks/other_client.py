@@ -15,8 +15,8 @@ import time
 
 import psycopg
 
-from integration.test_edge import Speaker
 from leyden.satellite import satellite_pb2 as pb
+from speaker import Speaker
 
 PAUSE = 0.01
 

@@ -23,7 +23,6 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from integration.test_edge import SECRET, SUBSCRIPTION, Speaker, token
 from interop.service import Leyden
 from leyden.postgres.catalog import load_tables
 from leyden.postgres.embedded import EmbeddedPostgres
@@ -32,6 +31,7 @@ from leyden.postgres.snapshots import selection
 from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.frames import decode, encode
+from speaker import SECRET, SUBSCRIPTION, Speaker, token
 
 ROWS = int(os.environ.get("INITIAL_SYNC_ROWS", 1_000_000))
 ROUNDS = 3

@@ -11,13 +11,13 @@ import psycopg
 import pytest
 from websockets.asyncio.client import connect
 
-from integration.test_edge import SECRET, SUBSCRIPTION, Running, Speaker, serving, token
 from interop.service import database_url
 from leyden import service as service_module
 from leyden.config import Settings, load_settings
 from leyden.events import SubscriptionDelivered, SubscriptionProgress
 from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb
+from speaker import SECRET, SUBSCRIPTION, Running, Speaker, serving, token
 
 ROWS, WIDTH = 100_000, 1_000
 

@@ -2,7 +2,7 @@
 
 Downwards most types travel as Postgres prints them; bytea travels raw and a timestamptz ends in ``Z``
 (docs/protocol.md). Upwards every value is parsed before anything else sees it: what does not parse is
-refused with the text that the old service used, cut short so that it cannot carry a payload.
+:class:`InvalidValue`, in the words of the old service, cut short so that they cannot carry a payload.
 """
 
 from __future__ import annotations
