@@ -53,7 +53,7 @@ async def copy_out(
 
 
 async def _settle(conn: psycopg.AsyncConnection[Any], most: int) -> None:
-    """Reads the rest of an answer. When a task is cancelled while it waits for the first line, psycopg cancels the
+    """Reads the rest of an answer. When a task is cancelled while it waits for the first line, psycopg cancels its
     query but leaves unread what comes of it."""
     with suppress(psycopg.errors.QueryCanceled):
         while conn.pgconn.transaction_status == TransactionStatus.ACTIVE:
