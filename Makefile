@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test check format bench clients fuzz proto lock clean
+.PHONY: help install demo test check format bench clients crash fuzz proto lock clean
 
 help:
 	@echo "make demo     a shared to-do list in two browser tabs, on an embedded Postgres"
@@ -12,6 +12,7 @@ help:
 	@echo "make check    lint, types, import directions, and the fast tests"
 	@echo "make bench    the benchmarks, as ratios"
 	@echo "make fuzz     hostile tokens and keys for FUZZ_SECONDS (600)"
+	@echo "make crash    kills service and Postgres CRASHES (50) times while clients write"
 	@echo "make clean    removes what the other targets made"
 
 .venv/.installed: requirements.lock pyproject.toml
@@ -56,6 +57,11 @@ CLIENTS_SECONDS ?= 300
 clients: install
 	@CLIENTS_SECONDS=$(CLIENTS_SECONDS) $(if $(CLIENTS_SEED),CLIENTS_SEED=$(CLIENTS_SEED)) \
 	    $(BIN)/python -m pytest tests/interop/test_random_shapes.py -s
+
+# CRASH_SEED=N repeats the choice of moments and victims.
+CRASHES ?= 50
+crash: install
+	@CRASHES=$(CRASHES) $(BIN)/python -m pytest tests/interop/test_crashes.py -s
 
 # The generated protocol classes are checked in; a test regenerates and compares them.
 proto: .venv/.installed
