@@ -10,8 +10,9 @@ from leyden.cli import main
 
 
 def run(*arguments: str, env: dict[str, str] | None = None, stdin: str | bytes | None = None) -> Result:
-    """`leyden ARGUMENTS` with the AUTH_* variables of `env` and no others."""
-    environment: dict[str, str | None] = {name: None for name in os.environ if name.startswith("AUTH_")}
+    """`leyden ARGUMENTS` with the settings of `env` and no others."""
+    ours = ("AUTH_", "DATABASE_", "LEYDEN_")
+    environment: dict[str, str | None] = {name: None for name in os.environ if name.startswith(ours)}
     result = CliRunner().invoke(main, arguments, env=environment | (env or {}), input=stdin)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception

@@ -13,7 +13,9 @@ BYTES = Locale(order_is_bytes=True)
 
 
 def group(table: Table, where: str = "", claims: Claims = NOBODY) -> Group:
-    return planned("r", Select(table.name, where), table, claims, BYTES).group
+    part = planned("r", Select(table.name, where), {table.name: table}, claims, BYTES).part
+    assert isinstance(part, Group)
+    return part
 
 
 def whole(*tables: Table) -> View:

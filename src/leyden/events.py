@@ -292,6 +292,15 @@ class SubscriptionProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class TablesLoaded:
+    """Tables of shapes that follow foreign keys are kept from now on."""
+
+    tables: tuple[str, ...]
+    rows: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class UploadApplied:
     client_id: str
     changes: int
@@ -346,6 +355,7 @@ Event = (
     | ReplicationResumed
     | SubscriptionDelivered
     | SubscriptionProgress
+    | TablesLoaded
     | UploadApplied
     | UploadRefused
     | UnexpectedError

@@ -280,14 +280,36 @@ class ShapeRecord:
     table: str
     where: str = ""
     claims: str = ""
+    includes: tuple[IncludeRecord, ...] = ()
+
+    @property
+    def uses_claims(self) -> bool:
+        return bool(self.claims) or any(include.shape.uses_claims for include in self.includes)
+
+
+@dataclass(frozen=True, slots=True)
+class IncludeRecord:
+    """Rows of another table that come along: those connected by the foreign key with these columns."""
+
+    foreign_key: tuple[str, ...]
+    shape: ShapeRecord
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionRecord:
-    """A subscription as stored for resume. A cancelled one has no shapes."""
+    """A subscription as stored for resume.
+
+    ``cancelled_at`` is the position at which the client is told which rows to drop, once it has unsubscribed.
+    """
 
     id: str
     shapes: tuple[ShapeRecord, ...]
+    cancelled_at: int | None = None
+
+    def shapes_at(self, position: int) -> tuple[ShapeRecord, ...]:
+        """Those that a client which has come to ``position`` has rows for. At the very position of the cancellation
+        nothing tells whether it has dropped them: then it has them, and is told once more."""
+        return () if self.cancelled_at is not None and self.cancelled_at < position else self.shapes
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,14 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from leyden.auth import AuthSettings, FixedKeys, KeySource, Notify, WatchedKeys, issued_keys
+from leyden.cancellation import cancel
 from leyden.config import Settings
 from leyden.edge.access import Access
 from leyden.edge.admission import AdmissionPolicy
 from leyden.edge.app import close_all, create_app
 from leyden.edge.core import Core, OpenConnection
 from leyden.edge.fanout import FanOut
+from leyden.edge.loading import TableLoader
 from leyden.events import (
     AuthenticationConfigured,
     AuthenticationWarning,
@@ -57,6 +59,9 @@ LONGEST_RETRY = 10.0
 
 #: How often insecure mode reminds of itself (seconds).
 INSECURE_REMINDER = 3600.0
+
+#: Longest time that the parts of a service need to stop in order (seconds).
+STOP_PATIENCE = 60.0
 
 Pool = AsyncConnectionPool[psycopg.AsyncConnection[Any]]
 
@@ -109,6 +114,7 @@ class Service:
         self._log = MemoryLog(settings.txn_cache_size)
         self._replication: Replication | None = None
         self._pool: Pool | None = None
+        self._marks: Pool
         #: Of the database; until it is read, filters that depend on it are refused.
         self._locale = Locale(order_is_bytes=False)
         self._core: Core | None = None
@@ -206,9 +212,8 @@ class Service:
             self._stopping = True
             if self._core is not None:
                 await close_all(self._core)
-            task.cancel()
-            await asyncio.wait([task])
-            await _cancel(ticking)
+            await cancel(task, patience=STOP_PATIENCE)
+            await cancel(ticking)
             self._observers.close()
 
     async def _tick(self) -> None:
@@ -256,17 +261,20 @@ class Service:
             self.prepared.set()
             self._waiting_for = "reading revocations"
             revocations = parts.create_task(self.access.run_revocations(self.dsn))
-            stack.push_async_callback(_cancel, revocations)
+            stack.push_async_callback(cancel, revocations)
             await self.access.knows_revocations.wait()
             pool: Pool = AsyncConnectionPool(
                 sessions.session_conninfo(self.dsn), min_size=2, max_size=POOL_SIZE, open=False
             )
             self._pool = pool
             await stack.enter_async_context(pool)
+            # Apart: a delivery that needs one holds a connection of the other, and so might all others.
+            marks: Pool = AsyncConnectionPool(sessions.session_conninfo(self.dsn), min_size=1, max_size=1, open=False)
+            self._marks = await stack.enter_async_context(marks)
             if self.settings.tombstone_retention:
                 older_than = float(self.settings.tombstone_retention)
                 forgetting = parts.create_task(forget_tombstones(pool, self.emit, older_than=older_than))
-                stack.push_async_callback(_cancel, forgetting)
+                stack.push_async_callback(cancel, forgetting)
             await self._replicate(pool)
 
     async def _prepare_database(self) -> None:
@@ -308,7 +316,7 @@ class Service:
                 if self._core is not None:
                     self._core.fanout.tick()
         finally:
-            await _cancel(running)
+            await cancel(running)
 
     def _assemble(self, pool: Pool) -> None:
         """Makes the parts that belong to one history of the database; those of an earlier one end."""
@@ -322,19 +330,23 @@ class Service:
             earlier.fanout.close()
 
         async def catch_up() -> None:
-            async with pool.connection() as conn:
-                await replication.reach(conn)
+            async with self._marks.connection() as conn:
+                position = await replication.mark(conn)
+            await replication.reach(position)
 
         world = LiveWorld(self.settings.instance_id, replication, self._log, self._locale)
         encoder = Encoder(world.positions)
+        fanout = FanOut(self._log, encoder, self.emit, before_each=self.access.sessions.expire)
+        snapshots = Snapshots(pool)
         self._core = Core(
             world=world,
             authenticator=self.access.authenticator,
             sessions=self.access.sessions,
             encoder=encoder,
-            fanout=FanOut(self._log, encoder, self.emit, before_each=self.access.sessions.expire),
+            fanout=fanout,
             clients=ClientStore(pool),
-            snapshots=Snapshots(pool),
+            snapshots=snapshots,
+            loader=TableLoader(fanout, self._log, snapshots, world, catch_up, self.emit),
             writer=Writer(pool, self.emit),
             catch_up=catch_up,
             emit=self.emit,
@@ -393,12 +405,6 @@ def _public_reason(error: Exception) -> str:
             return "Postgres cannot be reached, or refuses the connection (the log says why); trying again"
         case _:
             return "Postgres refused to be prepared (the log says why); trying again"
-
-
-async def _cancel(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
 
 
 def service_app(service: Service, extra_routes: Sequence[BaseRoute] = ()) -> Starlette:

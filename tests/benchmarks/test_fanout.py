@@ -15,7 +15,7 @@ from leyden.model import Column, Insert, Table, Transaction
 from leyden.satellite.encoding import Encoder
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import Positions
-from leyden.shapes.groups import Sight
+from leyden.shapes.sight import Sight
 from views import whole
 
 TABLE = Table(1, "items", (Column("id", "text", True), Column("content", "text", False)), ("id",), "items_pkey")

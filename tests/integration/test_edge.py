@@ -60,6 +60,8 @@ class Speaker:
     def __init__(self, websocket: ClientConnection) -> None:
         self.websocket = websocket
         self._ids = itertools.count(1)
+        #: The position that came with the last subscription.
+        self.lsn = b""
 
     @classmethod
     @asynccontextmanager
@@ -90,9 +92,10 @@ class Speaker:
     async def authenticate(self, token: str, client: str = "device-a") -> pb.SatRpcResponse:
         return await self.call(rpc.AUTHENTICATE, pb.SatAuthReq(id=client, token=token))
 
-    async def start(self) -> None:
-        answer = await self.call(rpc.START_REPLICATION, pb.SatInStartReplicationReq())
+    async def start(self, **fields: Any) -> None:
+        answer = await self.call(rpc.START_REPLICATION, pb.SatInStartReplicationReq(**fields))
         assert answer.WhichOneof("result") == "message"
+        assert not pb.SatInStartReplicationResp.FromString(answer.message).HasField("err")
 
     async def subscribe(self, table: str) -> list[str]:
         """The first column of the rows of ``table``."""
@@ -102,8 +105,15 @@ class Speaker:
         )
         await self.call(rpc.SUBSCRIBE, request)
         messages = await self.until(pb.SatSubsDataEnd)
+        self.lsn = next(message.lsn for message in messages if isinstance(message, pb.SatSubsDataBegin))
         logs = [message for message in messages if isinstance(message, pb.SatOpLog)]
         return [op.insert.row_data.values[0].decode() for log in logs for op in log.ops if op.HasField("insert")]
+
+    async def unsubscribe(self) -> set[str]:
+        """The first column of the rows that are to go."""
+        await self.call(rpc.UNSUBSCRIBE, pb.SatUnsubsReq(subscription_ids=[SUBSCRIPTION]))
+        logs = [one for one in await self.until(pb.SatUnsubsDataEnd) if isinstance(one, pb.SatOpLog)]
+        return {op.gone.pk_data.values[0].decode() for log in logs for op in log.ops}
 
     async def upload(self, *keys: str, relation: int = 1) -> None:
         """Inserts a row of ``items`` for each of ``keys``, in a transaction of its own."""
@@ -426,6 +436,20 @@ async def test_the_newer_connection_of_a_client_wins(running: Running) -> None:
         assert await older.closed() == (1008, "")
         await newer.start()
         assert [connection.client_id for connection in running.service.connections] == ["device-a"]
+
+
+async def test_a_client_that_did_not_hear_which_rows_to_drop_is_told_once_more(running: Running) -> None:
+    async with running.speaker() as speaker:
+        await speaker.authenticate(token())
+        await speaker.start()
+        await speaker.subscribe("items")
+        subscribed_at = speaker.lsn
+        assert await speaker.unsubscribe() == {"1", "2"}
+    # as if the last message had not arrived
+    async with running.speaker() as speaker:
+        await speaker.authenticate(token())
+        await speaker.start(lsn=subscribed_at, subscription_ids=[SUBSCRIPTION])
+        assert await speaker.unsubscribe() == {"1", "2"}
 
 
 async def test_a_stopped_stream_delivers_nothing_more_and_leaves_no_job(running: Running) -> None:

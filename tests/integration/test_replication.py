@@ -187,7 +187,7 @@ async def test_waiting_to_reach_the_present_ends_when_the_log_has_it(
 ) -> None:
     await conn.execute("INSERT INTO items SELECT n, 'x' FROM generate_series(1, 500) AS n")
     async with asyncio.timeout(20):
-        await reader.replication.reach(conn)
+        await reader.replication.reach(await reader.replication.mark(conn))
     assert len((await reader.next()).changes) == 500
 
 

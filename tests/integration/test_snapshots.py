@@ -102,6 +102,36 @@ async def test_a_reading_left_early_leaves_the_connection_usable(
             assert len(await all_rows(snapshot, plain)) == 25
 
 
+async def test_a_reading_that_nobody_closed_ends_with_the_snapshot(
+    snapshots: Snapshots, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    await conn.execute("INSERT INTO plain SELECT generate_series(1, 20000)")
+    plain = await table(conn, "plain")
+
+    async def give_up() -> None:
+        async with snapshots.open() as snapshot:
+            async for _ in snapshot.rows(plain, batch=10):
+                raise ZeroDivisionError
+
+    async with asyncio.timeout(10):
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError):
+                await give_up()
+        async with snapshots.open() as snapshot:
+            assert len(await all_rows(snapshot, plain)) == 20_000
+
+
+async def test_a_snapshot_does_one_thing_at_a_time(snapshots: Snapshots, conn: psycopg.AsyncConnection[Any]) -> None:
+    await conn.execute("INSERT INTO plain SELECT generate_series(1, 25)")
+    plain = await table(conn, "plain")
+    async with snapshots.open() as snapshot:
+        await anext(snapshot.rows(plain, batch=10))
+        with pytest.raises(RuntimeError, match="still open"):
+            snapshot.rows(plain)
+        with pytest.raises(RuntimeError, match="still open"):
+            await snapshot.newest_version()
+
+
 async def test_the_point_sees_what_the_rows_contain_and_nothing_else(
     database: str, snapshots: Snapshots, conn: psycopg.AsyncConnection[Any]
 ) -> None:

@@ -54,7 +54,7 @@ class Leyden:
         Raises:
             RuntimeError: it ended, or did not become ready in time; with the end of its log.
         """
-        keep = {"PATH", "HOME", "LANG", "TMPDIR", "XDG_RUNTIME_DIR"}
+        keep = {"PYTHONPATH", "PATH", "HOME", "LANG", "TMPDIR", "XDG_RUNTIME_DIR"}
         variables = {name: value for name, value in os.environ.items() if name in keep}
         if database is not None:
             variables["DATABASE_URL"] = database_url(database)

@@ -12,6 +12,7 @@ _COMMANDS = {
     "demo": ("leyden.cli.demo", "demo"),
     "keys": ("leyden.cli.keys", "keys"),
     "token": ("leyden.cli.token", "token"),
+    "shape": ("leyden.cli.shape", "shape"),
     "revoke": ("leyden.cli.revoke", "revoke"),
     "sessions": ("leyden.cli.sessions", "sessions"),
     "admin": ("leyden.cli.admin", "admin"),

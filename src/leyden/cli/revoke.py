@@ -27,17 +27,15 @@ from leyden.auth import (
     printable,
     revocation_lifetime,
 )
-from leyden.observe.fields import shown
-from leyden.postgres import sessions
 from leyden.postgres.revocations import RevocationStore
 
 from .configured import conninfo, database_settings
+from .database import data_dir_option, failure, said, session
 from .times import Duration, Moment
 
 T = TypeVar("T")
 
-_CONNECT_TIMEOUT: Final = 10
-_STATEMENT_TIMEOUT: Final = "10s"
+_STATEMENT_TIMEOUT: Final = 10
 
 #: Seconds by which a moment of issue may lie ahead, for clocks that differ.
 _AHEAD: Final = 60
@@ -64,11 +62,7 @@ def _issued_before(*, required: bool) -> Callable[[Callable[..., None]], Callabl
 
 
 @click.group()
-@click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where a running service keeps its embedded Postgres, for development (default .leyden, or LEYDEN_DATA_DIR).",
-)
+@data_dir_option
 @click.pass_context
 def revoke(context: click.Context, data_dir: Path | None) -> None:
     """Take tokens back: refuse them, and end the connections they opened, in every process within a second.
@@ -219,14 +213,12 @@ def _with_store(data_dir: Path | None, work: Callable[[RevocationStore], Awaitab
 
 @asynccontextmanager
 async def _store(dsn: str, lifetime: int) -> AsyncIterator[RevocationStore]:
-    async with await sessions.connect(dsn, autocommit=True, connect_timeout=_CONNECT_TIMEOUT) as conn:
-        await conn.execute(f"SET statement_timeout = '{_STATEMENT_TIMEOUT}'")
+    async with session(dsn, statement_timeout=_STATEMENT_TIMEOUT) as conn:
         yield RevocationStore(lambda: nullcontext(conn), lifetime=lifetime)
 
 
 def _failure(error: psycopg.Error) -> str:
-    """A sentence with a remedy. What Postgres says never holds the password."""
-    said = shown((str(error).strip() or type(error).__name__).splitlines()[0])
+    """A sentence with a remedy."""
     match error:
         case psycopg.errors.UndefinedTable():
             return (
@@ -235,13 +227,11 @@ def _failure(error: psycopg.Error) -> str:
             )
         case psycopg.errors.InsufficientPrivilege():
             return (
-                f"the database role may not revoke ({said}); use the service's role, or as that: GRANT USAGE ON SCHEMA"
-                " leyden TO …; GRANT SELECT, INSERT, UPDATE, DELETE ON leyden.revocations TO …"
+                f"the database role may not revoke ({said(error)}); use the service's role, or as that: GRANT USAGE ON"
+                " SCHEMA leyden TO …; GRANT SELECT, INSERT, UPDATE, DELETE ON leyden.revocations TO …"
             )
-        case psycopg.OperationalError():
-            return f"the database cannot be used: {said}; check DATABASE_URL, and that Postgres runs"
         case _:
-            return f"the database refused: {said}"
+            return failure(error)
 
 
 def _target(entry: Revocation) -> str:

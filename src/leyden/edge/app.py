@@ -18,6 +18,7 @@ from starlette.types import Receive as AsgiReceive
 from starlette.types import Scope, Send
 from starlette.websockets import WebSocket
 
+from leyden.cancellation import cancel
 from leyden.edge.admission import RETRY_AFTER, Admission, AdmissionPolicy, Caller, Guest, HandshakeRefused
 from leyden.edge.admission.headers import Headers, values_of
 from leyden.edge.connection import Connection, ConnectionEnded, disconnected
@@ -250,7 +251,4 @@ async def close_all(core: Core, patience: float = 5.0) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(patience):
             await core.idle()
-    for writing in tuple(core.writes):
-        writing.cancel()
-    if core.writes:
-        await asyncio.wait(tuple(core.writes))
+    await cancel(*core.writes)

@@ -15,10 +15,11 @@ from typing import Any, NoReturn, Protocol
 import psycopg
 
 from leyden.auth import ErrorDetail, Identity, Refusal, UnknownKey, wire_message
+from leyden.cancellation import cancel
 from leyden.edge.authenticator import TryAgainLater
 from leyden.edge.core import Core
 from leyden.edge.delivery import Deliveries
-from leyden.edge.fanout import Subscriber
+from leyden.edge.fanout import TOO_FAR_BEHIND, Subscriber
 from leyden.edge.sessions import Session as Entry
 from leyden.edge.socket import Packet, Socket
 from leyden.edge.uploads import UploadQueue
@@ -35,6 +36,7 @@ from leyden.events import (
     TokenRenewed,
     UnexpectedError,
 )
+from leyden.log import OutsideWindow
 from leyden.postgres.clients import ClientBelongsToOther
 from leyden.satellite import actions as protocol
 from leyden.satellite import satellite_pb2 as pb
@@ -179,10 +181,8 @@ class Connection:
             self._leave()
             if self._delivering is not None:
                 tasks.append(self._delivering)
-            for task in tasks:
-                task.cancel()
             try:
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await cancel(*tasks)
                 await self._uploads.finish(abandon=self._abandoned)
             finally:
                 self._core.open.discard(self)
@@ -199,6 +199,8 @@ class Connection:
         """How ``error`` ends the connection. Without an error message: the client reconnects and asks again."""
         if isinstance(error, ConnectionEnded):
             return error
+        if isinstance(error, OutsideWindow):
+            return ConnectionEnded(1008, detail=TOO_FAR_BEHIND)
         if isinstance(error, psycopg.OperationalError):
             return ConnectionEnded(1013, detail=f"the database is not available: {type(error).__name__}")
         trace = "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
@@ -314,10 +316,10 @@ class Connection:
                     self._note_refusal(code, client_id)
                 case protocol.ForgetSubscriptions():
                     await self._core.clients.forget(self._client_id())
-                case protocol.KeepSubscriptions(ids):
-                    await self._core.clients.keep_only(self._client_id(), list(ids))
+                case protocol.KeepSubscriptions(ids, position):
+                    await self._core.clients.keep_only(self._client_id(), list(ids), position)
                 case protocol.StartStream():
-                    self._start_stream(output)
+                    await self._start_stream(output)
                 case protocol.StopStream():
                     self._stop_stream()
                 case protocol.Deliver(subscription, shapes):
@@ -373,7 +375,7 @@ class Connection:
         credentials = credentials_of(identity)
         core.emit(ClientAuthenticated(self.number, request.client_id, self.peer, credentials, accepted.seconds))
         self._send(answer)
-        writing = self._writing = asyncio.create_task(self._guarded(self._uploads.run()))
+        writing = self._writing = asyncio.create_task(self._guarded(self._uploads.run))
         core.writes.add(writing)
         writing.add_done_callback(core.writes.discard)
 
@@ -430,12 +432,16 @@ class Connection:
                     self._answered_at = self._loop.time()
                 self._socket.send(Packet([encode(output.message)]))
 
-    def _start_stream(self, start: protocol.StartStream) -> None:
+    async def _start_stream(self, start: protocol.StartStream) -> None:
         core = self._core
+        await core.loader.ensure(table for tree in start.view.trees for table in tree.tables.values())
+        if self._over:
+            return
         payloads: list[bytes] = []
-        for migration in start.migrations:
-            payloads += core.encoder.migration(migration, start.dialect, start.position)
-        tables = list(dict.fromkeys(group.table for group in start.view.groups))
+        for number, migration in enumerate(start.migrations, 1):
+            others_follow = number < len(start.migrations)
+            payloads += core.encoder.migration(migration, start.dialect, start.position, others_follow=others_follow)
+        tables = list(start.view.described.values())
         # As the rows of the log will be at first; each migration on the way announces what it changes.
         payloads += core.encoder.relations(core.fanout.described_at(start.position, tables))
         if payloads:
@@ -448,13 +454,14 @@ class Connection:
             core.fanout,
             core.encoder,
             core.snapshots,
+            core.loader,
             core.clients,
             core.world,
             core.catch_up,
             core.emit,
             self.number,
         )
-        self._delivering = asyncio.create_task(self._guarded(deliveries.run()))
+        self._delivering = asyncio.create_task(self._guarded(deliveries.run))
         core.emit(ReplicationResumed(self.number, start.position, len(tables)))
         core.fanout.join(subscriber)
 
@@ -477,10 +484,10 @@ class Connection:
 
     # ---- jobs ----------------------------------------------------------------------------------------------------
 
-    async def _guarded(self, job: Coroutine[Any, Any, None]) -> None:
-        """A job that fails ends the connection."""
+    async def _guarded(self, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """A job that fails ends the connection. It is made here: a connection may end before it has begun."""
         try:
-            await job
+            await job()
         except Exception as error:
             ended = self._failure(error, "Internal server error while sending data")
             self.end(ended.code, ended.reason, ended.detail)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from leyden.auth import Identity
 from leyden.edge.authenticator import Authenticator
 from leyden.edge.fanout import FanOut
+from leyden.edge.loading import TableLoader
 from leyden.edge.sessions import Session, Sessions
 from leyden.events import Emit, Peer
 from leyden.postgres.clients import ClientStore
@@ -56,8 +57,10 @@ class Core:
     fanout: FanOut
     clients: ClientStore
     snapshots: Snapshots
+    loader: TableLoader
     writer: Writer
-    #: Returns once the log holds everything that has committed so far.
+    #: Returns once the log holds everything that has committed so far. Needs none of the connections that snapshots
+    #: are read on: who waits for it may hold one of those.
     catch_up: Callable[[], Awaitable[None]]
     emit: Emit
     clock: Callable[[], float] = time.time

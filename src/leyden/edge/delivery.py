@@ -12,12 +12,24 @@ newer one is given back.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+    Set,
+)
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from leyden.edge.fanout import FanOut, Subscriber
+from leyden.edge.loading import TableLoader
 from leyden.edge.socket import Packet
 from leyden.events import Emit, SubscriptionDelivered, SubscriptionProgress
 from leyden.model import Row, SubscriptionRecord, Table
@@ -27,7 +39,9 @@ from leyden.satellite.actions import World
 from leyden.satellite.encoding import Encoder
 from leyden.shapes.groups import Group
 from leyden.shapes.request import Shape
-from leyden.shapes.view import View
+from leyden.shapes.traversal import batches
+from leyden.shapes.tree import Tree
+from leyden.shapes.view import Part, View
 
 #: How long the client may take to prove that it has recorded the subscription (seconds).
 BARRIER_TIMEOUT = 2.0
@@ -39,6 +53,9 @@ SNAPSHOT_PAUSES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 BEHIND_PAUSE = 0.02
 
 PROGRESS_ROWS = 100_000
+
+#: The table's id and the primary key of a row.
+RowKey = tuple[int, Row]
 
 
 class SnapshotTooOld(Exception):
@@ -54,6 +71,7 @@ class Deliveries:
         fanout: FanOut,
         encoder: Encoder,
         snapshots: Snapshots,
+        loader: TableLoader,
         clients: ClientStore,
         world: World,
         catch_up: Callable[[], Awaitable[None]],
@@ -64,6 +82,7 @@ class Deliveries:
         self._fanout = fanout
         self._encoder = encoder
         self._snapshots = snapshots
+        self._loader = loader
         self._clients = clients
         self._world = world
         self._catch_up = catch_up
@@ -79,7 +98,7 @@ class Deliveries:
     def deliver(self, subscription: SubscriptionRecord, shapes: Sequence[Shape]) -> None:
         self._queue.put_nowait(_Delivery(subscription, tuple(shapes)))
 
-    def withdraw(self, ids: Sequence[str], gone: frozenset[Group]) -> None:
+    def withdraw(self, ids: Sequence[str], gone: frozenset[Part]) -> None:
         self._queue.put_nowait(_Withdrawal(tuple(ids), gone))
 
     async def run(self) -> None:
@@ -100,21 +119,37 @@ class Deliveries:
         # recorded the subscription, and is lost. Its PONG proves that the answer was handled.
         await subscriber.socket.ping(BARRIER_TIMEOUT)
         rows = 0
-        async with self._splice() as (position, snapshot, tables):
-            known = dict.fromkeys(tables[shape.table.id] for shape in job.shapes if shape.table.id in tables)
-            self._send(self._encoder.relations(known))
-            self._send([self._encoder.subscription_begin(job.subscription.id, position)])
+        parts = [shape.part for shape in job.shapes]
+        async with self._splice(parts) as (position, snapshot, tables):
             before = view = subscriber.view
+            spliced = {part for part in parts if isinstance(part, Group) and not self._is_kept(part)} - view.parts
+            changed = {group.table.id for group in spliced}
+            held = await self._changed_but_held(position, changed)
+            known = {id_: tables[id_] for part in parts for id_ in part.tables if id_ in tables}
+            self._send(self._encoder.relations(known.values()))
+            self._send([self._encoder.subscription_begin(job.subscription.id, position)])
             for shape in job.shapes:
                 self._send([self._encoder.shape_begin(shape.request_id)])
-                # A table given up since is delivered empty.
-                table = tables.get(shape.table.id)
-                if table is not None and shape.group not in view.groups:
-                    rows += await self._send_rows(snapshot, job.subscription.id, table, shape.group, view, rows)
-                    view = view.with_groups([shape.group])
+                part = shape.part
+                # Tables given up since are delivered empty.
+                if part not in view.parts and part.tables.keys() <= tables.keys():
+                    if part in spliced:
+                        assert isinstance(part, Group)
+                        batches_of = self._snapshot_rows(part, tables[part.table.id], snapshot, view, held)
+                    else:
+                        batches_of = self._kept_rows(part, position, view)
+                    async with aclosing(batches_of):
+                        async for payloads, number in batches_of:
+                            self._send(payloads)
+                            await subscriber.socket.drain()
+                            await asyncio.sleep(0)  # a fast client and a fast database would leave nobody else a turn
+                            reported = rows // PROGRESS_ROWS
+                            rows += number
+                            if rows // PROGRESS_ROWS > reported:
+                                self._emit(SubscriptionProgress(self._connection, job.subscription.id, rows))
+                    view = view.with_parts([part])
                 self._send([self._encoder.SHAPE_END])
             self._send([self._encoder.SUBSCRIPTION_END])
-            changed = {group.table.id for group in view.groups - before.groups}
         # Of a table that is new to the client it has all that the snapshot saw. Of one that it has rows of, these are
         # as of its position: what follows is sent for all of the table, and what the snapshot saw of it once more,
         # which ends in the same.
@@ -124,31 +159,56 @@ class Deliveries:
         seconds = time.monotonic() - started
         self._emit(SubscriptionDelivered(self._connection, job.subscription.id, rows, seconds))
 
-    async def _send_rows(
-        self, snapshot: Snapshot, subscription: str, table: Table, group: Group, held: View, before: int
-    ) -> int:
-        """The rows of ``group``, without those that the client has already for being in ``held``: sent again they would
-        be ignored, and their tags replaced."""
-        if held.holds_all(table):
-            return 0
-        overlaps = table.id in held.tables
-        rows = 0
+    def _is_kept(self, part: Part) -> bool:
+        """Whether the rows of ``part`` at any position are known here. Then no snapshot is needed, nor a splice."""
+        return all(table_id in self._fanout.versions for table_id in part.tables)
+
+    async def _kept_rows(self, part: Part, position: int, held: View) -> AsyncGenerator[tuple[list[bytes], int]]:
+        """The rows of ``part`` that are not in ``held``, as messages, and how many."""
+        for batch in batches(part, self._fanout.versions.as_of(position), held):
+            payloads: list[bytes] = []
+            for table, versions in itertools.groupby(batch, key=lambda version: version.table):
+                payloads += self._encoder.initial_rows(table, [(one.row, one.tags) for one in versions])
+            yield payloads, len(batch)
+
+    async def _snapshot_rows(
+        self, group: Group, table: Table, snapshot: Snapshot, view: View, held: Collection[RowKey]
+    ) -> AsyncGenerator[tuple[list[bytes], int]]:
+        """The rows of ``group``, without those that the client has already, for being in ``view`` or ``held``: sent
+        again they would be ignored, and their tags replaced."""
+        if view.holds_all(table):
+            return
+
+        def is_news(row: Row) -> bool:
+            return not view.holds(table, row) and (table.id, table.key_of(row)) not in held
+
+        overlaps = table.id in view.tables
         async for batch in snapshot.rows(table, group.condition):
-            news = [(row, tags) for row, tags in batch if not held.holds(table, row)] if overlaps else batch
-            self._send(self._encoder.initial_rows(table, news))
-            await self._subscriber.socket.drain()
-            reported = (before + rows) // PROGRESS_ROWS
-            rows += len(news)
-            if (before + rows) // PROGRESS_ROWS > reported:
-                self._emit(SubscriptionProgress(self._connection, subscription, before + rows))
-        return rows
+            news = [(row, tags) for row, tags in batch if is_news(row)] if overlaps else batch
+            yield self._encoder.initial_rows(table, news), len(news)
+
+    async def _changed_but_held(self, position: int, tables: Set[int]) -> Collection[RowKey]:
+        """On ``tables``, the rows that the client has and that have changed since its ``position``. What a snapshot
+        shows of them does not tell that it has them; what became of them comes with the stream."""
+        view = self._subscriber.view
+        overlap = view.tables & tables
+        if not overlap:
+            return ()
+        await self._catch_up()
+        changed = self._fanout.changed_after(position, overlap)
+        return {(table.id, table.key_of(row)) for table, row in changed if view.holds(table, row)}
 
     @asynccontextmanager
-    async def _splice(self) -> AsyncIterator[tuple[int, Snapshot, Mapping[int, Table]]]:
+    async def _splice(self, parts: Iterable[Part]) -> AsyncIterator[tuple[int, Snapshot, Mapping[int, Table]]]:
         """Holds the client at a position; with it a snapshot that covers it, and the tables by id as they are described
-        at both. The client has been sent every migration that the snapshot sees."""
+        at both. The client has been sent every migration that the snapshot sees. The tables of trees are kept."""
         subscriber, fanout = self._subscriber, self._fanout
+        linked = [table for part in parts if isinstance(part, Tree) for table in part.tables.values()]
         while True:
+            await self._loader.ensure(linked)
+            if any(self._is_kept(part) for part in parts):
+                # The client must have the same of each table at its position, also of those from earlier snapshots.
+                await self._catch_up()
             # In one step: what is known of tables and versions is what the log holds up to its head.
             head = fanout.head
             newest = max((migration.version for migration in self._world.migrations), default="")
@@ -156,8 +216,11 @@ class Deliveries:
             while not subscriber.live and subscriber.position < head:  # noqa: ASYNC110 - it depends on the client
                 await asyncio.sleep(BEHIND_PAUSE)
             position = fanout.hold(subscriber)
+            if any(self._is_kept(part) for part in parts):
+                subscriber.filters.clear()  # it has been sent all that they could concern
             async with self._covering(position) as snapshot:
                 if await snapshot.newest_version() <= newest:
+                    await self._loader.ensure(linked)
                     yield position, snapshot, tables
                     return
             fanout.release(subscriber)
@@ -182,14 +245,21 @@ class Deliveries:
     async def _withdraw(self, job: _Withdrawal) -> None:
         """Tells the client which rows to drop: those it holds for groups that it gave up, and for no other."""
         subscriber, fanout = self._subscriber, self._fanout
-        await self._clients.cancel_subscriptions(subscriber.client_id, job.ids)
         position = fanout.hold(subscriber)
-        gone = View(job.gone & subscriber.view.groups)
-        remaining = subscriber.view.without(gone.groups)
+        await self._clients.cancel_subscriptions(subscriber.client_id, job.ids, position)
+        gone = View(job.gone & subscriber.view.parts)
+        remaining = subscriber.view.without(gone.parts)
         rows: list[tuple[Table, Row]] = []
-        if gone.groups:
+        kept = [part for part in gone.parts if self._is_kept(part)]
+        for part in kept:
+            for versions in batches(part, fanout.versions.as_of(position), remaining):
+                rows += [(version.table, version.key) for version in versions]
+                await asyncio.sleep(0)
+        others = gone.without(kept)
+        if others.parts:
             async with self._covering(position) as snapshot:
-                for group in gone.groups:
+                for group in others.parts:
+                    assert isinstance(group, Group)  # the tables of trees are kept as long as anybody sees them
                     table = group.table
                     if not remaining.holds_all(table):
                         async for batch in snapshot.rows(table, group.condition):
@@ -199,8 +269,8 @@ class Deliveries:
             await self._catch_up()
             rows += [
                 (table, table.key_of(row))
-                for table, row in fanout.changed_after(position, gone.tables)
-                if gone.holds(table, row) and not remaining.holds(table, row)
+                for table, row in fanout.changed_after(position, others.tables)
+                if others.holds(table, row) and not remaining.holds(table, row)
             ]
         # In the newest description: the client may know fewer columns than a key comes with, but not more.
         newest = {table.id: table for table, _ in rows} | {table.id: table for table in self._world.tables.values()}
@@ -229,4 +299,4 @@ class _Delivery:
 @dataclass(frozen=True, slots=True)
 class _Withdrawal:
     ids: tuple[str, ...]
-    gone: frozenset[Group]
+    gone: frozenset[Part]

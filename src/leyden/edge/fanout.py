@@ -1,10 +1,10 @@
 """Fan-out: each transaction is encoded once per feed, and the same bytes go to every client of that feed.
 
-A *feed* is what equal clients have in common: what they see (a view, made of groups) and their SQL dialect. An index of
-groups tells which feeds a transaction concerns; all others cost it nothing. A :class:`Subscriber` that stands at the
-head of the log is *live* and costs one ``send`` per transaction. One that is behind, whose window of unacknowledged
-transactions is full, whose socket is slow, or that is being delivered initial data leaves the live lane and catches up
-from the log later. Nobody waits for the slowest, and memory per client is bounded.
+A *feed* is what equal clients have in common: what they see (a view, made of groups and trees) and their SQL dialect.
+An index of these tells which feeds a transaction concerns; all others cost it nothing. A :class:`Subscriber` that
+stands at the head of the log is *live* and costs one ``send`` per transaction. One that is behind, whose window of
+unacknowledged transactions is full, whose socket is slow, or that is being delivered initial data leaves the live lane
+and catches up from the log later. Nobody waits for the slowest, and memory per client is bounded.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from leyden.log import TransactionLog
 from leyden.model import AddColumns, Row, SnapshotPoint, Table, Transaction
 from leyden.satellite.encoding import Encoder
 from leyden.satellite.migrations import Dialect
-from leyden.shapes.groups import Group, GroupIndex, Sight, images
-from leyden.shapes.view import View
+from leyden.shapes.groups import images
+from leyden.shapes.index import PartIndex
+from leyden.shapes.sight import Sight
+from leyden.shapes.versions import VersionedTables
+from leyden.shapes.view import Part, View
 from leyden.shapes.where import OWNER_COLUMN
 
 FeedKey = tuple[Dialect, View]
@@ -35,8 +38,14 @@ RECENT = 1_000
 #: Encoded packets kept for clients that catch up side by side.
 CACHED_PACKETS = 256
 
+#: Why a client is let go that comes back to a table with other columns.
+ALTERED = "a table it sees was altered"
+
 #: Transactions read from the log at a time while a client catches up.
 CATCH_UP_BATCH = 64
+
+#: Why a client is let go whose position is below the log's floor. When it comes back it is told to start afresh.
+TOO_FAR_BEHIND = "too far behind: its position is no longer held"
 
 
 class Subscriber:
@@ -102,17 +111,23 @@ class FanOut:
         self._before_each = before_each
         self._encoder = encoder
         self._feeds: dict[FeedKey, set[Subscriber]] = {}
-        #: The feeds that have members, by their groups.
-        self._feeds_of: dict[Group, dict[FeedKey, None]] = {}
-        self._index = GroupIndex()
+        #: The feeds that have members, by what they are made of.
+        self._feeds_of: dict[Part, dict[FeedKey, None]] = {}
+        self._index = PartIndex()
+        #: The tables of trees, up to the head of the log. A subscriber with a tree joins when all of its are there.
+        self.versions = VersionedTables()
         self._waiting: set[Subscriber] = set()
         self._by_client: dict[str, Subscriber] = {}
         self._packets: OrderedDict[tuple[int, FeedKey, bool], Packet | None] = OrderedDict()
         self._recent: deque[tuple[int, int]] = deque(maxlen=RECENT)
         for transaction in log.after(log.floor):
             self._recent.append((transaction.position, transaction.xid))
-        #: Ends the fan-out: it hears of no further transaction.
-        self.close = log.subscribe(self.publish)
+        self._unsubscribe = log.subscribe(self.publish)
+
+    def close(self) -> None:
+        """Ends the fan-out: it hears of no further transaction."""
+        self._unsubscribe()
+        self.versions.close()
 
     @property
     def head(self) -> int:
@@ -121,10 +136,11 @@ class FanOut:
     # ---- membership ----------------------------------------------------------------------------------------------
 
     def join(self, subscriber: Subscriber) -> None:
-        """Starts sending to ``subscriber`` what comes after its position."""
+        """Starts sending to ``subscriber`` what comes after its position. The tables of its trees are kept."""
         self._by_client[subscriber.client_id] = subscriber
         self._waiting.add(subscriber)
-        self.pump(subscriber)
+        if self._can_be_served(subscriber):
+            self.pump(subscriber)
 
     def leave(self, subscriber: Subscriber) -> None:
         """Ends sending to ``subscriber`` for good."""
@@ -162,7 +178,16 @@ class FanOut:
             for table, point in (subscriber.filters | dict(filters)).items()
             if table in view.tables and table not in replayed
         }
-        self.pump(subscriber)
+        if self._can_be_served(subscriber):
+            self.pump(subscriber)
+
+    def _can_be_served(self, subscriber: Subscriber) -> bool:
+        """A table of a tree can be altered while the client is being prepared for the tree."""
+        if all(table_id in self.versions for table_id in subscriber.view.tables_of_trees):
+            return True
+        self.leave(subscriber)
+        subscriber.dropped(ALTERED)
+        return False
 
     def acknowledge(self, subscriber: Subscriber, position: int) -> None:
         unacked = subscriber.unacked
@@ -175,6 +200,7 @@ class FanOut:
         """To be called about once a second: a socket that was slow may have room again."""
         for subscriber in tuple(self._waiting):
             self.pump(subscriber)
+        self.versions.trim(self._log.floor)
 
     def is_seen_by(self, point: SnapshotPoint, position: int) -> bool:
         """Whether the snapshot ``point`` sees every transaction up to ``position``.
@@ -205,7 +231,10 @@ class FanOut:
 
     def changed_after(self, position: int, tables: Collection[int]) -> list[tuple[Table, Row]]:
         """The rows of ``tables`` (by id) that transactions after ``position`` change or delete, as they were at
-        ``position``."""
+        ``position``.
+
+        Raises :class:`~leyden.log.OutsideWindow` when the log does not reach back to it any more.
+        """
         seen: set[tuple[int, Row]] = set()
         rows: list[tuple[Table, Row]] = []
         for transaction in self._log.after(position):
@@ -229,12 +258,14 @@ class FanOut:
         """A transaction was appended to the log."""
         try:
             self._before_each()
+            self.versions.apply(transaction)
             self._publish(transaction)
         except Exception as error:
             # A defect must not cost anybody a transaction: whoever reconnects gets it from the log.
             trace = "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
             self._emit(UnexpectedError("fan-out", trace))
-            for subscriber in (*self._waiting, *(one for feed in self._feeds.values() for one in feed)):
+            self.versions.clear()
+            for subscriber in self._all():
                 # At once, not when its connection has ended: the next transaction must not reach it before this one.
                 self.leave(subscriber)
                 subscriber.dropped("a transaction could not be distributed")
@@ -243,13 +274,13 @@ class FanOut:
         position = transaction.position
         self._recent.append((position, transaction.xid))
         author = self._by_client.get(transaction.origin) if transaction.origin is not None else None
-        sight = Sight(transaction)
+        sight = Sight(transaction, self.versions)
         if transaction.migration is not None:
-            self._let_go_of_newly_owned(transaction)
+            self._let_go_of_altered(transaction)
             feeds = list(self._feeds)
         else:
             concerned = self._index.concerned(sight)
-            feeds = list(dict.fromkeys(feed for group in concerned for feed in self._feeds_of[group]))
+            feeds = list(dict.fromkeys(feed for part in concerned for feed in self._feeds_of[part]))
         for feed in feeds:
             members = self._feeds[feed]
             packet = self._packet(sight, feed, for_author=False)
@@ -281,11 +312,11 @@ class FanOut:
         members.discard(subscriber)
         if not members:
             del self._feeds[feed]
-            for group in subscriber.view.groups:
-                del self._feeds_of[group][feed]
-                if not self._feeds_of[group]:
-                    del self._feeds_of[group]
-                    self._index.remove(group)
+            for part in subscriber.view.parts:
+                del self._feeds_of[part][feed]
+                if not self._feeds_of[part]:
+                    del self._feeds_of[part]
+                    self._index.remove(part)
         self._waiting.add(subscriber)
 
     def _promote(self, subscriber: Subscriber) -> None:
@@ -294,24 +325,32 @@ class FanOut:
         feed = subscriber.feed
         if feed not in self._feeds:
             self._feeds[feed] = set()
-            for group in subscriber.view.groups:
-                if group not in self._feeds_of:
-                    self._feeds_of[group] = {}
-                    self._index.add(group)
-                self._feeds_of[group][feed] = None
+            for part in subscriber.view.parts:
+                if part not in self._feeds_of:
+                    self._feeds_of[part] = {}
+                    self._index.add(part)
+                self._feeds_of[part][feed] = None
         self._feeds[feed].add(subscriber)
 
-    def _let_go_of_newly_owned(self, transaction: Transaction) -> None:
-        """Clients whose view was made before a table had owners come back and get one that asks for the owner."""
+    def _let_go_of_altered(self, transaction: Transaction) -> None:
+        """Clients whose view does not fit a table any more come back and get one that does.
+
+        That is so when a table has owners now. And the rows of a tree's table are loaded anew, because Postgres gives
+        them a new column's default value without a word.
+        """
         migration = transaction.migration
-        changes = () if migration is None else migration.changes
-        owned = {one.table.id for one in changes if isinstance(one, AddColumns) and OWNER_COLUMN in one.columns}
-        if not owned:
-            return
-        for subscriber in (*self._waiting, *(one for feed in self._feeds.values() for one in feed)):
-            if owned & subscriber.view.tables:
+        altered = [one for one in (() if migration is None else migration.changes) if isinstance(one, AddColumns)]
+        owned = {one.table.id for one in altered if OWNER_COLUMN in one.columns}
+        reloaded = {one.table.id for one in altered if one.table.id in self.versions}
+        for table_id in reloaded:
+            self.versions.forget(table_id)
+        for subscriber in self._all() if owned or reloaded else ():
+            if owned & subscriber.view.tables or reloaded & subscriber.view.tables_of_trees:
                 self.leave(subscriber)
-                subscriber.dropped("a table it sees has owners now")
+                subscriber.dropped(ALTERED)
+
+    def _all(self) -> list[Subscriber]:
+        return [*self._waiting, *(one for feed in self._feeds.values() for one in feed)]
 
     # ---- catching up ---------------------------------------------------------------------------------------------
 
@@ -321,7 +360,7 @@ class FanOut:
             return
         if not self._log.holds(subscriber.position):
             self.leave(subscriber)
-            subscriber.dropped("too far behind: its position is no longer held")
+            subscriber.dropped(TOO_FAR_BEHIND)
             return
         while not self._is_blocked(subscriber):
             batch = self._log.after(subscriber.position, CATCH_UP_BATCH)
@@ -341,7 +380,7 @@ class FanOut:
     def _send_behind(self, subscriber: Subscriber, transaction: Transaction) -> None:
         view = self._unfiltered(subscriber, transaction)
         author = transaction.origin == subscriber.client_id
-        packet = self._packet(Sight(transaction), (subscriber.dialect, view), for_author=author)
+        packet = self._packet(Sight(transaction, self.versions), (subscriber.dialect, view), for_author=author)
         if packet is not None:
             subscriber.unacked.append(transaction.position)
             subscriber.socket.send(packet)
@@ -358,7 +397,7 @@ class FanOut:
                 del subscriber.filters[table]
             elif point.sees(transaction.xid):
                 seen.add(table)
-        return subscriber.view.without_tables(seen)
+        return subscriber.view.without_groups_on(seen)
 
     def _packet(self, sight: Sight, feed: FeedKey, *, for_author: bool) -> Packet | None:
         dialect, view = feed

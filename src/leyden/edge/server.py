@@ -83,7 +83,9 @@ class DirectSocket:
         protocol.conn.send_ping(payload)
         protocol.transport.write(b"".join(protocol.conn.data_to_send()))
         try:
-            return await asyncio.wait_for(answered, timeout)
+            # not `wait_for`: a cancellation that comes together with the answer must not be lost
+            async with asyncio.timeout(timeout):
+                return await answered
         except TimeoutError:
             return False
         finally:

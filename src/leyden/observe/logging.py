@@ -52,6 +52,7 @@ _LEVELS: dict[type[Any], int] = {
     events.ReplicationResumed: logging.DEBUG,
     events.SubscriptionDelivered: logging.INFO,
     events.SubscriptionProgress: logging.INFO,
+    events.TablesLoaded: logging.INFO,
     events.UploadApplied: logging.DEBUG,
     events.UploadRefused: logging.WARNING,
     events.UnexpectedError: logging.ERROR,

@@ -181,6 +181,7 @@ class Metrics:
                 | events.TombstonesForgotten()
                 | events.ProxyNotTrusted()
                 | events.SubscriptionProgress()
+                | events.TablesLoaded()
                 | events.RevocationsUnavailable()
                 | auth.KeySetStale()
             ):

@@ -13,7 +13,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
-from leyden.model import ClientRecord, ShapeRecord, SubscriptionRecord, Upload
+from leyden.model import ClientRecord, IncludeRecord, ShapeRecord, SubscriptionRecord, Upload
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -77,7 +77,7 @@ class ClientStore:
                     "SELECT user_id, lsn FROM leyden.client_uploads WHERE client_id = %s", [client_id]
                 )
                 subscriptions = await conn.execute(
-                    "SELECT subscription_id, shapes FROM leyden.client_subscriptions WHERE client_id = %s"
+                    "SELECT subscription_id, shapes, cancelled_at FROM leyden.client_subscriptions WHERE client_id = %s"
                     " ORDER BY created_at, subscription_id",
                     [client_id],
                 )
@@ -91,7 +91,7 @@ class ClientStore:
         """Remember ``subscription``; one with the same id is replaced."""
         await self._execute(
             "INSERT INTO leyden.client_subscriptions (client_id, subscription_id, shapes) VALUES (%s, %s, %s)"
-            " ON CONFLICT (client_id, subscription_id) DO UPDATE SET shapes = EXCLUDED.shapes",
+            " ON CONFLICT (client_id, subscription_id) DO UPDATE SET shapes = EXCLUDED.shapes, cancelled_at = NULL",
             [client_id, subscription.id, Jsonb([asdict(shape) for shape in subscription.shapes])],
         )
 
@@ -102,31 +102,40 @@ class ClientStore:
             [client_id, list(ids)],
         )
 
-    async def cancel_subscriptions(self, client_id: str, ids: Collection[str]) -> None:
-        """Empty the subscriptions named, without forgetting their ids: a client goes on listing a cancelled
-        subscription when it resumes, and must not be told that it is unknown."""
+    async def cancel_subscriptions(self, client_id: str, ids: Collection[str], position: int) -> None:
+        """Note that the client is told at ``position`` which rows of the subscriptions named to drop. They are not
+        forgotten: it may never hear of it, and it goes on listing them when it resumes even if it did."""
         await self._execute(
-            "UPDATE leyden.client_subscriptions SET shapes = '[]' WHERE client_id = %s"
-            " AND subscription_id = ANY(%s::text[])",
-            [client_id, list(ids)],
+            "UPDATE leyden.client_subscriptions SET cancelled_at = %s WHERE client_id = %s"
+            " AND subscription_id = ANY(%s::text[]) AND cancelled_at IS NULL",
+            [position, client_id, list(ids)],
         )
 
-    async def keep_only(self, client_id: str, ids: Collection[str]) -> None:
-        """Forget every subscription but those named."""
+    async def keep_only(self, client_id: str, ids: Collection[str], position: int) -> None:
+        """The client resumed at ``position`` with the subscriptions named: forget every other one, and cancellations
+        that it may not have heard of."""
         await self._execute(
-            "DELETE FROM leyden.client_subscriptions WHERE client_id = %s AND NOT (subscription_id = ANY(%s::text[]))",
-            [client_id, list(ids)],
+            "WITH dropped AS (DELETE FROM leyden.client_subscriptions"
+            " WHERE client_id = %(client)s AND subscription_id <> ALL (%(ids)s::text[]))"
+            " UPDATE leyden.client_subscriptions SET cancelled_at = NULL WHERE client_id = %(client)s"
+            " AND subscription_id = ANY (%(ids)s::text[]) AND cancelled_at >= %(position)s",
+            {"client": client_id, "ids": list(ids), "position": position},
         )
 
     async def forget(self, client_id: str) -> None:
         """The client starts afresh: forget all its subscriptions. Its owner and its upload LSN stay."""
         await self._execute("DELETE FROM leyden.client_subscriptions WHERE client_id = %s", [client_id])
 
-    async def _execute(self, statement: str, parameters: list[Any]) -> None:
+    async def _execute(self, statement: str, parameters: list[Any] | dict[str, Any]) -> None:
         async with self._pool.connection() as conn:
             await conn.execute(statement, parameters)
 
 
-def _record(subscription_id: str, shapes: Sequence[dict[str, str]]) -> SubscriptionRecord:
-    records = (ShapeRecord(shape["table"], shape["where"], shape["claims"]) for shape in shapes)
-    return SubscriptionRecord(subscription_id, tuple(records))
+def _record(subscription_id: str, shapes: Sequence[dict[str, Any]], cancelled_at: int | None) -> SubscriptionRecord:
+    return SubscriptionRecord(subscription_id, tuple(_shape(shape) for shape in shapes), cancelled_at)
+
+
+def _shape(shape: dict[str, Any]) -> ShapeRecord:
+    # those of an earlier release have no includes
+    includes = (IncludeRecord(tuple(one["foreign_key"]), _shape(one["shape"])) for one in shape.get("includes", ()))
+    return ShapeRecord(shape["table"], shape["where"], shape["claims"], tuple(includes))

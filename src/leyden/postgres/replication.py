@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from leyden.cancellation import cancel
 from leyden.events import (
     Emit,
     ReplicationCaughtUp,
@@ -137,16 +138,20 @@ class Replication:
             await asyncio.sleep(retry_in)
             retry_in = min(retry_in * 2, self._timing.longest_retry)
 
-    async def reach(self, conn: Connection) -> None:
-        """Returns once the log holds every transaction that had committed when this was called.
+    async def mark(self, conn: Connection) -> int:
+        """Marks the present end of the stream, after every transaction that has committed so far; for :meth:`reach`.
 
         ``conn`` is an ordinary session outside a transaction block, or in one that it may commit.
         """
-        target = await _emit_heartbeat(conn, transactional=True)
+        position = await _emit_heartbeat(conn, transactional=True)
         await conn.commit()
-        if self.position < target:
+        return position
+
+    async def reach(self, position: int) -> None:
+        """Returns once the log holds every transaction up to ``position``."""
+        if self.position < position:
             reached = asyncio.get_running_loop().create_future()
-            self._waiting.append((target, reached))
+            self._waiting.append((position, reached))
             await reached
 
     async def _session(self) -> None:
@@ -173,12 +178,10 @@ class Replication:
         try:
             await asyncio.wait((reader, keeper), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            reader.cancel()
-            keeper.cancel()
-            outcomes = await asyncio.gather(reader, keeper, return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, Exception):
-                raise outcome
+            await cancel(reader, keeper)
+        for task in (reader, keeper):
+            if not task.cancelled():
+                task.result()
 
     async def _take_up(self, control: Connection, claimed: Claim) -> Ingest:
         """Go on where the last session ended, or begin with what the database says now."""

@@ -218,7 +218,7 @@ class RowWrite:
             statement = sql.SQL("INSERT INTO {} AS t ({}) VALUES ({}) RETURNING {}").format(
                 _name(table),
                 sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns),
-                sql.SQL(", ").join(_cast(_parameter(n), column) for n, column in enumerate(table.columns)),
+                sql.SQL(", ").join(from_text(_parameter(n), column) for n, column in enumerate(table.columns)),
                 written,
             )
             return statement, [text(new[column.name]) for column in table.columns]
@@ -229,7 +229,7 @@ class RowWrite:
             assignments: sql.Composable = sql.SQL("{} = t.{}").format(touched, touched)
         else:
             assignments = sql.SQL(", ").join(
-                sql.SQL("{} = {}").format(sql.Identifier(column.name), _cast(_parameter(n), column))
+                sql.SQL("{} = {}").format(sql.Identifier(column.name), from_text(_parameter(n), column))
                 for n, column in enumerate(changed)
             )
         statement = sql.SQL("UPDATE {} AS t SET {} WHERE {} RETURNING {}").format(
@@ -282,7 +282,7 @@ def _name(table: Table) -> sql.Identifier:
     return sql.Identifier("public", table.name)
 
 
-def _cast(expression: sql.Composable, column: Column) -> sql.Composed:
+def from_text(expression: sql.Composable, column: Column) -> sql.Composed:
     """``expression``, a text form, as a value of the column's type, as its input function reads it."""
     kind = sql.Identifier("public" if column.is_enum else "pg_catalog", column.type)
     return sql.SQL("{}::text::{}").format(expression, kind)
@@ -304,7 +304,7 @@ def _wanted(table: Table, ordinal: str) -> sql.Composed:
         "(SELECT {parts}, n AS {ordinal} FROM ROWS FROM ({arrays}) WITH ORDINALITY AS wanted ({names}, n)) AS k"
     ).format(
         parts=sql.SQL(", ").join(
-            sql.SQL("{} AS {}").format(_cast(part, column), sql.Identifier(column.name))
+            sql.SQL("{} AS {}").format(from_text(part, column), sql.Identifier(column.name))
             for part, column in zip(numbered, key_columns(table), strict=True)
         ),
         ordinal=sql.Identifier(ordinal),
@@ -317,7 +317,7 @@ def _wanted(table: Table, ordinal: str) -> sql.Composed:
 
 def _key_matches(table: Table, first: int) -> sql.Composed:
     return sql.SQL(" AND ").join(
-        sql.SQL("t.{} = {}").format(sql.Identifier(column.name), _cast(_parameter(n), column))
+        sql.SQL("t.{} = {}").format(sql.Identifier(column.name), from_text(_parameter(n), column))
         for n, column in enumerate(key_columns(table), first)
     )
 

@@ -6,26 +6,27 @@ the stream the rows already contain; what is done with them is not known here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from functools import lru_cache
 from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.pq.abc import PGresult
 from psycopg_pool import AsyncConnectionPool
 
 from leyden.model import EPOCH_TAG, Row, SnapshotPoint, Table
+from leyden.postgres.copy_out import copy_out
 from leyden.postgres.row_key import key_expression
 from leyden.postgres.tag_text import parse_tags
-
-#: Rows held in memory at a time, unless told otherwise.
-BATCH = 500
 
 #: A row and its tags.
 TaggedRow = tuple[Row, tuple[str, ...]]
 
-_EPOCH_TAGS: tuple[str, ...] = (EPOCH_TAG,)
+
+@lru_cache(maxsize=1_000)  # many rows share theirs
+def _tags(text: bytes | None) -> tuple[str, ...]:
+    return (EPOCH_TAG,) if text is None else parse_tags(text)
 
 
 class Snapshots:
@@ -45,11 +46,11 @@ class Snapshots:
         """
         async with self._pool.connection() as conn, conn.transaction():
             await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            snapshot = _text(await conn.execute("SELECT pg_current_snapshot()"))
+            visible = _text(await conn.execute("SELECT pg_current_snapshot()"))
             # After the snapshot: what committed before it ends at or below this position.
             position = _text(await conn.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"))
-            xmin, xmax, in_progress = snapshot.split(":")
-            yield Snapshot(
+            xmin, xmax, in_progress = visible.split(":")
+            snapshot = Snapshot(
                 conn,
                 SnapshotPoint(
                     xmin=int(xmin),
@@ -58,6 +59,10 @@ class Snapshots:
                     wal_position=int(position),
                 ),
             )
+            try:
+                yield snapshot
+            finally:
+                await snapshot.close()
 
 
 class Snapshot:
@@ -66,66 +71,60 @@ class Snapshot:
     def __init__(self, conn: psycopg.AsyncConnection[Any], point: SnapshotPoint) -> None:
         self._conn = conn
         self.point = point
-        self._cursors = 0
+        self._reading: AsyncGenerator[list[TaggedRow], None] | None = None
 
     async def newest_version(self) -> str:
         """The newest version of the clients' schema that the snapshot sees; empty for none."""
+        self._require_idle()
         return _text(await self._conn.execute("SELECT coalesce(max(version), '') FROM leyden.versions"))
 
-    async def rows(
-        self, table: Table, condition: sql.Composable | None = None, batch: int = BATCH
-    ) -> AsyncIterator[list[TaggedRow]]:
+    def rows(
+        self, table: Table, condition: sql.Composable | None = None, batch: int | None = None
+    ) -> AsyncGenerator[list[TaggedRow], None]:
         """The rows of ``table`` for which ``condition`` (on the alias ``this``) is true, or all, in no particular
         order, at most ``batch`` at a time. Rows never written since the table was electrified carry the epoch tag.
 
-        Raises :class:`psycopg.Error`, among others when a column of the description is gone.
+        The snapshot can do nothing else until the generator has ended or is closed. Raises :class:`psycopg.Error`,
+        among others when a column of the description is gone.
         """
-        self._cursors += 1
-        cursor = sql.Identifier(f"leyden_rows_{self._cursors}")
-        fetch = sql.SQL("FETCH {} FROM {}").format(sql.Literal(batch), cursor)
-        await self._conn.execute(_declaration(cursor, table, condition))
-        width = len(table.columns)
-        parsed: dict[bytes, tuple[str, ...]] = {}
-        while True:
-            result = (await self._conn.execute(fetch)).pgresult
-            if result is None or not result.ntuples:
-                break
-            yield _tagged_rows(result, width, parsed)
-            if result.ntuples < batch:
-                break
-            parsed.clear()
-        await self._conn.execute(sql.SQL("CLOSE {}").format(cursor))
+        self._require_idle()
+        self._reading = self._read(table, condition, batch)
+        return self._reading
+
+    async def close(self) -> None:
+        """Ends a reading that was left early."""
+        if self._reading is not None:
+            await self._reading.aclose()
+
+    def _require_idle(self) -> None:
+        # It would wait for the connection for ever.
+        if self._reading is not None:
+            raise RuntimeError("a reading of this snapshot is still open")
+
+    async def _read(
+        self, table: Table, condition: sql.Composable | None, batch: int | None
+    ) -> AsyncGenerator[list[TaggedRow], None]:
+        try:
+            query = selection(table, condition)
+            async with aclosing(copy_out(self._conn, query, len(table.columns) + 1, batch)) as batches:
+                async for rows in batches:
+                    yield [(row[:-1], _tags(row[-1])) for row in rows]
+        finally:
+            self._reading = None
 
 
-def _declaration(cursor: sql.Identifier, table: Table, condition: sql.Composable | None) -> sql.Composed:
+def selection(table: Table, condition: sql.Composable | None) -> sql.Composed:
+    """The query for the rows of ``table``, whole, with their tags in a last column."""
     return sql.SQL(
-        "DECLARE {cursor} NO SCROLL CURSOR FOR SELECT {columns}, s.tags FROM {table} AS this"
+        "SELECT {columns}, s.tags FROM {table} AS this"
         " LEFT JOIN leyden.row_state AS s ON s.table_id = {table_id} AND s.pk = {key} WHERE ({condition})"
     ).format(
-        cursor=cursor,
         columns=sql.SQL(", ").join(sql.Identifier("this", column.name) for column in table.columns),
         table=sql.Identifier("public", table.name),
         table_id=sql.Literal(table.id),
         key=key_expression(table, "this"),
         condition=sql.SQL("true") if condition is None else condition,
     )
-
-
-def _tagged_rows(result: PGresult, width: int, parsed: dict[bytes, tuple[str, ...]]) -> list[TaggedRow]:
-    """The rows of ``result``; ``parsed`` remembers tags seen, as many rows share theirs."""
-    rows: list[TaggedRow] = []
-    columns = range(width)
-    get_value = result.get_value
-    for number in range(result.ntuples):
-        text = get_value(number, width)
-        if text is None:
-            tags = _EPOCH_TAGS
-        elif (known := parsed.get(text)) is not None:
-            tags = known
-        else:
-            tags = parsed[text] = parse_tags(text)
-        rows.append((tuple([get_value(number, column) for column in columns]), tags))
-    return rows
 
 
 def _text(cursor: psycopg.AsyncCursor[Any]) -> str:

@@ -11,9 +11,8 @@ from google.protobuf.message import Message
 from leyden.model import Locale, Migration, SubscriptionRecord, Table, Upload
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import Positions
-from leyden.shapes.groups import Group
 from leyden.shapes.request import Shape
-from leyden.shapes.view import View
+from leyden.shapes.view import Part, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +52,10 @@ class ForgetSubscriptions:
 
 @dataclass(frozen=True, slots=True)
 class KeepSubscriptions:
-    """The client resumed listing only these ids: all others are void."""
+    """The client resumed at ``position`` listing only these ids: all others are void."""
 
     ids: tuple[str, ...]
+    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +83,10 @@ class Deliver:
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """End subscriptions: ``gone`` are the groups that no remaining subscription holds."""
+    """End subscriptions: ``gone`` is what was seen for them and for no other."""
 
     ids: tuple[str, ...]
-    gone: frozenset[Group]
+    gone: frozenset[Part]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,15 +21,15 @@ from leyden.model import (
     Migration,
     Row,
     Table,
-    Transaction,
     Update,
 )
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.frames import encode
+from leyden.satellite.initial_rows import InsertEncoder
 from leyden.satellite.migrations import Dialect, operations
 from leyden.satellite.positions import Positions
 from leyden.satellite.rows import RowEncoder
-from leyden.shapes.groups import Sight
+from leyden.shapes.sight import Sight
 from leyden.shapes.view import View
 
 #: Operations per SatOpLog. A transaction may span several; the client joins them.
@@ -68,6 +68,11 @@ def relation(table: Table) -> bytes:
 @lru_cache(maxsize=4096)
 def _row_encoder(table: Table) -> RowEncoder:
     return RowEncoder(table)
+
+
+@lru_cache(maxsize=4096)
+def _insert_encoder(table: Table) -> InsertEncoder:
+    return InsertEncoder(table)
 
 
 def _chunks(operations: Iterable[pb.SatTransOp]) -> Iterator[bytes]:
@@ -113,11 +118,11 @@ def _gone(table: Table, row: Row) -> pb.SatTransOp:
     return pb.SatTransOp(gone=pb.SatOpGone(relation_id=table.id, pk_data=_row_encoder(table).key_only(row)))
 
 
-def _correction(correction: Correction, view: View) -> pb.SatTransOp:
+def _correction(correction: Correction, view: View, sight: Sight) -> pb.SatTransOp:
     """What puts the author right. A row outside what it may see goes, whatever the truth about it is: naming a key in
     a refused write must not be a way to read it."""
     table = correction.table
-    if correction.row is not None and view.holds(table, correction.row):
+    if correction.row is not None and view.holds(table, correction.row, sight.after):
         return _insert(table, correction.row, correction.tags)
     row: list[bytes | None] = [None] * len(table.columns)
     for position, value in zip(table.key_positions, correction.key, strict=True):
@@ -136,13 +141,16 @@ class Encoder:
     def __init__(self, positions: Positions) -> None:
         self._positions = positions
 
-    def migration(self, migration: Migration, dialect: Dialect, position: int) -> list[bytes]:
-        """``migration`` as a transaction of its own at ``position``, after the relations it changes.
+    def migration(
+        self, migration: Migration, dialect: Dialect, position: int, *, others_follow: bool = False
+    ) -> list[bytes]:
+        """``migration`` as a transaction of its own at ``position``, after the relations it changes. ``others_follow``
+        at the same position: a client that drops before them still asks for them.
 
         Rows never share a transaction with DDL: the client skips a transaction whole, rows included, when it
         already has the migration's version (docs/protocol.md).
         """
-        lsn = self._positions.encode(position)
+        lsn = self._positions.encode(position, migration.version if others_follow else None)
         begin = pb.SatOpBegin(
             commit_timestamp=migration.committed_at_ms,
             lsn=lsn,
@@ -178,16 +186,17 @@ class Encoder:
         # A refused write may concern a table of which nothing was ever sent on this connection.
         unseen = dict.fromkeys(c.table for c in corrections if c.table.id not in view.tables)
         payloads += self.relations(unseen)
-        payloads += _chunks(self._operations(transaction, visible, corrections, view))
+        payloads += _chunks(self._operations(sight, visible, corrections, view))
         return payloads
 
     def _operations(
         self,
-        transaction: Transaction,
+        sight: Sight,
         visible: list[Change | Gone],
         corrections: Iterable[Correction],
         view: View,
     ) -> Iterator[pb.SatTransOp]:
+        transaction = sight.transaction
         lsn = self._positions.encode(transaction.position)
         begin = pb.SatOpBegin(
             commit_timestamp=transaction.committed_at_ms,
@@ -199,7 +208,7 @@ class Encoder:
         for change in visible:
             yield _operation(change)
         for correction in corrections:
-            yield _correction(correction, view)
+            yield _correction(correction, view, sight)
         yield pb.SatTransOp(commit=pb.SatOpCommit(commit_timestamp=transaction.committed_at_ms, lsn=lsn))
 
     @staticmethod
@@ -219,9 +228,14 @@ class Encoder:
         return encode(pb.SatShapeDataBegin(request_id=request_id))
 
     @staticmethod
-    def initial_rows(table: Table, rows: Iterable[tuple[Row, Sequence[str]]]) -> list[bytes]:
-        """Inserts without begin and commit, as the client expects them inside a delivery."""
-        return list(_chunks(_insert(table, row, tags) for row, tags in rows))
+    def initial_rows(table: Table, rows: Sequence[tuple[Row, tuple[str, ...]]]) -> list[bytes]:
+        """Inserts without begin and commit, as the client expects them inside a delivery.
+
+        Messages are as large as :data:`OPERATIONS_PER_MESSAGE` rows make them: who reads rows limits their bytes.
+        """
+        encoder = _insert_encoder(table)
+        starts = range(0, len(rows), OPERATIONS_PER_MESSAGE)
+        return [encoder.message(rows[start : start + OPERATIONS_PER_MESSAGE]) for start in starts]
 
     SHAPE_END = encode(pb.SatShapeDataEnd())
     SUBSCRIPTION_END = encode(pb.SatSubsDataEnd())

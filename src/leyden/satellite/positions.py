@@ -3,13 +3,17 @@
 A position is a WAL position of one particular history of the database. The *epoch* names that history (system,
 timeline and slot), so that a position from a restored, replaced or failed-over database is noticed rather than
 silently continued. The client only stores and returns the bytes (docs/protocol.md); they must not be empty.
+
+A client that starts afresh is brought to one WAL position by several migrations. Until it has the last of them its
+position also names the *version* reached, or nothing would tell how many are missing when it is cut off in between.
 """
 
 from __future__ import annotations
 
 import re
 
-_POSITION = re.compile(rb"([0-9a-z]{1,32})-([0-9]{1,20})")
+_EPOCH = re.compile(r"[0-9a-z]{1,32}")
+_POSITION = re.compile(rb"([0-9a-z]{1,32})-([0-9]{1,20})(?:-([0-9_]{1,128}))?")
 _MAX_LSN = 2**64 - 1
 
 
@@ -25,16 +29,18 @@ class Positions:
     """Writes and reads the positions of one epoch (lower-case letters and digits)."""
 
     def __init__(self, epoch: str) -> None:
+        if not _EPOCH.fullmatch(epoch):
+            raise ValueError(f"an epoch is 1 to 32 lower-case letters and digits, not {epoch!r}")
         self.epoch = epoch
         self._prefix = epoch.encode("ascii") + b"-"
-        if not _POSITION.fullmatch(self._prefix + b"0"):
-            raise ValueError(f"an epoch is 1 to 32 lower-case letters and digits, not {epoch!r}")
 
-    def encode(self, position: int) -> bytes:
-        return self._prefix + str(position).encode("ascii")
+    def encode(self, position: int, version: str | None = None) -> bytes:
+        """``version`` is that of the last migration, for a client that lacks others of before ``position``."""
+        suffix = "" if version is None else f"-{version}"
+        return self._prefix + f"{position}{suffix}".encode("ascii")
 
-    def decode(self, lsn: bytes) -> int:
-        """The WAL position (64 bit).
+    def decode(self, lsn: bytes) -> tuple[int, str | None]:
+        """The WAL position (64 bit), and the version if it names one.
 
         Raises:
             InvalidPosition: not a position of this service.
@@ -45,4 +51,5 @@ class Positions:
             raise InvalidPosition
         if match[1] != self._prefix[:-1]:
             raise ForeignPosition
-        return int(match[2])
+        version = match[3]
+        return int(match[2]), None if version is None else version.decode("ascii")

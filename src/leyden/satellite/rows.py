@@ -48,7 +48,8 @@ _Encoder = Callable[[bytes], bytes]
 
 
 @lru_cache(maxsize=4096)
-def _converters(table: Table) -> tuple[tuple[int, _Encoder], ...]:
+def converters(table: Table) -> tuple[tuple[int, _Encoder], ...]:
+    """The columns, by position, whose values must be converted for the wire."""
     pairs = ((position, encoder_for(column)) for position, column in enumerate(table.columns))
     return tuple((position, encoder) for position, encoder in pairs if encoder is not None)
 
@@ -57,7 +58,7 @@ class RowEncoder:
     """Packs rows of one table; made once per table, because most tables need no conversion at all."""
 
     def __init__(self, table: Table) -> None:
-        self._converters = _converters(table)
+        self._converters = converters(table)
         keys = frozenset(table.key_positions)
         self._key_mask = tuple(position in keys for position in range(len(table.columns)))
 

@@ -8,6 +8,7 @@ how the stock client behaves, the comment says so.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
@@ -15,7 +16,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
-from leyden.model import ClientRecord, SubscriptionRecord
+from leyden.model import ClientRecord, Migration, SubscriptionRecord
 from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.actions import (
@@ -38,9 +39,8 @@ from leyden.satellite.frames import MalformedFrame, decode
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import ForeignPosition, InvalidPosition
 from leyden.satellite.uploads import InvalidUpload, UploadDecoder
-from leyden.shapes.groups import Group
-from leyden.shapes.request import Select, Shape, ShapeError, ShapeRequest, plan, resumed
-from leyden.shapes.view import View
+from leyden.shapes.request import Include, Select, Shape, ShapeError, ShapeRequest, filters_of, plan, resumed
+from leyden.shapes.view import Part, View
 from leyden.shapes.where import Claims
 
 #: Unacknowledged transactions announced to the client. From 70 % of it on the client acknowledges each transaction.
@@ -90,8 +90,8 @@ class Session:
         self._request: pb.SatRpcRequest | None = None  # the authenticate call under way
         self._claims = Claims(None, {})
         self._subscriptions: dict[str, SubscriptionRecord] = {}
-        #: The groups of each subscription, for the claims that the client holds now.
-        self._groups: dict[str, frozenset[Group]] = {}
+        #: What the client sees for each subscription, with the claims that it holds now.
+        self._parts: dict[str, frozenset[Part]] = {}
         self._uploads: UploadDecoder | None = None
         self._uploading = False
         self._expired = False
@@ -284,16 +284,17 @@ class Session:
                     "Cannot resume subscriptions for a first-time client",
                 )
             known = call.schema_version if call.HasField("schema_version") else ""
-            missing = tuple(m for m in self._world.migrations if m.version > known)
             self._subscriptions.clear()
-            self._groups.clear()
-            stream = StartStream(self._world.head, View(), dialect, missing)
+            self._parts.clear()
+            stream = StartStream(self._world.head, View(), dialect, self._migrations_after(known))
             before: list[Output] = [ForgetSubscriptions()]
         else:
-            position = self._resume_position(request, call.lsn)
-            self._resume(request, client, call.subscription_ids)
-            stream = StartStream(position, View(self._held_groups()), dialect)
-            before = [KeepSubscriptions(tuple(call.subscription_ids))]
+            position, version = self._resume_position(request, call.lsn)
+            self._resume(request, client, call.subscription_ids, position)
+            # Those that the stream brings as well are skipped by the client the second time.
+            missing = () if version is None else self._migrations_after(version)
+            stream = StartStream(position, View(self._held()), dialect, missing)
+            before = [KeepSubscriptions(tuple(call.subscription_ids), position)]
         self._state = _State.STREAMING
         answer = pb.SatInStartReplicationResp(unacked_window_size=UNACKED_WINDOW)
         outputs: list[Output] = [*before, Send(rpc.success(request, answer))]
@@ -302,14 +303,18 @@ class Session:
             outputs.append(Send(self._start_upload(client)))
         return [*outputs, stream]
 
+    def _migrations_after(self, version: str) -> tuple[Migration, ...]:
+        return tuple(migration for migration in self._world.migrations if migration.version > version)
+
     def _start_error(self, request: pb.SatRpcRequest, code: _START_ERROR.Code.ValueType, message: str) -> _Refuse:
         error = _START_ERROR(code=code, message=message)
         answer = rpc.success(request, pb.SatInStartReplicationResp(err=error))
         return _Refuse(answer, Close(1007, detail=f"startReplication: {message}"))
 
-    def _resume_position(self, request: pb.SatRpcRequest, lsn: bytes) -> int:
+    def _resume_position(self, request: pb.SatRpcRequest, lsn: bytes) -> tuple[int, str | None]:
+        """Where to go on, and the version reached if that is in the middle of the first migrations."""
         try:
-            position = self._world.positions.decode(lsn)
+            position, version = self._world.positions.decode(lsn)
         except ForeignPosition:
             raise self._start_error(
                 request, _START_ERROR.BEHIND_WINDOW, "The position belongs to another history of the database"
@@ -324,37 +329,39 @@ class Session:
             raise self._start_error(
                 request, _START_ERROR.BEHIND_WINDOW, "Cannot catch up to the server's current state"
             )
-        return position
+        return position, version
 
-    def _resume(self, request: pb.SatRpcRequest, client: ClientRecord, ids: Sequence[str]) -> None:
-        stored = {record.id: record for record in client.subscriptions}
+    def _resume(self, request: pb.SatRpcRequest, client: ClientRecord, ids: Sequence[str], position: int) -> None:
+        # In the order in which they were made; of a cancelled one it has no rows, and lists it all the same.
+        stored = {
+            record.id: SubscriptionRecord(record.id, record.shapes_at(position)) for record in client.subscriptions
+        }
         subscriptions: dict[str, SubscriptionRecord] = {}
         for subscription_id in ids:
             record = stored.get(subscription_id)
-            groups = None if record is None else self._groups_of(record)
-            if record is None or groups is None:
+            parts = None if record is None else self._parts_of(record)
+            if record is None or parts is None:
                 # Also for one that stands for other rows by now: the client lets go of all it has and asks again.
                 shown = subscription_id if len(subscription_id) <= 128 else subscription_id[:126] + "..."
                 raise self._start_error(request, _START_ERROR.SUBSCRIPTION_NOT_FOUND, f"Unknown subscription: {shown}")
             subscriptions[record.id] = record
-            self._groups[record.id] = groups
-        # In the order in which they were made; a cancelled one holds nothing, the client lists it all the same.
-        self._subscriptions = {record.id: record for record in client.subscriptions if record.id in subscriptions}
+            self._parts[record.id] = parts
+        self._subscriptions = {record.id: record for record in stored.values() if record.id in subscriptions}
 
-    def _groups_of(self, record: SubscriptionRecord) -> frozenset[Group] | None:
-        """The groups of a stored subscription; ``None`` if one of its shapes stands for other rows now."""
+    def _parts_of(self, record: SubscriptionRecord) -> frozenset[Part] | None:
+        """What is seen for a stored subscription; ``None`` if one of its shapes stands for other rows now."""
         tables = self._world.tables
         # a table given up since holds nothing
         shapes = [shape for shape in record.shapes if shape.table in tables]
-        groups = [resumed(shape, tables[shape.table], self._claims, self._world.locale) for shape in shapes]
-        known = [group for group in groups if group is not None]
-        return frozenset(known) if len(known) == len(groups) else None
+        parts = [resumed(shape, tables, self._claims, self._world.locale) for shape in shapes]
+        known = [part for part in parts if part is not None]
+        return frozenset(known) if len(known) == len(parts) else None
 
     def _is_unchanged(self, record: SubscriptionRecord) -> bool:
         """Whether a subscription of this connection stands for the same rows with the claims of now."""
-        if not any(shape.claims for shape in record.shapes):
+        if not any(shape.uses_claims for shape in record.shapes):
             return True  # and need not be understood anew
-        before, now = self._groups.get(record.id, frozenset()), self._groups_of(record)
+        before, now = self._parts.get(record.id, frozenset()), self._parts_of(record)
         return now is not None and now <= before
 
     def _start_upload(self, client: ClientRecord) -> pb.SatRpcRequest:
@@ -391,9 +398,10 @@ class Session:
         if not self.streaming:
             return []
         try:
-            return [Acknowledge(self._world.positions.decode(ack.lsn))]
+            position, _ = self._world.positions.decode(ack.lsn)
         except (InvalidPosition, ForeignPosition):
             raise _protocol_error("acknowledged an invalid position") from None
+        return [Acknowledge(position)]
 
     # ---- subscriptions -------------------------------------------------------------------------------------------
 
@@ -407,7 +415,7 @@ class Session:
             return [Send(rpc.success(request, answer))]
         record = SubscriptionRecord(call.subscription_id, tuple(shape.record for shape in shapes))
         self._subscriptions[record.id] = record
-        self._groups[record.id] = frozenset(shape.group for shape in shapes)
+        self._parts[record.id] = frozenset(shape.part for shape in shapes)
         return [Send(rpc.success(request, answer)), Deliver(record, tuple(shapes))]
 
     def _subscription_error(self, call: pb.SatSubsReq) -> pb.SatSubsResp.SatSubsError | None:
@@ -440,9 +448,10 @@ class Session:
 
     def _filter_bytes(self, call: pb.SatSubsReq) -> int:
         """Of the filters asked for, and of those that the client has."""
-        asked = (select.where for shape in call.shape_requests for select in shape.shape_definition.selects)
-        held = (shape.where for record in self._subscriptions.values() for shape in record.shapes)
-        return sum(len(where.encode("utf-8")) for where in (*asked, *held))
+        asked = [select for shape in call.shape_requests for select in _shape_request(shape).selects]
+        held = [shape for record in self._subscriptions.values() for shape in record.shapes]
+        texts = itertools.chain(*map(filters_of, asked), *map(filters_of, held))
+        return sum(len(where.encode("utf-8")) for where in texts)
 
     def _plan(self, call: pb.SatSubsReq, shapes: list[Shape]) -> pb.SatSubsResp.SatSubsError | None:
         errors = []
@@ -468,16 +477,16 @@ class Session:
     def _unsubscribe(self, request: pb.SatRpcRequest, call: pb.SatUnsubsReq) -> list[Output]:
         if not self.streaming:
             raise self._rpc_error(request, pb.SatErrorResp.INVALID_REQUEST, "unsubscribe before startReplication")
-        before = self._held_groups()
+        before = self._held()
         for subscription_id in call.subscription_ids:
             self._subscriptions.pop(subscription_id, None)
-            self._groups.pop(subscription_id, None)
+            self._parts.pop(subscription_id, None)
         # Unknown ids too: after a reconnect the client cancels once more what it cancelled before, and waits.
         ids = tuple(call.subscription_ids)[:MAX_SUBSCRIPTIONS]
-        return [Send(rpc.success(request, pb.SatUnsubsResp())), Withdraw(ids, before - self._held_groups())]
+        return [Send(rpc.success(request, pb.SatUnsubsResp())), Withdraw(ids, before - self._held())]
 
-    def _held_groups(self) -> frozenset[Group]:
-        return frozenset[Group]().union(*self._groups.values())
+    def _held(self) -> frozenset[Part]:
+        return frozenset[Part]().union(*self._parts.values())
 
     # ---- uploads -------------------------------------------------------------------------------------------------
 
@@ -512,7 +521,13 @@ def _usable_client_id(client_id: str) -> bool:
 
 
 def _shape_request(request: pb.SatShapeReq) -> ShapeRequest:
-    selects = tuple(
-        Select(select.tablename, select.where, len(select.include)) for select in request.shape_definition.selects
-    )
-    return ShapeRequest(request.request_id, selects)
+    return ShapeRequest(request.request_id, tuple(map(_select, request.shape_definition.selects)))
+
+
+def _select(select: pb.SatShapeDef.Select) -> Select:
+    return Select(select.tablename, select.where, tuple(map(_include, select.include)))
+
+
+def _include(relation: pb.SatShapeDef.Relation) -> Include:
+    # as deep as the protobuf runtime lets messages be nested
+    return Include(tuple(relation.foreign_key), _select(relation.select) if relation.HasField("select") else None)

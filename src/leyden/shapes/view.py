@@ -1,7 +1,7 @@
-"""What one client sees: the union of its groups, and what a transaction changes in it.
+"""What one client sees: the union of its groups and trees, and what a transaction changes in it.
 
-A row is the client's as long as one of its groups holds it. So a change of a row outside all of them is nothing, one
-that brings it in is an insert, one that takes it out makes it go.
+A row is the client's as long as one of them holds it. So a change of a row outside all of them is nothing, one that
+brings it in is an insert, one that takes it out makes it go.
 """
 
 from __future__ import annotations
@@ -11,64 +11,119 @@ from collections.abc import Collection, Iterable, Set
 from dataclasses import dataclass
 
 from leyden.model import Change, Delete, Gone, Insert, Row, Table, Transaction, Update
-from leyden.shapes.groups import Group, Sight, images
+from leyden.shapes.groups import Group, images
+from leyden.shapes.sight import Sight
+from leyden.shapes.standing import Key, Standing, changed
+from leyden.shapes.tree import Tree, ranked
+from leyden.shapes.versions import AsOf, Version
+
+#: What a client sees of the database for one shape that it asked for.
+Part = Group | Tree
 
 
 class View:
-    """A set of groups. Clients with equal views get the same bytes."""
+    """A set of groups and trees. Clients with equal views get the same bytes."""
 
-    __slots__ = ("_by_table", "_hash", "groups")
+    __slots__ = ("_groups_on", "_hash", "_ranks", "parts", "trees")
 
-    def __init__(self, groups: Iterable[Group] = ()) -> None:
-        self.groups = frozenset(groups)
-        self._hash = hash(self.groups)
-        self._by_table: dict[int, list[Group]] = {}
-        for group in self.groups:
-            self._by_table.setdefault(group.table.id, []).append(group)
+    def __init__(self, parts: Iterable[Part] = ()) -> None:
+        self.parts = frozenset(parts)
+        self._hash = hash(self.parts)
+        self._groups_on: dict[int, list[Group]] = {}
+        for part in self.parts:
+            if isinstance(part, Group):
+                self._groups_on.setdefault(part.table.id, []).append(part)
+        self.trees = tuple(part for part in self.parts if isinstance(part, Tree))
+        self._ranks = ranked(self.trees)
 
     def __hash__(self) -> int:
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, View) and self.groups == other.groups
+        return isinstance(other, View) and self.parts == other.parts
 
     @property
     def tables(self) -> Set[int]:
         """Ids of the tables of which it may hold rows."""
-        return self._by_table.keys()
+        return self._groups_on.keys() | self._ranks.keys()
 
-    def holds(self, table: Table, row: Row) -> bool:
-        return any(group.holds(row) for group in self._by_table.get(table.id, ()))
+    @property
+    def described(self) -> dict[int, Table]:
+        """The same tables, as they were described when the shapes were planned."""
+        return {table_id: table for part in self.parts for table_id, table in part.tables.items()}
+
+    @property
+    def tables_of_trees(self) -> Set[int]:
+        return self._ranks.keys()
+
+    def holds(self, table: Table, row: Row, at: AsOf | None = None) -> bool:
+        """Whether ``row`` is in it; ``at`` tells what it hangs on, and may be left out if no tree reaches ``table``."""
+        if any(group.holds(row) for group in self._groups_on.get(table.id, ())):
+            return True
+        if at is None or table.id not in self._ranks:
+            return False
+        version = Version(table, row, ())
+        return any(Standing(tree, at).holds(version) for tree in self.trees if table.id in tree.tables)
 
     def holds_all(self, table: Table) -> bool:
         """Whether it holds every row of ``table``."""
-        return any(group.predicate is None for group in self._by_table.get(table.id, ()))
+        return any(group.predicate is None for group in self._groups_on.get(table.id, ()))
 
-    def with_groups(self, groups: Iterable[Group]) -> View:
-        return View(self.groups.union(groups))
+    def with_parts(self, parts: Iterable[Part]) -> View:
+        return View(self.parts.union(parts))
 
-    def without(self, groups: Iterable[Group]) -> View:
-        return View(self.groups.difference(groups))
+    def without(self, parts: Iterable[Part]) -> View:
+        return View(self.parts.difference(parts))
 
-    def without_tables(self, tables: Collection[int]) -> View:
-        return View(group for group in self.groups if group.table.id not in tables) if tables else self
+    def without_groups_on(self, tables: Collection[int]) -> View:
+        if not tables:
+            return self
+        return View(part for part in self.parts if isinstance(part, Tree) or part.table.id not in tables)
 
     def changes(self, sight: Sight) -> list[Change | Gone]:
-        """What the transaction changes here, in its order."""
+        """What the transaction changes here: on tables of trees parents before their children, else in its order."""
         seen: list[_Seen] = []
         for number, change in enumerate(sight.transaction.changes):
-            groups = self._by_table.get(change.table.id)
-            if groups is None:
+            groups = self._groups_on.get(change.table.id)
+            if groups is None or change.table.id in self._ranks:
                 continue
             memberships = [sight.membership(number, group) for group in groups]
             before, after = any(old for old, _ in memberships), any(new for _, new in memberships)
             if before or after:
                 seen.append(_Seen(number, before, after))
-        return _operations(sight.transaction, seen)
+        operations = _operations(sight.transaction, seen)
+        return operations + self._changes_in_trees(sight) if self.trees else operations
 
+    def _changes_in_trees(self, sight: Sight) -> list[Change | Gone]:
+        """One operation a row, on the tables that trees reach: in the end each is in view or not."""
+        touched = dict.fromkeys(key for key in changed(sight.transaction) if key[0] in self._ranks)
+        concerned = dict(touched)
+        for tree in self.trees:
+            concerned |= dict.fromkeys(sight.effect(tree).concerned)
+        leaving: list[Change | Gone] = []
+        staying: list[Change | Gone] = []
+        for key in concerned:
+            old, new = sight.before.row(*key), sight.after.row(*key)
+            before, after = self._is_seen(sight, key, old, after=False), self._is_seen(sight, key, new, after=True)
+            if old is not None and before and not after:
+                leaving.append(Delete(old.table, old.row) if new is None else Gone(old.table, old.row))
+            elif new is not None and after and not (old is not None and before):
+                staying.append(Insert(new.table, new.row, new.tags))
+            elif old is not None and new is not None and after and key in touched:
+                staying.append(Update(new.table, old.row, new.row, new.tags))
+        # The client's foreign keys hold all the time in this order, though it does not look before the end.
+        leaving.sort(key=lambda one: -self._ranks[one.table.id])
+        staying.sort(key=lambda one: self._ranks[one.table.id])
+        return leaving + staying
 
-#: The table's id and the key.
-_Key = tuple[int, Row]
+    def _is_seen(self, sight: Sight, key: Key, version: Version | None, *, after: bool) -> bool:
+        if version is None:
+            return False
+        table_id = key[0]
+        if any(group.holds(version.row) for group in self._groups_on.get(table_id, ())):
+            return True
+        effects = (sight.effect(tree) for tree in self.trees if table_id in tree.tables)
+        return any((effect.after if after else effect.before).holds(version) for effect in effects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +145,8 @@ def _operations(transaction: Transaction, seen: list[_Seen]) -> list[Change | Go
     fickle = _fickle(keys, operations, times)
     if not fickle:
         return operations
-    first: dict[_Key, _Seen] = {}
-    died: set[_Key] = set()
+    first: dict[Key, _Seen] = {}
+    died: set[Key] = set()
     for key, one, operation in zip(keys, seen, operations, strict=True):
         first.setdefault(key, one)
         if isinstance(operation, Delete):
@@ -106,7 +161,7 @@ def _operations(transaction: Transaction, seen: list[_Seen]) -> list[Change | Go
     return result
 
 
-def _fickle(keys: list[_Key], operations: list[Change | Gone], times: Counter[_Key]) -> set[_Key]:
+def _fickle(keys: list[Key], operations: list[Change | Gone], times: Counter[Key]) -> set[Key]:
     """The rows that get one operation that says how they end: those that go and change more than once, as the client
     does not put what goes in order with the other changes of a transaction, and those that live again after they died,
     as it takes the tags of a row's first change, and a deletion has none."""
@@ -140,7 +195,7 @@ def _in_the_end(transaction: Transaction, first: _Seen, last: _Seen, died: bool)
     return []
 
 
-def _key(transaction: Transaction, number: int) -> _Key:
+def _key(transaction: Transaction, number: int) -> Key:
     old, new = images(transaction, number)
     row = old if old is not None else new
     assert row is not None

@@ -18,7 +18,8 @@ from leyden.satellite.encoding import Encoder
 from leyden.satellite.frames import decode
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import Positions
-from leyden.shapes.groups import Group, Sight
+from leyden.shapes.groups import Group
+from leyden.shapes.sight import Sight
 from leyden.shapes.view import View
 from views import group, whole
 
@@ -54,7 +55,7 @@ class FakeSocket:
     @property
     def positions(self) -> list[int]:
         """Of the transactions received, in order."""
-        return [POSITIONS.decode(op.begin.lsn) for op in self.operations if op.HasField("begin")]
+        return [POSITIONS.decode(op.begin.lsn)[0] for op in self.operations if op.HasField("begin")]
 
     @property
     def operations(self) -> list[pb.SatTransOp]:

@@ -1,13 +1,15 @@
-"""The portable socket over plain ASGI: order, back-pressure, and clients that stop taking."""
+"""The portable socket over plain ASGI: order, back-pressure, and clients that stop taking. Pings over our own."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import MutableMapping
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from leyden.edge.server import DirectSocket
 from leyden.edge.socket import HIGH_WATER_BYTES, AsgiSocket, Packet, server_frame
 
 
@@ -78,3 +80,19 @@ async def test_nothing_waits_for_a_client_that_is_gone() -> None:
     assert await socket.flush(1.0)
     assert not socket.send(Packet([b"a"]))
     await socket.aclose()
+
+
+async def test_a_cancellation_that_comes_together_with_the_pong_is_not_lost() -> None:
+    pinged: list[bytes] = []
+    protocol = SimpleNamespace(
+        sending=True,
+        conn=SimpleNamespace(send_ping=pinged.append, data_to_send=lambda: []),
+        transport=SimpleNamespace(write=lambda _: None),
+    )
+    socket = DirectSocket(cast(Any, protocol))
+    pinging = asyncio.create_task(socket.ping(5))
+    await asyncio.sleep(0)
+    socket.ponged(pinged[0])
+    pinging.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await pinging

@@ -46,6 +46,7 @@ EXAMPLES: tuple[Event, ...] = (
     events.ReplicationResumed(7, 1, 1),
     events.SubscriptionDelivered(7, "s", 10, 0.02),
     events.SubscriptionProgress(7, "s", 5),
+    events.TablesLoaded(("items",), 1_000, 0.5),
     events.UploadApplied("device-a", 3),
     events.UploadRefused("device-a", "23505"),
     events.UnexpectedError("connection", "trace"),

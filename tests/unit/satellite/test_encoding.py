@@ -24,7 +24,7 @@ from leyden.satellite.frames import decode
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import Positions
 from leyden.satellite.rows import unpack
-from leyden.shapes.groups import Sight
+from leyden.shapes.sight import Sight
 from leyden.shapes.view import View
 from views import whole
 
@@ -234,6 +234,14 @@ def test_a_migration_is_a_transaction_of_its_own_in_front_of_the_rows() -> None:
     assert [ddl.begin.lsn, rows.begin.lsn] == [b"e-27440071", b"e-27440072"]
 
 
+def test_only_the_last_of_migrations_at_one_position_leads_past_all_of_them() -> None:
+    lsns = []
+    for follow in (True, False):
+        payloads = ENCODER.migration(MIGRATION, SQLITE, 5, others_follow=follow)
+        lsns += [op.begin.lsn for op in operations(payloads) if op.HasField("begin")]
+    assert lsns == [b"e-5-%b" % MIGRATION.version.encode(), b"e-5"]
+
+
 def test_a_migration_reaches_those_who_see_no_table() -> None:
     payloads = ENCODER.transaction(Sight(transaction(migration=MIGRATION)), View(), SQLITE)
     begin, _, commit = operations(payloads)
@@ -264,7 +272,7 @@ def test_a_delivery_opens_with_a_position() -> None:
 
 
 def test_initial_rows_are_inserts_and_nothing_else() -> None:
-    rows = [((str(n).encode(), None), ["postgres_1@0"]) for n in range(OPERATIONS_PER_MESSAGE + 1)]
+    rows = [((str(n).encode(), None), ("postgres_1@0",)) for n in range(OPERATIONS_PER_MESSAGE + 1)]
     payloads = ENCODER.initial_rows(ITEMS, rows)
 
     assert len(payloads) == 2

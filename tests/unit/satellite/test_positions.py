@@ -13,11 +13,11 @@ def test_a_position_is_epoch_and_decimal_lsn() -> None:
     assert Positions("7f3a").encode(27440072) == b"7f3a-27440072"
 
 
-@given(LSNS)
-def test_positions_survive_the_round_trip(lsn: int) -> None:
+@given(LSNS, st.none() | st.text("0123456789_", min_size=1, max_size=128))
+def test_positions_survive_the_round_trip(lsn: int, version: str | None) -> None:
     positions = Positions("e1")
 
-    assert positions.decode(positions.encode(lsn)) == lsn
+    assert positions.decode(positions.encode(lsn, version)) == (lsn, version)
 
 
 @given(LSNS)
@@ -37,6 +37,10 @@ def test_a_position_of_another_epoch_is_noticed(lsn: int) -> None:
         b"e1-+7",
         b"e1--7",
         b"e1-7\n",
+        b"e1-7-",
+        b"e1-7-a",
+        b"e1-7-1-1",
+        b"e1-7-" + b"1" * 129,
         b" e1-7",
         b"E1-7",
         b"e1-0x7",
@@ -56,7 +60,7 @@ def test_what_is_no_position_is_refused(lsn: bytes) -> None:
 def test_arbitrary_bytes_are_judged_without_other_errors(lsn: bytes) -> None:
     positions = Positions("e1")
     try:
-        position = positions.decode(lsn)
+        position, _ = positions.decode(lsn)
     except (InvalidPosition, ForeignPosition):
         return
     assert 0 <= position < 2**64

@@ -324,26 +324,36 @@ def test_a_fresh_start_gets_the_migrations_that_it_lacks_in_its_dialect() -> Non
 def test_a_resumed_client_continues_with_its_subscriptions() -> None:
     keep, send, upload, stream = authenticated().start(lsn=b"e-60", subscription_ids=[S1])
 
-    assert keep == KeepSubscriptions((S1,))
+    assert keep == KeepSubscriptions((S1,), 60)
     assert not answer(send, pb.SatInStartReplicationResp).HasField("err")
     assert isinstance(upload, Send)
     assert stream == StartStream(60, whole(ITEMS), Dialect.SQLITE)
 
 
+def test_a_client_cut_off_between_its_first_migrations_gets_the_missing_ones() -> None:
+    *_, stream = authenticated().start(lsn=b"e-60-20240101")
+
+    assert stream == StartStream(60, View(), Dialect.SQLITE, (M2,))
+
+
 def test_a_subscription_that_is_not_listed_is_void() -> None:
     keep, *_, stream = authenticated().start(lsn=b"e-60")
 
-    assert keep == KeepSubscriptions(())
+    assert keep == KeepSubscriptions((), 60)
     assert stream == StartStream(60, View(), Dialect.SQLITE)
 
 
-def test_a_cancelled_subscription_may_still_be_listed() -> None:
-    client = Client(replace(RECORD, subscriptions=(SubscriptionRecord(S1, ()),)))
+@pytest.mark.parametrize(("position", "held"), [(60, whole(ITEMS)), (61, whole(ITEMS)), (62, View())])
+def test_a_cancelled_subscription_is_listed_and_holds_rows_until_the_client_has_surely_dropped_them(
+    position: int, held: View
+) -> None:
+    client = Client(replace(RECORD, subscriptions=(replace(*RECORD.subscriptions, cancelled_at=61),)))
     client.authenticate()
     client.session.authenticated(client.record, {})
-    *_, stream = client.start(lsn=b"e-60", subscription_ids=[S1])
+    *_, stream = client.start(lsn=b"e-%d" % position, subscription_ids=[S1])
 
-    assert stream == StartStream(60, View(), Dialect.SQLITE)
+    assert stream == StartStream(position, held, Dialect.SQLITE)
+    assert client.unsubscribe(S1)[1] == Withdraw((S1,), held.parts)
 
 
 @pytest.mark.parametrize(
@@ -565,9 +575,9 @@ def test_a_filter_is_a_group_of_its_own_for_the_claims_of_the_client() -> None:
     _, deliver = client.subscribe(S1, shape("items", where=where), shape("items", R2))
 
     assert isinstance(deliver, Deliver)
-    assert [one.group for one in deliver.shapes] == [group(ITEMS, "this.n::text = '7'"), Group(ITEMS)]
+    assert [one.part for one in deliver.shapes] == [group(ITEMS, "this.n::text = '7'"), Group(ITEMS)]
     assert deliver.subscription.shapes[0].where == where
-    assert client.unsubscribe(S1)[1] == Withdraw((S1,), frozenset(one.group for one in deliver.shapes))
+    assert client.unsubscribe(S1)[1] == Withdraw((S1,), frozenset(one.part for one in deliver.shapes))
 
 
 def test_a_renewal_with_other_claims_ends_a_connection_whose_filters_use_them() -> None:
@@ -588,7 +598,7 @@ def test_a_client_that_comes_back_with_other_claims_is_told_that_its_subscriptio
     where = "this.n::text = auth.claims ->> 'n'"
     _, deliver = first.subscribe(S1, shape("items", where=where))
     assert isinstance(deliver, Deliver)
-    for claims, view in (({"n": 7}, View([deliver.shapes[0].group])), ({"n": 8}, None)):
+    for claims, view in (({"n": 7}, View([deliver.shapes[0].part])), ({"n": 8}, None)):
         client = Client(replace(RECORD, subscriptions=(deliver.subscription,)))
         client.authenticate()
         client.session.authenticated(client.record, claims)
@@ -687,9 +697,9 @@ def test_the_recorded_first_connection_of_the_stock_client_is_served() -> None:
     session.authenticated(replace(RECORD, client_id=verify.client_id), {})
     *_, stream = session.receive(frames[1])
     assert stream == StartStream(100, View(), Dialect.SQLITE)
-    (send,) = session.receive(frames[3])  # a filter, and an include, which is not served yet
+    (send,) = session.receive(frames[3])  # a filter on a column that is not there
     errors = answer(send, pb.SatSubsResp).err.shape_request_error
-    assert [error.code for error in errors] == [SUBS_ERROR.ShapeReqError.INVALID_INCLUDE_TREE]
+    assert [error.code for error in errors] == [SUBS_ERROR.ShapeReqError.INVALID_WHERE_CLAUSE]
 
 
 @given(st.lists(st.binary(max_size=40), max_size=5))

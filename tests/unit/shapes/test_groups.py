@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from filtered_items import FILTERS, ITEMS, Committed, commits
 from leyden.model import Change, Insert, Row, Transaction, Update
-from leyden.shapes.groups import Group, GroupIndex, Sight
+from leyden.shapes.groups import Group
+from leyden.shapes.index import PartIndex
+from leyden.shapes.sight import Sight
 from leyden.shapes.where import Predicate
 from views import group
 
@@ -19,7 +21,7 @@ from views import group
 def test_the_index_finds_the_groups_that_see_something_and_no_other(
     committed: Committed, filters: set[str], removed: set[str]
 ) -> None:
-    index = GroupIndex()
+    index = PartIndex()
     for where in filters | removed:
         index.add(group(ITEMS, where))
     for where in removed:
@@ -57,7 +59,7 @@ def counted(one: Group, count: Callable[[], None]) -> Group:
 
 
 def test_of_ten_thousand_filters_on_a_user_one_is_evaluated() -> None:
-    index, evaluated = GroupIndex(), []
+    index, evaluated = PartIndex(), []
     for number in range(10_000):
         one = group(ITEMS, f"this.owner = 'user-{number}' AND this.n > 0")
         index.add(counted(one, lambda number=number: evaluated.append(number)))  # type: ignore[misc]
@@ -82,7 +84,7 @@ def test_equal_filters_are_one_group_however_they_are_spelt() -> None:
 
 
 def test_a_removed_group_leaves_nothing_behind() -> None:
-    index = GroupIndex()
+    index = PartIndex()
     groups = [group(ITEMS, where) for where in FILTERS]
     for one in groups:
         index.add(one)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from filtered_items import FILTERS, ITEMS, Committed, commits
 from leyden.model import Change, Delete, Gone, Insert, Row, Transaction, Update
-from leyden.shapes.groups import Sight
+from leyden.shapes.sight import Sight
 from leyden.shapes.view import View
 from views import group, whole
 

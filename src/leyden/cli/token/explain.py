@@ -1,6 +1,6 @@
 """`leyden token explain`: whether a token is accepted, and why.
 
-Owns the words and the JSON of an explanation, and how tokens are read. Never prints a key or a signature.
+Owns the words and the JSON of an explanation. Never prints a key or a signature.
 """
 
 from __future__ import annotations
@@ -11,17 +11,16 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
 
 import click
 
 from leyden.auth import Explanation, dated_claims, printable, verifier_from
 from leyden.auth import explain as explain_token
 
+from ..checks import check_lines, check_members
 from ..configured import auth_settings
 from ..key_ring import key_ring_for
-
-_MARKS: Final = {"pass": "ok     ", "fail": "FAILED ", "skipped": "-      "}
+from ..token_lines import joined, token_of
 
 
 @click.command("explain")
@@ -65,8 +64,8 @@ def explain(given: str, as_json: bool | None, now: float | None, jwks_file: Path
     else:
         if sys.stdin.isatty():
             click.echo("Paste the token and press Enter, then Ctrl-D:", err=True)
-        lines = (_token_of(line) for line in sys.stdin.buffer)
-        tokens = lines if as_json else _joined(list(lines))
+        lines = (token_of(line) for line in sys.stdin.buffer)
+        tokens = lines if as_json else joined(list(lines))
     all_accepted, number = True, 0
     for number, token in enumerate(tokens, 1):
         moment = time.time() if now is None else now
@@ -81,25 +80,6 @@ def explain(given: str, as_json: bool | None, now: float | None, jwks_file: Path
     sys.exit(0 if all_accepted else 1)
 
 
-def _token_of(line: bytes) -> str:
-    """The token on one line. Nothing is trimmed but the line's end: white space is part of what is judged."""
-    text = line.removesuffix(b"\n").decode("utf-8", "surrogateescape")
-    if text.startswith('"'):
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            return text
-        return value if isinstance(value, str) else text
-    return text
-
-
-def _joined(lines: list[str]) -> list[str]:
-    """For a person: lines that make one token only together are one token with line breaks in it."""
-    if len(lines) > 1 and all(line.count(".") < 2 for line in lines) and sum(line.count(".") for line in lines) == 2:
-        return ["\n".join(lines)]
-    return lines
-
-
 def _json_line(explanation: Explanation) -> str:
     return json.dumps(
         {
@@ -108,15 +88,7 @@ def _json_line(explanation: Explanation) -> str:
             "code": explanation.code,
             "header": dict(explanation.header),
             "claims": dict(explanation.claims),
-            "checks": [
-                {
-                    "name": check.name,
-                    "outcome": check.outcome,
-                    "detail": check.detail,
-                    "setting": check.setting,
-                }
-                for check in explanation.checks
-            ],
+            "checks": [check_members(check) for check in explanation.checks],
             "hints": list(explanation.hints),
         }
     )
@@ -133,10 +105,7 @@ def _sentences(explanation: Explanation, now: float) -> Iterator[str]:
     if explanation.header or explanation.claims:
         yield ""
     for check in explanation.checks:
-        setting = f" [{check.setting}]" if check.setting else ""
-        yield f"{_MARKS[check.outcome]}{check.name}{setting}"
-        if check.detail:
-            yield f"       {check.detail}"
+        yield from check_lines(check)
     yield ""
     if explanation.accepted:
         yield f"Accepted as user {printable(explanation.user_id or '', 1024)}"

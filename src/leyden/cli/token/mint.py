@@ -34,6 +34,7 @@ from leyden.auth import (
     verifier_from,
 )
 
+from ..claims import Claim, with_claims
 from ..configured import auth_settings
 from ..key_ring import key_ring_for
 from ..new_files import PRIVATE_MODE, write
@@ -61,25 +62,6 @@ class _Duration(click.ParamType[int]):
         return seconds
 
 
-class _Claim(click.ParamType[tuple[str, Any]]):
-    name = "k=v"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
-        if isinstance(value, tuple):
-            return value
-        name, equals, text = str(value).partition("=")
-        if not name or not equals:
-            self.fail("write a claim as name=value", param, ctx)
-        try:
-            return name, json.loads(text, parse_constant=_not_json)
-        except (ValueError, RecursionError):
-            return name, text
-
-
-def _not_json(constant: str) -> None:
-    raise ValueError(constant)
-
-
 class _Claims(click.ParamType[dict[str, Any]]):
     name = "json"
 
@@ -98,7 +80,7 @@ class _Claims(click.ParamType[dict[str, Any]]):
 @click.option(
     "--claim",
     "single",
-    type=_Claim(),
+    type=Claim(),
     multiple=True,
     help="A further claim; the value is read as JSON if it is JSON, else as text. May be repeated.",
 )
@@ -168,7 +150,7 @@ def mint(
     now = int(time.time())
     minted = []
     for user_id in dict.fromkeys(users):
-        token = _token(_claims(user_id, settings, now, ttl, _extra(single, several)), signer, typ, kid)
+        token = _token(_claims(user_id, settings, now, ttl, with_claims(several or {}, single)), signer, typ, kid)
         _verify(token, user_id, now, settings, judge)
         minted.append(_Minted(user_id, token, now + ttl))
     if settings.remote is not None and jwks_file is None and signer is not None:
@@ -179,15 +161,6 @@ def mint(
     else:
         write(output, text, PRIVATE_MODE, force=force)
         click.echo(f"Wrote {output}, readable to you alone", err=True)
-
-
-def _extra(single: Sequence[tuple[str, Any]], several: Mapping[str, Any] | None) -> dict[str, Any]:
-    claims = dict(several or {})
-    for name, value in single:
-        if name in claims:
-            raise click.UsageError(f"the claim {printable(name)} is given twice")
-        claims[name] = value
-    return claims
 
 
 def _claims(user_id: str, settings: AuthSettings, now: int, ttl: int, extra: Mapping[str, Any]) -> dict[str, Any]:

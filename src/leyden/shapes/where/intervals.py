@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from leyden.shapes.where.datetimes import DAY, INFINITY, civil, days_in, days_of
+from leyden.shapes.where.datetimes import DAY, INFINITY, civil, days_in, days_of, time_form
 
 #: Largest count of one unit in a literal. With it no sum of a clause's literals leaves Postgres' own range
 #: (32 bits for months and days, 64 for microseconds).
@@ -100,6 +100,16 @@ def _part(match: re.Match[str]) -> list[tuple[object, Interval]]:
 def interval_form(value: Interval) -> str:
     """A literal that Postgres reads as ``value``."""
     return f"{value.months} months {value.days} days {value.micros} microseconds"
+
+
+def interval_text(value: Interval) -> str:
+    """``value`` for people, much as Postgres shows it."""
+    years, months = _towards_zero(value.months, 12)
+    counted = ((years, "year"), (months, "mon"), (value.days, "day"))
+    parts = [f"{count} {unit}{'' if abs(count) == 1 else 's'}" for count, unit in counted if count]
+    if value.micros or not parts:
+        parts.append(("-" if value.micros < 0 else "") + time_form(abs(value.micros)))
+    return " ".join(parts)
 
 
 # ---- justify_* --------------------------------------------------------------------------------------------------

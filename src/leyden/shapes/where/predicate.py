@@ -71,17 +71,17 @@ def _guarded(function: Evaluator) -> Evaluator:
 class Where:
     """A clause that was understood, its claims still open."""
 
-    __slots__ = ("_paths", "_same_for_all", "_tree", "uses_claims")
+    __slots__ = ("_paths", "_same_for_all", "tree", "uses_claims")
 
     def __init__(self, tree: Expression) -> None:
-        self._tree = tree
+        self.tree = tree
         self._paths = sorted({one.path for one in walk(tree) if isinstance(one, ClaimRef) and one.path}, key=repr)
         self.uses_claims = uses_claims(tree)
         self._same_for_all = None if self.uses_claims else predicate(tree)
 
     def bind(self, claims: Claims) -> Predicate:
         """The predicate for one client; one and the same object for all if no claims are used."""
-        return self._same_for_all or predicate(bound(self._tree, claims))
+        return self._same_for_all or predicate(bound(self.tree, claims))
 
     def claims_used(self, claims: Claims) -> str:
         """Stands for the values of the claims that this clause uses, so that a change of them is noticed; empty when

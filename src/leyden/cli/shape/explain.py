@@ -1,0 +1,194 @@
+"""`leyden shape explain`: why a row is, or is not, on a client's device.
+
+Owns the questions to the database and their order: all of them see one snapshot of it, so that a difference between
+Leyden's judgement and Postgres' is never one in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import psycopg
+
+from leyden.auth import verifier_from
+from leyden.observe.fields import shown
+from leyden.postgres import lookup
+from leyden.postgres.catalog import load_tables
+from leyden.postgres.locale import read_locale
+from leyden.postgres.revocations import read_page
+from leyden.postgres.suspension import suspension
+from leyden.shapes.explanation import Explanation, explain_absence, explain_count, explain_refusal, explain_row
+from leyden.shapes.understanding import Asked, Client, ClientNeeded, Facts, can_name_a_table, understand
+
+from ..claims import Claim, with_claims
+from ..configured import auth_settings, conninfo, database_settings
+from ..database import data_dir_option, failure, said, session
+from ..key_ring import key_ring_for
+from ..token_lines import joined, token_of
+from .client import as_told, bearer
+from .words import json_line, sentences
+
+#: Seconds: rows may have to be counted.
+_STATEMENT_TIMEOUT: Final = 120
+_LONGEST_REASON: Final = 2048
+
+Connection = psycopg.AsyncConnection[Any]
+#: Whom the rows would reach, as far as the database has a say in it.
+Identify = Callable[[Connection], Awaitable[Client]]
+
+
+@click.command("explain")
+@click.argument("table")
+@click.option("--where", default="", help="The filter of the subscription. [default: none, all rows of TABLE]")
+@click.option("--token", help="The client's token; - reads it from standard input.")
+@click.option("--user", help="A client with this user id, without a token. Nothing is verified.")
+@click.option(
+    "--claim",
+    "claims",
+    type=Claim(),
+    multiple=True,
+    help="A claim of a client without a token; the value is read as JSON if it is JSON, else as text. May be repeated.",
+)
+@click.option(
+    "--pk", help="Primary key of the row. Of several columns: a=1,b=2 or a JSON object. [default: count rows]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Answer in one line of JSON.")
+@click.option(
+    "--jwks",
+    "jwks_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="With --token: a saved copy of the issuer's key set, when its URL is configured.",
+)
+@data_dir_option
+def explain(
+    table: str,
+    where: str,
+    token: str | None,
+    user: str | None,
+    claims: tuple[tuple[str, Any], ...],
+    pk: str | None,
+    as_json: bool,
+    jwks_file: Path | None,
+    data_dir: Path | None,
+) -> None:
+    """Say why a row of TABLE does or does not reach a client that subscribes to it, or which rows do.
+
+    Every check that the service makes is shown in order: ok, FAILED, or - when there was nothing to check, or an
+    earlier one failed. The filter is shown node by node with the values it has for the row: true, false, NULL or error,
+    of which only true lets the row through. Postgres is asked for the row, and for its own opinion.
+
+    Say who the client is with --token, which is judged by the configured keys (AUTH_*) and the revocations in the
+    database, or with --user and --claim, of which nothing is verified. A token on the command line stays in the shell's
+    history: give - and paste it. Neither tokens nor keys are printed; the row is, so mind who watches.
+
+    Reads from the database of DATABASE_URL and changes nothing. Exit status: 0 the row reaches the client (without
+    --pk: the subscription is good), 1 it does not, or is refused, 2 wrong use or configuration.
+
+    \b
+    Examples:
+      leyden shape explain issues --where "this.status <> 'closed'" --user alice --pk 7
+      leyden shape explain issues --where "this.assignee = auth.sub" --token - < token.txt
+      leyden shape explain notes --where "this.org = auth.claims ->> 'org'" --user alice --claim org=acme --pk 7 --json
+      leyden shape explain members --user alice --pk 'project=7,person=alice'
+      leyden shape explain members --user alice --pk '{"project": 7, "person": "a,b"}'
+    """
+    identify = _identification(token, user, claims, jwks_file)
+    dsn = conninfo(database_settings(), data_dir)
+    try:
+        explanation = asyncio.run(_explanation(dsn, table, where, identify, pk))
+    except psycopg.Error as error:
+        raise click.ClickException(_failure(error)) from None
+    except ClientNeeded as needed:
+        raise click.UsageError(
+            shown(f"{needed.reason}: say who the client is, with --token, or with --user and --claim", _LONGEST_REASON)
+        ) from None
+    except lookup.InvalidKey as invalid:
+        raise click.UsageError(shown(f"--pk: {invalid.message}", _LONGEST_REASON)) from None
+    if as_json:
+        click.echo(json_line(explanation))
+    else:
+        for line in sentences(explanation, where):
+            click.echo(line)
+    sys.exit(0 if explanation.verdict in ("reaches", "explained") else 1)
+
+
+def _identification(
+    token: str | None, user: str | None, claims: tuple[tuple[str, Any], ...], jwks_file: Path | None
+) -> Identify:
+    """How it is found out who the client is. Settings and standard input are read at once."""
+    if user == "":
+        raise click.UsageError("no user id is empty: leave --user out, or name a user")
+    if token is None:
+        if jwks_file is not None:
+            raise click.UsageError("--jwks is for --token")
+        client = as_told(user, with_claims({}, claims))
+
+        async def told(conn: Connection) -> Client:
+            return client
+
+        return told
+    if user is not None or claims:
+        raise click.UsageError("--token says who the client is: leave --user and --claim out")
+    settings = auth_settings()
+    verifier = verifier_from(settings, key_ring_for(settings, jwks_file))
+    given = _pasted() if token == "-" else token  # noqa: S105
+
+    async def judged(conn: Connection) -> Client:
+        return bearer(given, time.time(), verifier, await read_page(conn))
+
+    return judged
+
+
+def _pasted() -> str:
+    if sys.stdin.isatty():
+        click.echo("Paste the token and press Enter, then Ctrl-D:", err=True)
+    tokens = joined([token_of(line) for line in sys.stdin.buffer])
+    if len(tokens) != 1:
+        raise click.UsageError(f"one token is needed on standard input, and there are {len(tokens) or 'none'}")
+    return tokens[0]
+
+
+async def _explanation(dsn: str, table: str, where: str, identify: Identify, pk: str | None) -> Explanation:
+    async with session(dsn, statement_timeout=_STATEMENT_TIMEOUT) as conn, conn.transaction():
+        await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        facts = await _facts(conn, table)
+        understanding = understand(Asked(table, where, await identify(conn)), facts)
+        if understanding.shape is None:
+            return explain_refusal(understanding)
+        group = understanding.shape.root
+        if pk is None:
+            return explain_count(understanding, await lookup.count_rows(conn, group.table, group.condition))
+        found = await lookup.find_row(conn, group.table, lookup.parse_key(group.table, pk), group.condition)
+        return explain_absence(understanding, pk) if found is None else explain_row(understanding, *found)
+
+
+async def _facts(conn: Connection, name: str) -> Facts:
+    tables = {table.name: table for table in (await load_tables(conn)).values()}
+    table = tables.get(name)
+    return Facts(
+        tables,
+        await read_locale(conn),
+        suspended=None if table is None else await suspension(conn, table),
+        present=can_name_a_table(name) and await lookup.is_table(conn, name),
+    )
+
+
+def _failure(error: psycopg.Error) -> str:
+    match error:
+        case psycopg.errors.UndefinedTable() | psycopg.errors.InvalidSchemaName():
+            return (
+                "the database is not prepared (there is no table leyden.tables); start this release of the service on"
+                " it once, or check that DATABASE_URL names the service's database"
+            )
+        case psycopg.errors.InsufficientPrivilege():
+            return f"the database role may not look ({said(error)}); use the service's role"
+        case psycopg.errors.QueryCanceled():
+            return f"Postgres took longer than {_STATEMENT_TIMEOUT} seconds; explain one row, with --pk"
+        case _:
+            return failure(error)

@@ -1,0 +1,259 @@
+"""Which rows are in a tree, at one position; and what a transaction changes in it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from leyden.model import Row, Transaction
+from leyden.shapes.groups import images
+from leyden.shapes.tree import Branch, Direction, Edge, Tree
+from leyden.shapes.versions import AsOf, Version
+
+#: A row of any table: the table's id, and the row's primary key.
+Key = tuple[int, Row]
+
+#: More values than this of a column are not looked up, but the rows filtered one by one.
+MOST_VALUES = 100
+
+
+class Standing:
+    """A tree at one position. What was found out once is remembered."""
+
+    __slots__ = ("_ancestors", "_members", "at", "tree")
+
+    def __init__(self, tree: Tree, at: AsOf) -> None:
+        self.tree = tree
+        self.at = at
+        self._members: dict[tuple[int, Key], bool] = {}
+        self._ancestors: dict[Key, bool] = {}
+
+    def layers(self, version: Version | None) -> list[int]:
+        """Numbers of the layers that hold the row."""
+        if version is None:
+            return []
+        numbers = self.tree.layers_on.get(version.table.id, ())
+        return [number for number in numbers if self._is_member(number, version)]
+
+    def holds(self, version: Version | None) -> bool:
+        """Whether the row is in the tree, in a layer or as an ancestor."""
+        return version is not None and (self._is_in_a_layer(version) or self._is_ancestor(version))
+
+    # ---- layers --------------------------------------------------------------------------------------------------
+
+    def _is_in_a_layer(self, version: Version) -> bool:
+        return any(self._is_member(number, version) for number in self.tree.layers_on.get(version.table.id, ()))
+
+    def _is_member(self, number: int, version: Version) -> bool:
+        """Of layer ``number``. What is asked here goes from a layer to the one that it hangs on, so it ends."""
+        known = self._members.get((number, key_of(version)))
+        if known is None:
+            known = self._members[number, key_of(version)] = self._belongs(number, version)
+        return known
+
+    def _belongs(self, number: int, version: Version) -> bool:
+        layer = self.tree.layers[number]
+        if not layer.group.holds(version.row):
+            return False
+        branch = layer.branch
+        if branch is None:
+            return True
+        if branch.direction is Direction.BELOW:
+            others = self.referred_to(branch.edge, version)
+        else:
+            others = self.referring(branch.edge, version, self.values_for(branch.layer))
+        return any(self._is_member(branch.layer, other) for other in others)
+
+    def values_for(self, number: int) -> Mapping[int, Collection[bytes | None]]:
+        """What the layer's rows must have in which columns: a great many others need not be looked at."""
+        group = self.tree.layers[number].group
+        equalities = {} if group.predicate is None else group.predicate.equalities
+        order = {column.name: place for place, column in enumerate(group.table.columns)}
+        return {order[name]: forms for name, forms in equalities.items() if len(forms) <= MOST_VALUES}
+
+    # ---- ancestors -----------------------------------------------------------------------------------------------
+
+    def _is_ancestor(self, version: Version) -> bool:
+        if not self.tree.edges_to.get(version.table.id) or not self.may_come_along(version):
+            return False
+        first = key_of(version)
+        known = self._ancestors.get(first)
+        if known is not None:
+            return known
+        # Down along the foreign keys until a row in a layer is met; rows may refer to each other in a circle.
+        met, pending = {first}, [version]
+        while pending:
+            for child in self._children(pending.pop()):
+                key = key_of(child)
+                if key in met:
+                    continue
+                met.add(key)
+                if self._is_in_a_layer(child):
+                    self._ancestors[first] = True
+                    return True
+                if self.may_come_along(child):
+                    pending.append(child)
+        self._ancestors[first] = False
+        return False
+
+    def may_come_along(self, version: Version) -> bool:
+        owner = self.tree.owners.get(version.table.id)
+        return owner is None or owner.holds(version.row)
+
+    def _children(self, version: Version) -> Iterator[Version]:
+        """Rows that refer to ``version`` and could be a reason for it to be in the tree."""
+        for edge in self.tree.edges_to.get(version.table.id, ()):
+            numbers = self.tree.layers_on.get(edge.child.id, [])
+            # In the only layer on its table, or nowhere: then it must have what the layer's filter needs.
+            is_nowhere_else = len(numbers) == 1 and not self.tree.edges_to.get(edge.child.id)
+            yield from self.referring(edge, version, self.values_for(numbers[0]) if is_nowhere_else else {})
+
+    # ---- along a foreign key -------------------------------------------------------------------------------------
+
+    def referring(
+        self, edge: Edge, version: Version, values: Mapping[int, Collection[bytes | None]] | None = None
+    ) -> Iterator[Version]:
+        """The rows that refer to ``version`` by ``edge``; only those with certain ``values``, if given."""
+        wanted = dict(values or {})
+        here = {there: version.row[place] for place, there in zip(edge.parent_places, edge.child_places, strict=True)}
+        if None in here.values():
+            return iter(())
+        if any(form not in wanted.pop(place, (form,)) for place, form in here.items()):
+            return iter(())
+        return self.at.rows(edge.child.id, {place: (form,) for place, form in here.items()} | wanted)
+
+    def referred_to(self, edge: Edge, version: Version) -> Iterator[Version]:
+        """The row that ``version`` refers to by ``edge``, if any."""
+        there = {place: version.row[here] for here, place in zip(edge.child_places, edge.parent_places, strict=True)}
+        if None in there.values():
+            return iter(())
+        return self.at.rows(edge.parent.id, {place: (form,) for place, form in there.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """A transaction as a tree sees it: the tree before and after it, and the rows that it may concern."""
+
+    before: Standing
+    after: Standing
+    concerned: Collection[Key]
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether any of these rows was or is in the tree."""
+        return any(
+            standing.holds(standing.at.row(*key)) for key in self.concerned for standing in (self.after, self.before)
+        )
+
+
+def effect(tree: Tree, transaction: Transaction, before: AsOf, after: AsOf) -> Effect:
+    """What ``transaction`` may change in ``tree``; ``before`` and ``after`` are the tables on both sides of it."""
+    old, new = Standing(tree, before), Standing(tree, after)
+    pending = [key for key in dict.fromkeys(changed(transaction)) if key[0] in tree.tables]
+    concerned = dict.fromkeys(pending)
+    while pending:
+        for key in _shaken(old, new, pending.pop()):
+            if key not in concerned:
+                concerned[key] = None
+                pending.append(key)
+    return Effect(old, new, concerned)
+
+
+def changed(transaction: Transaction) -> Iterator[Key]:
+    """The rows that the transaction changes itself."""
+    for number, change in enumerate(transaction.changes):
+        old, new = images(transaction, number)
+        row = new if old is None else old
+        assert row is not None
+        yield change.table.id, change.table.key_of(row)
+
+
+def _shaken(old: Standing, new: Standing, key: Key) -> Iterator[Key]:
+    """Rows whose place in the tree depends on the place or on the foreign keys of the row ``key``."""
+    tree = old.tree
+    before, after = old.at.row(*key), new.at.row(*key)
+    layers_before, layers_after = old.layers(before), new.layers(after)
+    moved = layers_before != layers_after or old.holds(before) != new.holds(after)
+    table_id = key[0]
+    for standing, version, layers in ((old, before, layers_before), (new, after, layers_after)):
+        if version is None:
+            continue
+        for number in layers:
+            for hanging in tree.branches.get(number, ()):
+                branch = tree.layers[hanging].branch
+                assert branch is not None
+                if moved or _differ(before, after, _own_places(branch)):
+                    for other in _along(standing, branch, version):
+                        yield key_of(other)
+        for edge in tree.edges_from.get(table_id, ()):
+            if moved or _differ(before, after, edge.child_places):
+                for parent in standing.referred_to(edge, version):
+                    yield key_of(parent)
+
+
+def _own_places(branch: Branch) -> tuple[int, ...]:
+    """The places of the columns by which the layer below the branch finds its rows."""
+    return branch.edge.parent_places if branch.direction is Direction.BELOW else branch.edge.child_places
+
+
+def _along(standing: Standing, branch: Branch, version: Version) -> Iterator[Version]:
+    if branch.direction is Direction.BELOW:
+        return standing.referring(branch.edge, version)
+    return standing.referred_to(branch.edge, version)
+
+
+def _differ(before: Version | None, after: Version | None, places: Collection[int]) -> bool:
+    if before is None or after is None:
+        return True
+    return any(before.row[place] != after.row[place] for place in places)
+
+
+def key_of(version: Version) -> Key:
+    return version.table.id, version.key
+
+
+#: Rows met on the way to roots after which the way is not followed further.
+MOST_ON_THE_WAY = 1_000
+
+
+def roots(tree: Tree, at: AsOf, version: Version) -> list[Version] | None:
+    """The rows of the root's table that ``version`` would hang on, or that would hang on it, if the root let all rows
+    pass. ``None`` when there are too many ways to tell."""
+    standing = Standing(tree, at)
+    found: list[Version] = []
+    #: Rows as members of a layer, and (with ``None``) as ancestors.
+    pending = [(number, version) for number in (*tree.layers_on.get(version.table.id, ()), None)]
+    met = {(number, key_of(version)) for number, _ in pending}
+    while pending:
+        number, one = pending.pop()
+        if number == 0:
+            found.append(one)
+            continue
+        for step in _towards_root(standing, number, one):
+            mark = (step[0], key_of(step[1]))
+            if mark not in met:
+                met.add(mark)
+                pending.append(step)
+        if len(met) > MOST_ON_THE_WAY:
+            return None
+    return found
+
+
+def _towards_root(standing: Standing, number: int | None, version: Version) -> Iterator[tuple[int | None, Version]]:
+    tree = standing.tree
+    if number is None:
+        for edge in tree.edges_to.get(version.table.id, ()):
+            for child in standing.referring(edge, version):
+                for other in (*tree.layers_on.get(child.table.id, ()), None):
+                    yield other, child
+        return
+    layer = tree.layers[number]
+    branch = layer.branch
+    if branch is None or not layer.group.holds(version.row):
+        return
+    if branch.direction is Direction.BELOW:
+        others = standing.referred_to(branch.edge, version)
+    else:
+        others = standing.referring(branch.edge, version)
+    for other in others:
+        yield branch.layer, other

@@ -1,0 +1,314 @@
+"""The rows of some tables as they were at each position of the log's window.
+
+Whether a row that hangs on others by foreign keys is in a shape cannot be told from the change of it alone. So the
+tables of such shapes are kept here, system-versioned in the manner of SQL:2011: a version of a row holds from the
+position of the transaction that made it to that of the one that ended it. What any client holds is then a function of
+its shapes and of its position, and is computed anew rather than remembered for each.
+
+The versions live in a private SQLite database which is never a file with a name and ends with the process: its memory
+is bounded by the size of its cache, and it has nothing that could be stale after a restart.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from leyden.model import EPOCH_TAG, AddColumns, Delete, Insert, Row, Table, Transaction, Update
+
+#: Rows read at a time.
+BATCH = 500
+
+#: Up to so many rows are found by an index when much of a table is read.
+SELECTIVE = 10_000
+
+#: Memory for pages (KiB); what is more goes to a temporary file.
+CACHE_KIB = 32_768
+
+#: From the beginning of the window.
+_ALWAYS = -1
+
+#: Until now.
+_NOW = 2**63 - 1
+
+#: Between the tags of a version. Tags are a client id, which is printable, and a number.
+_BETWEEN_TAGS = "\n"
+
+#: A row and its tags.
+TaggedRow = tuple[Row, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A row at some position. ``table`` describes it as of then."""
+
+    table: Table
+    row: Row
+    tags: tuple[str, ...]
+
+    @property
+    def key(self) -> Row:
+        return self.table.key_of(self.row)
+
+
+class VersionedTables:
+    """The tables that are kept. Loading one: :meth:`load` rows of a snapshot, then :meth:`take_back` the transactions
+    of the window that it sees, newest first, then :meth:`apply` the others, oldest first, then :meth:`complete`."""
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("", isolation_level=None)
+        for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIB}"):
+            self._database.execute(f"PRAGMA {setting}")
+        self._tables: dict[int, _VersionedTable] = {}
+        self._forgotten: list[_VersionedTable] = []
+
+    def close(self) -> None:
+        self._database.close()
+
+    def __contains__(self, table_id: int) -> bool:
+        """Whether the table is kept completely, from the beginning of the window on."""
+        table = self._tables.get(table_id)
+        return table is not None and table.is_complete
+
+    @property
+    def kept(self) -> Collection[int]:
+        """Ids of the tables kept completely."""
+        return [table_id for table_id, table in self._tables.items() if table.is_complete]
+
+    # ---- loading -------------------------------------------------------------------------------------------------
+
+    def begin(self, table: Table) -> None:
+        """Begins to load ``table``, anew if need be."""
+        self.forget(table.id)
+        self._tables[table.id] = _VersionedTable(self._database, table)
+
+    def load(self, table: Table, rows: Iterable[TaggedRow]) -> None:
+        self._tables[table.id].load(rows)
+
+    def take_back(self, table: Table, transaction: Transaction) -> None:
+        """``transaction`` is in what was loaded: its rows were not there, or others, before it."""
+        self._tables[table.id].take_back(transaction)
+
+    def follow(self, table: Table, transaction: Transaction) -> None:
+        """``transaction`` is not in what was loaded."""
+        self._tables[table.id].apply(transaction)
+
+    def complete(self, table: Table) -> None:
+        self._tables[table.id].is_complete = True
+
+    def forget(self, table_id: int) -> None:
+        """Whoever still reads it may go on."""
+        table = self._tables.pop(table_id, None)
+        if table is not None and not table.drop():
+            self._forgotten.append(table)
+
+    def clear(self) -> None:
+        for table_id in tuple(self._tables):
+            self.forget(table_id)
+
+    # ---- following -----------------------------------------------------------------------------------------------
+
+    def apply(self, transaction: Transaction) -> None:
+        """The next transaction of the log."""
+        concerned = {change.table.id for change in transaction.changes} & self._tables.keys()
+        for table_id in concerned:
+            table = self._tables[table_id]
+            if table.is_complete:
+                table.apply(transaction)
+
+    def trim(self, position: int) -> None:
+        """Nobody will ask for a position below ``position`` any more."""
+        for table in self._tables.values():
+            if table.is_complete:
+                table.trim(position)
+        self._forgotten = [table for table in self._forgotten if not table.drop()]
+
+    def as_of(self, position: int) -> AsOf:
+        return AsOf(dict(self._tables), position)
+
+
+class AsOf:
+    """The tables at one position of the window."""
+
+    __slots__ = ("_rows", "_tables", "position")
+
+    def __init__(self, tables: Mapping[int, _VersionedTable], position: int) -> None:
+        self._tables = tables
+        self._rows: dict[tuple[int, Row], Version | None] = {}
+        self.position = position
+
+    def row(self, table_id: int, key: Row) -> Version | None:
+        """The row with this primary key (text forms); looked up once."""
+        if (table_id, key) not in self._rows:
+            table = self._tables[table_id]
+            values = {place: (part,) for place, part in zip(table.key_places, key, strict=True)}
+            self._rows[table_id, key] = next(table.find(self.position, values), None)
+        return self._rows[table_id, key]
+
+    def rows(self, table_id: int, values: Mapping[int, Collection[bytes | None]]) -> Iterator[Version]:
+        """The rows in whose columns (by place) there is one of the values; best if the first column is selective."""
+        return self._tables[table_id].find(self.position, values)
+
+    def batches(self, table_id: int, values: Mapping[int, Collection[bytes | None]]) -> Iterator[list[Version]]:
+        """The rows in whose columns there is one of the values, a few hundred at a time. The tables may go on
+        changing between two batches."""
+        return self._tables[table_id].batches(self.position, values)
+
+
+_numbers = itertools.count(1)
+
+
+class _VersionedTable:
+    def __init__(self, database: sqlite3.Connection, table: Table) -> None:
+        self.is_complete = False
+        self._readings = 0
+        self.key_places = table.key_positions
+        self._execute = database.execute
+        self._many = database.executemany
+        # Another name each time: what is being read is dropped only when the reading has ended.
+        self._name = f'"{table.id} {next(_numbers)}"'
+        #: Descriptions, the newest first, each with the position that it begins at.
+        self._descriptions: list[tuple[int, Table]] = [(_ALWAYS, table)]
+        self._width = len(table.columns)
+        self._indexed: set[int] = set()
+        is_key = " AND ".join(f"c{place} = ?" for place in self.key_places)
+        columns = "".join(f", c{place} BLOB" for place in range(self._width))
+        self._columns = "".join(f", c{place}" for place in range(self._width))
+        self._execute(f"CREATE TABLE {self._name} (since INTEGER, until INTEGER, tags TEXT{columns})")
+        key = ", ".join(f"c{place}" for place in self.key_places)
+        self._create_index(f"({key}, until)")
+        self._create_index(f"(until) WHERE until < {_NOW}")
+        values = ", ?" * self._width
+        self._insert = f"INSERT INTO {self._name} (since, until, tags{self._columns}) VALUES (?, ?, ?{values})"
+        self._select = f"SELECT tags{self._columns} FROM {self._name} WHERE since <= ? AND until > ?"
+        self._end = f"UPDATE {self._name} SET until = ? WHERE {is_key} AND until = {_NOW}"
+        self._delay = f"UPDATE {self._name} SET since = ? WHERE {is_key} AND since = {_ALWAYS}"
+
+    def drop(self) -> bool:
+        """Frees its memory; ``False`` while it is still being read."""
+        if self._readings:
+            return False
+        self._execute(f"DROP TABLE {self._name}")
+        return True
+
+    def load(self, rows: Iterable[TaggedRow]) -> None:
+        self._many(self._insert, ((_ALWAYS, _NOW, _BETWEEN_TAGS.join(tags), *row) for row, tags in rows))
+
+    def take_back(self, transaction: Transaction) -> None:
+        position = transaction.position
+        for change in reversed(transaction.changes):
+            if change.table.id != self._description.id:
+                continue
+            if not isinstance(change, Delete):
+                self._execute(self._delay, (position, *change.table.key_of(_new(change))))
+            if not isinstance(change, Insert):
+                # What tags it had is not known any more: whoever gets it gets those of the next change soon.
+                self._add(_ALWAYS, position, change.old, (EPOCH_TAG,))
+        self._note_columns(transaction)
+
+    def _note_columns(self, transaction: Transaction) -> None:
+        changes = () if transaction.migration is None else transaction.migration.changes
+        for change in changes:
+            if isinstance(change, AddColumns) and change.table.id == self._description.id:
+                added = set(change.columns)
+                _, oldest = self._descriptions[-1]
+                before = _without_columns(oldest, added)
+                self._descriptions[-1:] = [(transaction.position, oldest), (_ALWAYS, before)]
+
+    def apply(self, transaction: Transaction) -> None:
+        position = transaction.position
+        for change in transaction.changes:
+            if change.table.id != self._description.id:
+                continue
+            row = change.row if isinstance(change, Insert) else change.old
+            self._execute(self._end, (position, *change.table.key_of(row)))
+            if not isinstance(change, Delete):
+                self._add(position, _NOW, _new(change), change.tags)
+
+    def trim(self, position: int) -> None:
+        # Also what one transaction made and ended: it was never to be seen.
+        self._execute(f"DELETE FROM {self._name} WHERE until < {_NOW} AND (until <= ? OR since = until)", (position,))
+
+    def find(self, position: int, values: Mapping[int, Collection[bytes | None]]) -> Iterator[Version]:
+        condition, parameters = self._condition(values)
+        cursor = self._execute(f"{self._select} {condition}", (position, position, *parameters))
+        self._readings += 1
+        try:
+            # Often the first row is enough, and there may be very many.
+            number = 1
+            while found := self._versions(cursor.fetchmany(number), position):
+                yield from found
+                number = BATCH
+        finally:
+            cursor.close()
+            self._readings -= 1
+
+    def batches(self, position: int, values: Mapping[int, Collection[bytes | None]]) -> Iterator[list[Version]]:
+        condition, parameters = self._condition(values)
+        at = (position, position, *parameters)
+        if values:
+            found = self._execute(
+                f"SELECT rowid FROM {self._name} WHERE since <= ? AND until > ?{condition} LIMIT {SELECTIVE + 1}", at
+            ).fetchall()
+            if len(found) <= SELECTIVE:
+                for start in range(0, len(found), BATCH):
+                    numbers = ", ".join(str(number) for (number,) in found[start : start + BATCH])
+                    rows = self._execute(f"{self._select} AND rowid IN ({numbers})", (position, position))
+                    yield self._versions(rows.fetchall(), position)
+                return
+        (last,) = self._execute(f"SELECT coalesce(max(rowid), 0) FROM {self._name}").fetchone()
+        for start in range(0, last, BATCH):
+            # "+": the other columns are not to be looked up.
+            rows = self._execute(
+                f"{self._select} AND rowid > ? AND rowid <= ?{condition.replace('(c', '(+c')}",
+                (position, position, start, start + BATCH, *parameters),
+            )
+            yield self._versions(rows.fetchall(), position)
+
+    def _condition(self, values: Mapping[int, Collection[bytes | None]]) -> tuple[str, list[bytes]]:
+        conditions: list[str] = []
+        parameters: list[bytes] = []
+        for number, (place, forms) in enumerate(values.items()):
+            if not number:
+                self._index(place)
+            known = [form for form in forms if form is not None]
+            is_null = f" OR c{place} IS NULL" if len(known) < len(forms) else ""
+            conditions.append(f" AND (c{place} IN ({', '.join('?' * len(known))}){is_null})")
+            parameters += known
+        return "".join(conditions), parameters
+
+    def _versions(self, found: list[tuple[Any, ...]], position: int) -> list[Version]:
+        table = next(table for since, table in self._descriptions if since <= position)
+        end = 1 + len(table.columns)
+        return [Version(table, one[1:end], tuple(one[0].split(_BETWEEN_TAGS))) for one in found]
+
+    @property
+    def _description(self) -> Table:
+        return self._descriptions[0][1]
+
+    def _add(self, since: int, until: int, row: Row, tags: Sequence[str]) -> None:
+        # A row written before a column was added has NULL there.
+        padded = row + (None,) * (self._width - len(row))
+        self._execute(self._insert, (since, until, _BETWEEN_TAGS.join(tags), *padded))
+
+    def _index(self, place: int) -> None:
+        if place in self._indexed or place == self.key_places[0]:
+            return
+        self._indexed.add(place)
+        self._create_index(f"(c{place})")
+
+    def _create_index(self, on: str) -> None:
+        self._execute(f'CREATE INDEX "index {next(_numbers)}" ON {self._name} {on}')
+
+
+def _new(change: Insert | Update) -> Row:
+    return change.row if isinstance(change, Insert) else change.new
+
+
+def _without_columns(table: Table, names: Collection[str]) -> Table:
+    kept = tuple(column for column in table.columns if column.name not in names)
+    # Its keys and indexes are of columns that were there before, or are not asked for any more.
+    return Table(table.id, table.name, kept, table.primary_key, table.primary_key_name, table.foreign_keys)

@@ -1,0 +1,243 @@
+"""The shell around a session: what happens when its jobs fail, hang or are ended at once."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from google.protobuf.message import Message
+
+from leyden import cancellation
+from leyden.auth import Identity
+from leyden.edge.authenticator import Accepted
+from leyden.edge.connection import Connection, ConnectionEnded
+from leyden.edge.core import Core
+from leyden.edge.fanout import FanOut
+from leyden.edge.sessions import Sessions
+from leyden.edge.socket import Packet
+from leyden.events import Event, Peer, UnexpectedError
+from leyden.log.memory import MemoryLog
+from leyden.model import (
+    ClientRecord,
+    Column,
+    CreateTable,
+    Delete,
+    Locale,
+    Migration,
+    Row,
+    SnapshotPoint,
+    SubscriptionRecord,
+    Table,
+    Transaction,
+)
+from leyden.satellite import rpc
+from leyden.satellite import satellite_pb2 as pb
+from leyden.satellite.encoding import Encoder
+from leyden.satellite.frames import decode, encode
+from leyden.satellite.positions import Positions
+
+ITEMS = Table(1, "items", (Column("id", "text", True),), ("id",), "items_pkey")
+SUBSCRIPTION = "00000000-0000-4000-8000-00000000000a"
+IDENTITY = Identity("alice", {}, None, None, None, None, None, None, None, 0)
+
+
+async def nothing() -> None: ...
+
+
+class Stage:
+    """A connection, everything around it, and the client at its other end."""
+
+    def __init__(self) -> None:
+        self.log = MemoryLog(1 << 20)
+        self.events: list[Event] = []
+        #: Awaited before the stream starts, and before a snapshot.
+        self.before_start = self.before_snapshot = nothing
+        self.positions = Positions("e")
+        encoder = Encoder(self.positions)
+        self.core = Core(
+            world=cast(Any, self),
+            authenticator=cast(Any, self),
+            sessions=Sessions(),
+            encoder=encoder,
+            fanout=FanOut(self.log, encoder, self.events.append),
+            clients=cast(Any, self),
+            snapshots=cast(Any, self),
+            loader=cast(Any, self),
+            writer=cast(Any, self),
+            catch_up=self.catch_up,
+            emit=self.events.append,
+        )
+        self.messages: list[Message] = []
+        self._incoming: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._numbers = itertools.count(1)
+        self.connection = Connection(self.core, cast(Any, self), Peer("::1"), cast(Any, self))
+
+    # ---- world
+
+    instance_id = "leyden-1"
+    tables = {"items": ITEMS}  # noqa: RUF012 - nobody changes it
+    migrations: Sequence[Migration] = ()
+    locale = Locale(order_is_bytes=True)
+
+    @property
+    def head(self) -> int:
+        return self.log.head
+
+    def holds(self, position: int) -> bool:
+        return self.log.holds(position)
+
+    # ---- authenticator, gate
+
+    settings = SimpleNamespace(insecure=True, error_detail="code")
+
+    async def judge(self, token: str, ration: object = None) -> Accepted:
+        return Accepted(IDENTITY, None)
+
+    def reconsider(self, identity: Identity) -> None: ...
+
+    async def may_be_verified(self) -> bool:
+        return True
+
+    def authenticated(self) -> None: ...
+
+    # ---- socket
+
+    silence = 0.0
+    buffered = 0
+
+    def send(self, packet: Packet) -> bool:
+        self.messages += map(decode, packet.payloads)
+        return True
+
+    async def drain(self) -> None: ...
+
+    async def ping(self, timeout: float) -> bool:  # noqa: ASYNC109
+        return True
+
+    def limit_messages(self, size: int) -> None: ...
+
+    # ---- database
+
+    async def bind(self, client_id: str, user_id: str) -> ClientRecord:
+        return ClientRecord(client_id, user_id, b"", ())
+
+    async def forget(self, client_id: str) -> None:
+        await self.before_start()
+
+    async def save_subscription(self, client_id: str, subscription: SubscriptionRecord) -> None: ...
+
+    async def cancel_subscriptions(self, *_: object) -> None: ...
+
+    async def catch_up(self) -> None: ...
+
+    async def ensure(self, tables: object) -> None: ...
+
+    async def apply(self, upload: object) -> None: ...
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Stage]:
+        await self.before_snapshot()
+        yield self
+
+    point = SnapshotPoint(1, 1, frozenset(), 0)
+
+    async def newest_version(self) -> str:
+        return ""
+
+    async def rows(self, table: Table, condition: object) -> AsyncIterator[list[tuple[Row, tuple[str, ...]]]]:
+        yield [((b"1",), ("t@1",))]
+
+    # ---- the client
+
+    @property
+    def delivered(self) -> bool:
+        return any(isinstance(message, pb.SatSubsDataEnd) for message in self.messages)
+
+    def call(self, method: str, request: Message) -> None:
+        number = next(self._numbers)
+        call = pb.SatRpcRequest(method=method, request_id=number, message=request.SerializeToString())
+        self._incoming.put_nowait(encode(call))
+
+    def start(self) -> None:
+        self.call(rpc.AUTHENTICATE, pb.SatAuthReq(id="device-a", token="t"))
+        self.call(rpc.START_REPLICATION, pb.SatInStartReplicationReq())
+
+    def subscribe(self) -> None:
+        shape = pb.SatShapeDef(selects=[pb.SatShapeDef.Select(tablename="items")])
+        request = pb.SatShapeReq(request_id="1", shape_definition=shape)
+        self.call(rpc.SUBSCRIBE, pb.SatSubsReq(subscription_id=SUBSCRIPTION, shape_requests=[request]))
+
+    def unsubscribe(self) -> None:
+        self.call(rpc.UNSUBSCRIBE, pb.SatUnsubsReq(subscription_ids=[SUBSCRIPTION]))
+
+    def go_away(self) -> None:
+        self._incoming.put_nowait(None)
+
+    async def serve(self) -> ConnectionEnded:
+        async with asyncio.timeout(10):
+            return await self.connection.serve(self._incoming.get)
+
+
+@pytest.fixture
+async def stage() -> Stage:
+    return Stage()
+
+
+async def test_a_job_that_overlooks_its_cancellation_does_not_keep_the_connection(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cancellation, "PATIENCE", 0.01)
+
+    async def overlook() -> None:
+        stage.go_away()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await asyncio.Event().wait()
+
+    stage.before_snapshot = overlook
+    stage.start()
+    stage.subscribe()
+    assert (await stage.serve()).code == 1000
+
+
+async def test_a_connection_that_ends_at_once_leaves_no_job_behind_that_never_ran(stage: Stage) -> None:
+    async def end() -> None:
+        stage.connection.end(1001)
+        await asyncio.sleep(0)  # so that it is ended in the very moment in which its jobs have been made
+
+    stage.before_start = end
+    stage.start()
+    assert (await stage.serve()).code == 1001
+    gc.collect()
+
+
+async def test_a_client_whose_position_is_lost_while_its_rows_are_withdrawn_starts_afresh(stage: Stage) -> None:
+    async def evict() -> None:
+        if stage.delivered:
+            stage.log.append(Transaction(1, 1, 1, None, (Delete(ITEMS, (b"9",)),)), 1)
+            stage.log.trim(1)
+
+    stage.before_snapshot = evict
+    stage.start()
+    stage.subscribe()
+    stage.unsubscribe()
+    ended = await stage.serve()
+    assert (ended.code, ended.detail) == (1008, "too far behind: its position is no longer held")
+    assert not any(isinstance(event, UnexpectedError) for event in stage.events)
+
+
+async def test_each_of_the_first_migrations_leads_to_a_position_of_its_own(stage: Stage) -> None:
+    stage.migrations = [Migration(version, 1, 1, (CreateTable(ITEMS),)) for version in ("1", "2", "3")]
+    stage.start()
+    stage.go_away()
+    await stage.serve()
+    logs = [message for message in stage.messages if isinstance(message, pb.SatOpLog)]
+    lsns = [op.begin.lsn for log in logs for op in log.ops if op.HasField("begin")]
+    assert [stage.positions.decode(lsn) for lsn in lsns] == [(0, "1"), (0, "2"), (0, None)]
