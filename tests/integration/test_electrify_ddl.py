@@ -119,7 +119,7 @@ REFUSED = [
     "ALTER TABLE items ALTER COLUMN a SET NOT NULL",
     "ALTER TABLE items ALTER COLUMN a SET DEFAULT 'x'",
     "ALTER TABLE items ADD COLUMN b int4 NOT NULL",
-    "ALTER TABLE items ADD COLUMN b int4 DEFAULT 1",
+    "ALTER TABLE items ADD COLUMN b timestamptz DEFAULT now()",
     "ALTER TABLE items ADD COLUMN b numeric",
     "ALTER TABLE items ADD COLUMN b text REFERENCES parents",
     "ALTER TABLE items ADD COLUMN b text GENERATED ALWAYS AS (a) STORED",

@@ -426,7 +426,7 @@ class Ingest:
                 later = self._columns_to_come.get(table_id, NO_COLUMNS)
                 if later.issuperset(column.name for column in table.columns[len(row) :]):
                     table = with_columns(table, table.columns[: len(row)])
-                row = (row + (None,) * len(table.columns))[: len(table.columns)]
+                row = (row + tuple(column.unset for column in table.columns[len(row) :]))[: len(table.columns)]
             corrections.append(model.Correction(table, key, row, tags))
         return tuple(corrections)
 

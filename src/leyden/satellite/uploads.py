@@ -6,7 +6,7 @@ Parses, bounds and types every byte; what comes out needs no further doubt than 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from leyden.model import (
@@ -47,6 +47,9 @@ class _Column:
     name: str
     not_null: bool  # as the client declared it
     parse: Callable[[bytes], bytes]
+    #: Whether NULL can only mean that the client did not know the column when it wrote the row: it has a default and
+    #: takes no NULL. What waits to be sent while a column comes has NULL there.
+    null_is_unset: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class UploadDecoder:
         """Takes a table announcement; ``tables`` are the electrified tables by name.
 
         Types come from the server's schema, never from the client. A column that the client does not know (it is one
-        migration behind) simply stays out.
+        migration behind) simply stays out, and so does one that it did not know when it wrote a row.
         """
         table = tables.get(message.table_name)
         if message.schema_name != "public" or table is None:
@@ -84,10 +87,19 @@ class UploadDecoder:
             if column is None:
                 raise InvalidUpload(f"Unknown or repeated column in relation message of table {table.name}")
             parse = parser_for(column, labels.get(column.type, ()))
-            columns.append(_Column(column.name, not announced.is_nullable, parse))
+            unset = column.not_null and column.default is not None and column.name not in table.primary_key
+            columns.append(_Column(column.name, not announced.is_nullable, parse, unset))
         if any(name in known for name in table.primary_key):
             raise InvalidUpload(f"Primary key missing in relation message of table {table.name}")
         self._relations[message.relation_id] = _Relation(table, tuple(columns))
+
+    def follow(self, tables: Mapping[str, Table]) -> None:
+        """``tables`` are described like this now: what is uploaded from here on is for them, though the client may
+        announce their new columns much later."""
+        for relation_id, relation in self._relations.items():
+            table = tables.get(relation.table.name)
+            if table is not None and table != relation.table:
+                self._relations[relation_id] = replace(relation, table=table)
 
     def restart(self) -> None:
         """The upload starts anew on this connection: relations and any half transaction are forgotten."""
@@ -150,6 +162,8 @@ class UploadDecoder:
                     return self._compensation(relation, new, update.tags)
                 old = self._row(relation, update, "old_row_data")
                 _same_key(relation.table, old, _with_key(relation.table, new))
+                if old.keys() - new.keys():
+                    raise InvalidUpload  # NULL, where the row had a value
                 return ClientUpdate(relation.table, old, new, _observed(update.tags))
             case "delete":
                 relation = self._relation(operation.delete.relation_id)
@@ -182,6 +196,8 @@ class UploadDecoder:
             values = unpack(getattr(holder, field), len(relation.columns))
             row: dict[str, bytes | None] = {}
             for column, value in zip(relation.columns, values, strict=True):
+                if value is None and column.null_is_unset:
+                    continue
                 if value is None and column.not_null and not nullable:
                     raise InvalidUpload
                 row[column.name] = None if value is None else column.parse(value)

@@ -13,6 +13,50 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$ SELECT CASE code WHEN 'a' THEN 'NO ACTION' WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE'
                        WHEN 'n' THEN 'SET NULL' WHEN 'd' THEN 'SET DEFAULT' END $$;
 
+-- A column's default in the text form of the replication stream; NULL if there is none, or one that is not a constant.
+-- The expression is its owner's and must not run with the service's rights, so its spelling decides: a literal of the
+-- column's type, or of one from which the way there depends on no setting (1 for a float8; not a date for a timestamptz).
+CREATE OR REPLACE FUNCTION leyden.constant_default(relation oid, number int2) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
+SET DateStyle = 'ISO, DMY' SET TimeZone = 'UTC' SET bytea_output = hex SET extra_float_digits = 1
+AS $$
+DECLARE
+    numbers CONSTANT text[] := ARRAY['smallint', 'integer', 'bigint', 'numeric', 'real', 'double precision'];
+    texts CONSTANT text[] := ARRAY['text', 'character varying'];
+    expression text := (SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = relation AND adnum = number);
+    literal text[] := coalesce(
+        regexp_match(expression, '^(''(?:[^'']|'''')*'')::(.+)$'),                       -- 'x'::text
+        regexp_match(expression, '^\(([0-9.]+)\)::(.+)$'),                               -- (1)::smallint
+        regexp_match(expression, '^([0-9.]+)$') || 'numeric'::text);                     -- 1
+    type text;
+    is_enum boolean;
+    is_builtin boolean;
+    value text;
+BEGIN
+    SELECT format_type(t.oid, NULL), t.typtype = 'e', t.typnamespace = 'pg_catalog'::regnamespace
+    INTO type, is_enum, is_builtin
+    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = relation AND a.attnum = number;
+    IF is_enum AND literal[2] = type THEN
+        RETURN replace(substr(literal[1], 2, length(literal[1]) - 2), '''''', '''');
+    ELSIF type = 'boolean' AND expression IN ('true', 'false') THEN
+        RETURN left(expression, 1);
+    ELSIF is_builtin AND (literal[2] = type OR ARRAY[literal[2], type] <@ numbers OR ARRAY[literal[2], type] <@ texts) THEN
+        EXECUTE format('SELECT (%s)::%s::text', expression, type) INTO value;
+    END IF;
+    RETURN value;
+EXCEPTION
+    WHEN data_exception THEN               -- DEFAULT 70000 of an int2: no row can ever have it
+        RETURN NULL;
+END
+$$;
+
+-- What Postgres reads, in its text form, where a row older than the column has nothing stored.
+CREATE OR REPLACE FUNCTION leyden.fill_value(relation oid, column_name text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+SET DateStyle = 'ISO, DMY' SET TimeZone = 'UTC' SET bytea_output = hex SET extra_float_digits = 1
+AS $$ SELECT (attmissingval::text::text[])[1] FROM pg_attribute
+      WHERE attrelid = relation AND attname = column_name AND atthasmissing $$;
+
 -- Columns in attribute order; the types are catalog names, which is the spelling that clients rely on. Indexes that
 -- a client could not use or that mean nothing to it (partial, on expressions, not b-tree) are left out.
 CREATE OR REPLACE FUNCTION leyden.describe(relation regclass) RETURNS jsonb
@@ -24,6 +68,9 @@ SELECT jsonb_build_object(
     'columns', (
         SELECT coalesce(jsonb_agg(jsonb_build_object(
                    'name', a.attname, 'type', t.typname, 'not_null', a.attnotnull, 'is_enum', t.typtype = 'e')
+                   || CASE WHEN a.atthasdef AND a.attgenerated = ''
+                           THEN jsonb_strip_nulls(jsonb_build_object('default', leyden.constant_default(c.oid, a.attnum)))
+                           ELSE '{}' END
                    ORDER BY a.attnum), '[]')
         FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
@@ -133,8 +180,9 @@ SELECT format('column %I is generated', attname),
        'clients cannot compute it: drop its expression, or leave the column to a view'
 FROM attribute WHERE attgenerated <> ''
 UNION ALL
-SELECT format('column %I has a default', attname), 'clients cannot compute it: ALTER COLUMN ... DROP DEFAULT'
-FROM attribute WHERE atthasdef AND attgenerated = ''
+SELECT format('column %I has a default that is not a constant', attname),
+       'clients cannot compute it: ALTER COLUMN ... DROP DEFAULT, or SET DEFAULT to a literal of the column''s type'
+FROM attribute WHERE atthasdef AND attgenerated = '' AND leyden.constant_default(attrelid, attnum) IS NULL
 -- constraints and unique indexes
 UNION ALL
 SELECT 'it has no primary key', 'add one with ALTER TABLE ... ADD PRIMARY KEY'

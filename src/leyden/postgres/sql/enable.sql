@@ -99,25 +99,29 @@ END
 $$;
 
 -- Records how `current` goes beyond `known` (or even nothing, if `always`); raises if it does not contain it.
--- An index that is gone here stays on clients, and so in the description: its name remains taken.
+-- What is gone here but stays on clients remains in the description: an index, whose name is taken; a column's default,
+-- which rows get that a client made before it knew the column.
 CREATE OR REPLACE FUNCTION leyden.record_difference(relation regclass, known jsonb, current jsonb, always boolean)
 RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     old_count int := jsonb_array_length(known -> 'columns');
-    reasons text[] := leyden.breaking_differences(known, current);
+    reasons text[];
     new_columns jsonb;
     new_indexes jsonb;
     merged jsonb;
     index jsonb;
 BEGIN
+    current := leyden.with_client_defaults(relation, known, current);
+    reasons := leyden.breaking_differences(known, current);
     IF cardinality(reasons) > 0 THEN
         RAISE EXCEPTION E'table % is known to clients; they cannot follow this change:\n  - %',
                         known ->> 'name', array_to_string(reasons, E'\n  - ')
             USING ERRCODE = 'feature_not_supported',
-                  HINT = 'Clients only take added columns without NOT NULL and default, and added indexes. '
-                         'For anything else make a new table, or give this one up with leyden.disable and use another name.';
+                  HINT = 'Clients only take added indexes and added columns: nullable ones, or with a constant default, which '
+                         'may be dropped afterwards. For anything else make a new table, or give this one up with '
+                         'leyden.disable and use another name.';
     END IF;
     SELECT coalesce(jsonb_agg(c.value -> 'name' ORDER BY c.position), '[]') INTO new_columns
     FROM jsonb_array_elements(current -> 'columns') WITH ORDINALITY AS c(value, position) WHERE c.position > old_count;
@@ -141,6 +145,21 @@ BEGIN
     END LOOP;
     RETURN true;
 END
+$$;
+
+-- `current` with the defaults that clients have, or need: known columns keep theirs when it is dropped here, and a new one
+-- that was added with a default is filled with it on clients too, even if it is dropped by now.
+CREATE OR REPLACE FUNCTION leyden.with_client_defaults(relation regclass, known jsonb, current jsonb) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT current || jsonb_build_object('columns', (
+    SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('default', CASE
+                         WHEN c.position <= jsonb_array_length(known -> 'columns')
+                              THEN known #> ARRAY['columns', (c.position - 1)::text, 'default']
+                         WHEN (c.value ->> 'not_null')::boolean
+                              THEN to_jsonb(leyden.fill_value(relation, c.value ->> 'name')) END)) || c.value
+                     ORDER BY c.position)
+    FROM jsonb_array_elements(current -> 'columns') WITH ORDINALITY AS c(value, position)))
 $$;
 
 -- Why `current` is not `known` with something added. Empty if it is.
@@ -167,9 +186,15 @@ WITH old_column AS (
     FROM old_column o JOIN new_column n USING (position)
     WHERE n.value -> 'name' = o.value -> 'name' AND n.value -> 'not_null' <> o.value -> 'not_null'
     UNION ALL
-    SELECT format('the added column %I is NOT NULL', n.value ->> 'name')
+    SELECT format('column %I has the default %L now, and %s on clients', n.value ->> 'name', n.value ->> 'default',
+                  coalesce(quote_literal(o.value ->> 'default'), 'none'))
+    FROM old_column o JOIN new_column n USING (position)
+    WHERE n.value ->> 'default' IS DISTINCT FROM o.value ->> 'default' AND n.value ? 'default'
+    UNION ALL
+    SELECT format('the added column %I is NOT NULL and has no default', n.value ->> 'name')
     FROM new_column n
     WHERE n.position > jsonb_array_length(known -> 'columns') AND (n.value ->> 'not_null')::boolean
+      AND NOT n.value ? 'default'
     UNION ALL
     SELECT 'the primary key or its name changed'
     WHERE (known -> 'primary_key', known -> 'primary_key_name')
