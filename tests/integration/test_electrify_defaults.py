@@ -136,6 +136,7 @@ def test_a_column_that_takes_no_null_comes_with_its_default(conn: Conn) -> None:
     (change,) = latest(conn)
     assert change["table"]["columns"][-1] == {
         "name": "n",
+        "number": 3,
         "type": "int4",
         "not_null": True,
         "is_enum": False,
