@@ -285,14 +285,26 @@ class Author:
 
 
 @dataclass(frozen=True, slots=True)
+class Flaw:
+    """Why an upload cannot be applied, as was seen when it was read; ``message`` holds no value."""
+
+    sqlstate: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Upload:
-    """One client transaction. ``lsn`` are the client's own four bytes; ``timestamp_ms`` its clock."""
+    """One client transaction. ``lsn`` are the client's own four bytes; ``timestamp_ms`` its clock.
+
+    In one with a ``flaw``, values that are none of their column's type stand as they were sent.
+    """
 
     client_id: str
     user_id: str
     lsn: bytes
     timestamp_ms: int
     changes: tuple[ClientChange, ...]
+    flaw: Flaw | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,6 +254,7 @@ class FanOut:
         """A transaction was appended to the log."""
         try:
             self._before_each()
+            self._let_go_of_altered(transaction)  # before its own rows, which have the new columns
             self.versions.apply(transaction)
             self._publish(transaction)
         except Exception as error:
@@ -272,7 +273,6 @@ class FanOut:
         author = self._by_client.get(transaction.origin) if transaction.origin is not None else None
         sight = Sight(transaction, self.versions)
         if transaction.migration is not None:
-            self._let_go_of_altered(transaction)
             feeds = list(self._feeds)
         else:
             concerned = self._index.concerned(sight)

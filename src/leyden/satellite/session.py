@@ -16,7 +16,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
-from leyden.model import ClientRecord, Migration, SubscriptionRecord
+from leyden.model import ClientRecord, CreateEnum, Migration, SubscriptionRecord, Table
 from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.actions import (
@@ -300,7 +300,8 @@ class Session:
         outputs: list[Output] = [*before, Send(rpc.success(request, answer))]
         if not self._uploading and self._awaiting_start is None:
             # Without our own startReplication the client never uploads anything; at a second one it disconnects.
-            outputs.append(Send(self._start_upload(client)))
+            # Who starts afresh has missed the echoes of before: it sends everything again that it has not heard of.
+            outputs.append(Send(self._start_upload(client.upload_lsn if call.lsn else b"")))
         return [*outputs, stream]
 
     def _migrations_after(self, version: str) -> tuple[Migration, ...]:
@@ -364,10 +365,10 @@ class Session:
         before, now = self._parts.get(record.id, frozenset()), self._parts_of(record)
         return now is not None and now <= before
 
-    def _start_upload(self, client: ClientRecord) -> pb.SatRpcRequest:
+    def _start_upload(self, lsn: bytes) -> pb.SatRpcRequest:
         self._awaiting_start = self._server_request
         self._server_request += 1
-        call = pb.SatInStartReplicationReq(lsn=client.upload_lsn)
+        call = pb.SatInStartReplicationReq(lsn=lsn)
         return pb.SatRpcRequest(
             method=rpc.START_REPLICATION, request_id=self._awaiting_start, message=call.SerializeToString()
         )
@@ -493,11 +494,17 @@ class Session:
     def _relation(self, message: pb.SatRelation) -> list[Output]:
         if self._uploads is None or not self._uploading:
             return []
+        tables = self._world.tables
         try:
-            self._uploads.relation(message, self._world.tables)
+            self._uploads.relation(message, tables, {} if message.table_name in tables else self._given_up())
         except InvalidUpload as error:
             raise _protocol_error(error.message, error.message) from None
         return []
+
+    def _given_up(self) -> dict[str, Table]:
+        """Every table that migrations brought to clients. What is not among the world's was given up, or is stopped."""
+        changes = (change for migration in self._world.migrations for change in migration.changes)
+        return {change.table.name: change.table for change in changes if not isinstance(change, CreateEnum)}
 
     def _oplog(self, message: pb.SatOpLog) -> list[Output]:
         if self._uploads is None or not self._uploading:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from leyden.model import Change, Delete, Gone, Insert, Row, Table, Transaction, Update
 from leyden.shapes.groups import Group, images
 from leyden.shapes.sight import Sight
-from leyden.shapes.standing import Key, Standing, changed
+from leyden.shapes.standing import Standing, changed
 from leyden.shapes.tree import Tree, ranked
-from leyden.shapes.versions import AsOf, Version
+from leyden.shapes.versions import AsOf, Key, Version, version
 
 #: What a client sees of the database for one shape that it asked for.
 Part = Group | Tree
@@ -62,8 +62,7 @@ class View:
             return True
         if at is None or table.id not in self._ranks:
             return False
-        version = Version(table, row, ())
-        return any(Standing(tree, at).holds(version) for tree in self.trees if table.id in tree.tables)
+        return any(Standing(tree, at).holds(version(table, row)) for tree in self.trees if table.id in tree.tables)
 
     def holds_all(self, table: Table) -> bool:
         """Whether it holds every row of ``table``."""
@@ -104,8 +103,8 @@ class View:
         leaving: list[Change | Gone] = []
         staying: list[Change | Gone] = []
         for key in concerned:
-            old, new = sight.before.row(*key), sight.after.row(*key)
-            before, after = self._is_seen(sight, key, old, after=False), self._is_seen(sight, key, new, after=True)
+            old, new = sight.before.row(key), sight.after.row(key)
+            before, after = self._is_seen(sight, old, after=False), self._is_seen(sight, new, after=True)
             if old is not None and before and not after:
                 leaving.append(Delete(old.table, old.row) if new is None else Gone(old.table, old.row))
             elif new is not None and after and (old is None or not before or key in died):
@@ -117,14 +116,14 @@ class View:
         staying.sort(key=lambda one: self._ranks[one.table.id])
         return leaving + staying
 
-    def _is_seen(self, sight: Sight, key: Key, version: Version | None, *, after: bool) -> bool:
-        if version is None:
+    def _is_seen(self, sight: Sight, row: Version | None, *, after: bool) -> bool:
+        if row is None:
             return False
-        table_id = key[0]
-        if any(group.holds(version.row) for group in self._groups_on.get(table_id, ())):
+        table_id = row.table.id
+        if any(group.holds(row.row) for group in self._groups_on.get(table_id, ())):
             return True
         effects = (sight.effect(tree) for tree in self.trees if table_id in tree.tables)
-        return any((effect.after if after else effect.before).holds(version) for effect in effects)
+        return any((effect.after if after else effect.before).holds(row) for effect in effects)
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,6 +165,20 @@ def test_clients_whose_view_is_older_than_the_owners_of_a_table_are_let_go(stage
     assert other.positions == [10]
 
 
+def test_a_transaction_may_alter_a_kept_table_and_write_to_it(stage: Stage) -> None:
+    stage.fanout.versions.begin(A)
+    stage.fanout.versions.complete(A)
+    _, socket = stage.client(tables=(B,))
+    wider = replace(A, columns=(*COLUMNS, Column("n", "int4", False)))
+    migration = Migration("1", 10, 1, (AddColumns(wider, ("n",)),))
+    changes = (Insert(wider, (b"1", b"2"), ()), Insert(B, (b"1",), ()))
+    stage.log.append(Transaction(10, 10, 1, None, changes, migration), 1)
+
+    assert stage.dropped == []
+    assert socket.positions == [9, 10]
+    assert A.id not in stage.fanout.versions
+
+
 def test_clients_that_catch_up_side_by_side_share_encodings(stage: Stage) -> None:
     for _ in range(5):
         stage.commit()

@@ -300,12 +300,21 @@ def test_a_column_that_is_still_to_come_is_left_out_even_if_the_rows_have_it(wir
 def test_replayed_corrections_keep_the_columns_of_their_time(wire: Any) -> None:
     now = items("id", "title", "note")
     stream = Stream(wire, now, [added("02", now, "note")])
-    correction = {"table": ITEMS, "key": ["1"], "row": ["1", "a"], "tags": []}
+    corrections = [
+        {"table": ITEMS, "key": ["1"], "row": ["1", "a"], "tags": []},
+        {"table": ITEMS, "key": ["2"], "row": ["2"], "tags": []},
+        {"table": ITEMS, "key": ["3"], "row": None, "tags": []},
+    ]
     transaction = stream.commit(
-        wire.message("leyden.tx", json.dumps({"client": "c", "ms": 1, "corrections": [correction]}))
+        wire.message("leyden.tx", json.dumps({"client": "c", "ms": 1, "corrections": corrections}))
     )
     assert transaction is not None
-    assert [(one.table, one.row) for one in transaction.corrections] == [(items("id", "title"), (b"1", b"a"))]
+    then = items("id", "title")
+    assert [(one.table, one.row) for one in transaction.corrections] == [
+        (then, (b"1", b"a")),
+        (then, (b"2", None)),
+        (then, None),
+    ]
 
 
 def test_a_reduced_table_lacks_the_indexes_over_later_columns(wire: Any) -> None:
