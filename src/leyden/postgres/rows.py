@@ -76,6 +76,10 @@ def text(value: bytes | None) -> str | None:
     return None if value is None else value.decode()
 
 
+def _encoded(value: str | None) -> bytes | None:
+    return None if value is None else value.encode()
+
+
 def raw_rows(cursor: Cursor) -> list[Row]:
     """All rows of a finished statement as the output functions print them, without conversion."""
     result = cursor.pgresult
@@ -154,7 +158,7 @@ class RowReader:
             known: dict[str, str | None] = json.loads(dead_json)
             # A dead version may be older than a column of today.
             dead = {
-                column.name: None if (value := known.get(column.name)) is None else value.encode()
+                column.name: _encoded(known[column.name]) if column.name in known else column.unset
                 for column in self.table.columns
             }
         row_state = RowState(main, dead, parse_observed(tags), column_tags_from_json(json.loads(column_tags)))

@@ -509,6 +509,7 @@ class Session:
     def _oplog(self, message: pb.SatOpLog) -> list[Output]:
         if self._uploads is None or not self._uploading:
             return []  # as the old service does: the client sends it again after our startReplication
+        self._uploads.follow(self._world.tables)
         uploads, error = self._uploads.operations(message)
         outputs: list[Output] = [Write(upload) for upload in uploads]
         if error is not None:
