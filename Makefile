@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test check format bench fuzz proto lock clean
+.PHONY: help install demo test check format bench fuzz model proto lock clean
 
 help:
 	@echo "make demo     a shared to-do list in two browser tabs, on an embedded Postgres"
@@ -12,6 +12,7 @@ help:
 	@echo "make check    lint, types, import directions, and the fast tests"
 	@echo "make bench    the benchmarks, as ratios"
 	@echo "make fuzz     hostile tokens and keys for FUZZ_SECONDS (600)"
+	@echo "make model    random shapes, SQL and connections against Postgres' own answers, for MODEL_STEPS (200,000)"
 	@echo "make clean    removes what the other targets made"
 
 .venv/.installed: requirements.lock pyproject.toml
@@ -50,6 +51,12 @@ FUZZ_SECONDS ?= 600
 fuzz: .venv/.installed
 	@PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(if $(FUZZ_SEED),--seed $(FUZZ_SEED)) \
 	    $(if $(FUZZ_TARGET),--target $(FUZZ_TARGET)) $(if $(FUZZ_CASE),--case $(FUZZ_CASE))
+
+# MODEL_SEED=N repeats what was drawn, though not the moments at which things happen.
+MODEL_STEPS ?= 200000
+model: .venv/.installed
+	@MODEL_STEPS=$(MODEL_STEPS) $(if $(MODEL_SEED),MODEL_SEED=$(MODEL_SEED)) \
+	    $(BIN)/python -m pytest -s tests/integration/test_shapes_model.py
 
 # The generated protocol classes are checked in; a test regenerates and compares them.
 proto: .venv/.installed
