@@ -35,6 +35,22 @@ STEP_TIMEOUT = 60.0
 #: Steps after a quiet moment before there is another.
 BUSY_STEPS = 6
 
+#: What must have happened in a run that is worth something.
+EXPECTED = (
+    "delete",
+    "deliveries",
+    "gone batches",
+    "gone",
+    "gone rows",
+    "initial rows",
+    "insert",
+    "put back",
+    "resets",
+    "restarts",
+    "rows compared",
+    "update",
+)
+
 #: Of more than 24 bits hypothesis prefers small ones.
 SEEDS = st.integers(0, (1 << 24) - 1)
 
@@ -149,4 +165,6 @@ def test_every_client_comes_to_have_the_rows_of_its_shapes(cluster: EmbeddedPost
         ),
     )
     for what, times in sorted(counts.items()):
-        print(f"{what}: {times}")
+        print(f"{what}: {times:,}")
+    if STEPS >= 1_000:
+        assert [what for what in EXPECTED if not counts[what]] == []

@@ -371,8 +371,12 @@ class FanOut:
         return len(subscriber.unacked) >= WINDOW or subscriber.socket.buffered > HIGH_WATER_BYTES
 
     def _send_behind(self, subscriber: Subscriber, transaction: Transaction) -> None:
-        view = self._unfiltered(subscriber, transaction)
         author = transaction.origin == subscriber.client_id
+        if author:
+            for correction in transaction.corrections:
+                # The row becomes what it was then: what a snapshot saw of it since has to be sent as well.
+                subscriber.filters.pop(correction.table.id, None)
+        view = self._unfiltered(subscriber, transaction)
         packet = self._packet(Sight(transaction, self.versions), (subscriber.dialect, view), for_author=author)
         if packet is not None:
             subscriber.unacked.append(transaction.position)

@@ -12,7 +12,19 @@ from leyden.edge.fanout import CATCH_UP_BATCH, WINDOW, FanOut, Subscriber
 from leyden.edge.socket import HIGH_WATER_BYTES, Packet
 from leyden.events import Event, UnexpectedError
 from leyden.log.memory import MemoryLog
-from leyden.model import AddColumns, Column, Delete, Insert, Migration, Row, SnapshotPoint, Table, Transaction, Update
+from leyden.model import (
+    AddColumns,
+    Column,
+    Correction,
+    Delete,
+    Insert,
+    Migration,
+    Row,
+    SnapshotPoint,
+    Table,
+    Transaction,
+    Update,
+)
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.encoding import Encoder
 from leyden.satellite.frames import decode
@@ -389,6 +401,27 @@ def test_what_a_snapshot_saw_is_not_sent_again(stage: Stage) -> None:
     assert socket.positions == [20, 40, last]
     assert subscriber.filters == {}
     assert subscriber.live
+
+
+def test_a_refused_write_is_put_right_although_a_snapshot_saw_what_was_refused(stage: Stage) -> None:
+    subscriber, socket = stage.client("author", tables=())
+    stage.fanout.hold(subscriber)
+    truth = Correction(A, (b"1",), (b"1",), ("t@1",))
+    stage.log.append(Transaction(10, 10, 1, "author", (), corrections=(truth,)), 1)
+    stage.log.append(Transaction(20, 20, 1, None, (Delete(A, (b"1",)),)), 1)
+    point = SnapshotPoint(xmin=21, xmax=21, in_progress=frozenset(), wal_position=20)
+    stage.fanout.see(subscriber, whole(A), {A.id: point})
+    stage.fanout.release(subscriber)
+
+    # the row is as it was when the write was refused, and then as it is
+    assert [op.WhichOneof("op") for op in socket.operations] == [
+        "begin",
+        "insert",
+        "commit",
+        "begin",
+        "delete",
+        "commit",
+    ]
 
 
 def test_a_filter_concerns_its_table_alone(stage: Stage) -> None:
