@@ -261,13 +261,18 @@ ClientChange = ClientInsert | ClientUpdate | ClientDelete | ClientCompensation
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One client transaction. ``lsn`` are the client's own four bytes; ``timestamp_ms`` its clock."""
+    """One client transaction. ``lsn`` are the client's own four bytes; ``timestamp_ms`` its clock.
+
+    ``afresh``: its author lost its place in the stream and sends what has not come back to it. If that was applied
+    before, it is to be answered once more.
+    """
 
     client_id: str
     user_id: str
     lsn: bytes
     timestamp_ms: int
     changes: tuple[ClientChange, ...]
+    afresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)

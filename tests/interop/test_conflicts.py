@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import psycopg
 import pytest
 
-from interop.conftest import Factory
+from interop.conftest import Factory, ServiceFactory
 from interop.service import Leyden
 from interop.tables import complaints, connected, create_items, id_of
 
@@ -40,3 +43,43 @@ async def test_a_row_that_was_replaced_can_be_deleted_afterwards(
         assert conn.execute("SELECT count(*) FROM items").fetchone() == (0,)
         await client("waitRow", client="b", sql="SELECT * FROM items", count=0)
     assert complaints(client) == []
+
+
+async def test_an_echo_that_was_lost_with_the_clients_position_comes_again(
+    leyden: ServiceFactory, driver: Factory
+) -> None:
+    """The client starts afresh and keeps what has not come back: without an echo its old value would win for ever."""
+    client = await driver()
+    service = await leyden(AUTH_MODE="insecure", ELECTRIC_TXN_CACHE_SIZE="10k")
+    with psycopg.connect(service.dsn, autocommit=True) as conn:
+        create_items(conn, 2)
+        await connected(client, service, "a", "items")
+        with psycopg.connect(service.dsn) as other:
+            other.execute("SELECT FROM items WHERE n = 1 FOR UPDATE")
+            await client("run", client="a", sql=f"UPDATE items SET content = 'mine' WHERE id = '{id_of(1)}'")
+            await until(conn, "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+            await client("disconnect", client="a")
+        await until(conn, "SELECT FROM items WHERE content = 'mine'")
+        conn.execute("UPDATE items SET content = 'later' WHERE n = 1")
+        for _ in range(20):
+            conn.execute("UPDATE items SET content = repeat('x', 1000) WHERE n = 2")
+        await client("connect", client="a", timeoutMs=20000)
+        await client("waitWire", client="a", match={"body": {"err": {"code": 1}}})
+        await client("waitOplogEmpty", client="a", timeoutMs=20000)
+        conn.execute("UPDATE items SET n = 3 WHERE n = 1")
+        await client("sync", client="a", table="items", wait=True)
+        await client("waitRow", client="a", sql="SELECT * FROM items WHERE n = 3 AND content = 'later'")
+        (shadow,) = [row for row in await client("shadow", client="a") if id_of(1) in row["primaryKey"]]
+        assert [shadow["tags"]] == [row[0] for row in conn.execute(TAGS, [f'["{id_of(1)}"]'])]
+    assert complaints(client) == []
+
+
+#: Of the row with this key, as the client writes them.
+TAGS = "SELECT to_jsonb(tags)::text FROM leyden.row_state WHERE pk = %s"
+
+
+async def until(conn: psycopg.Connection[Any], query: str) -> None:
+    """Until there is such a row."""
+    async with asyncio.timeout(10):
+        while not conn.execute(query).fetchall():  # noqa: ASYNC110 - the database does not tell
+            await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Uploads refused for good: the record for the operator, the truth for the author.
+"""Uploads refused for good, or answered once more: the record for the operator, the truth for the author.
 
 The wire has no message for "refused". Instead the transaction that stores the refusal announces itself as the
 client's own, which makes the client drop its pending changes, and carries in the announcement the true
@@ -59,6 +59,15 @@ async def record_refusal(conn: Connection, upload: Upload, refusal: Refusal) -> 
         )
         await announce(conn, upload, await _corrections(conn, upload.changes))
     return True
+
+
+async def answer_again(conn: Connection, upload: Upload) -> None:
+    """Tell the author of an upload that was applied or refused before that it is done with, and the truth of its rows.
+
+    Raises database errors.
+    """
+    async with conn.transaction():
+        await announce(conn, upload, await _corrections(conn, upload.changes))
 
 
 async def _corrections(conn: Connection, changes: Iterable[ClientChange]) -> list[dict[str, Any]]:

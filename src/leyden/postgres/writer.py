@@ -24,7 +24,7 @@ from leyden.conflict.tags import Tag
 from leyden.model import POSTGRES_ORIGIN, Table, Upload
 from leyden.postgres.catalog import load_tables
 from leyden.postgres.clients import claim_upload, require_owner
-from leyden.postgres.rejections import announce, record_refusal
+from leyden.postgres.rejections import announce, answer_again, record_refusal
 from leyden.postgres.revival import parents_of
 from leyden.postgres.rows import Connection, RawKey, RowReader, RowWrite, StoredRow, name_server_row
 from leyden.postgres.sqlstates import (
@@ -45,7 +45,7 @@ RETRY_DELAYS = (0.02, 0.1, 0.5, 1.0, 2.0, 5.0)
 
 class Outcome(Enum):
     APPLIED = "applied"
-    #: Its LSN was reached before; nothing was done.
+    #: Its LSN was reached before; nothing was done, but perhaps its author told so again.
     ALREADY_APPLIED = "already applied"
     #: Refused for good: kept in ``leyden.rejected``, its author is sent the truth, its LSN counts as done.
     REFUSED = "refused"
@@ -165,6 +165,8 @@ class _UploadTransaction:
                 await self._write_all(pipeline, writes)
             # Triggers deferred to the commit must find no row that is ours to tag.
             await name_server_row(self._conn, "")
+        if not applied and self._upload.afresh:
+            await answer_again(self._conn, self._upload)
         return applied
 
     async def _lock(

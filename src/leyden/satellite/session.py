@@ -94,6 +94,8 @@ class Session:
         self._parts: dict[str, frozenset[Part]] = {}
         self._uploads: UploadDecoder | None = None
         self._uploading = False
+        #: Whether the client lost its place in the stream, and with it perhaps the echoes of its uploads.
+        self._afresh = False
         self._expired = False
         self._server_request = 0
         self._awaiting_start: int | None = None
@@ -295,6 +297,7 @@ class Session:
             missing = () if version is None else self._migrations_after(version)
             stream = StartStream(position, View(self._held()), dialect, missing)
             before = [KeepSubscriptions(tuple(call.subscription_ids), position)]
+        self._afresh = not call.lsn
         self._state = _State.STREAMING
         answer = pb.SatInStartReplicationResp(unacked_window_size=UNACKED_WINDOW)
         outputs: list[Output] = [*before, Send(rpc.success(request, answer))]
@@ -367,7 +370,9 @@ class Session:
     def _start_upload(self, client: ClientRecord) -> pb.SatRpcRequest:
         self._awaiting_start = self._server_request
         self._server_request += 1
-        call = pb.SatInStartReplicationReq(lsn=client.upload_lsn)
+        # Without a place in the stream no earlier echo will reach the client, and what it holds for unanswered would
+        # win over everything for ever. So it is asked for all of that, and answered again (docs/protocol.md).
+        call = pb.SatInStartReplicationReq(lsn=b"" if self._afresh else client.upload_lsn)
         return pb.SatRpcRequest(
             method=rpc.START_REPLICATION, request_id=self._awaiting_start, message=call.SerializeToString()
         )
@@ -385,7 +390,7 @@ class Session:
         self._awaiting_start = None
         self._uploading = True
         if self._uploads is not None:
-            self._uploads.restart()
+            self._uploads.restart(afresh=self._afresh)
         return []
 
     def _stop(self, request: pb.SatRpcRequest) -> list[Output]:

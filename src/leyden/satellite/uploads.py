@@ -64,6 +64,7 @@ class UploadDecoder:
         self._relations: dict[int, _Relation] = {}
         self._begin: tuple[bytes, int] | None = None
         self._changes: list[ClientChange] = []
+        self._afresh = False
 
     def relation(self, message: pb.SatRelation, tables: Mapping[str, Table]) -> None:
         """Takes a table announcement; ``tables`` are the electrified tables by name.
@@ -89,11 +90,13 @@ class UploadDecoder:
             raise InvalidUpload(f"Primary key missing in relation message of table {table.name}")
         self._relations[message.relation_id] = _Relation(table, tuple(columns))
 
-    def restart(self) -> None:
-        """The upload starts anew on this connection: relations and any half transaction are forgotten."""
+    def restart(self, *, afresh: bool = False) -> None:
+        """The upload starts anew on this connection: relations and any half transaction are forgotten. ``afresh``: from
+        the first thing that has not come back to the client, whether it was applied or not."""
         self._relations.clear()
         self._begin = None
         self._changes = []
+        self._afresh = afresh
 
     def operations(self, message: pb.SatOpLog) -> tuple[list[Upload], InvalidUpload | None]:
         """The transactions completed by ``message`` in order, and what stopped the reading, if anything did.
@@ -129,7 +132,7 @@ class UploadDecoder:
         if kind == "commit":
             (lsn, timestamp), self._begin = self._begin, None
             changes, self._changes = tuple(self._changes), []
-            return Upload(self._client_id, self._user_id, lsn, timestamp, changes)
+            return Upload(self._client_id, self._user_id, lsn, timestamp, changes, self._afresh)
         if len(self._changes) >= MAX_CHANGES:
             raise InvalidUpload(f"A transaction has at most {MAX_CHANGES} changes")
         self._changes.append(self._change(kind, operation))

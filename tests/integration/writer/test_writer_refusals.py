@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -271,3 +272,40 @@ async def test_clients_can_be_applied_side_by_side(items: Any) -> None:
     assert {outcome for some in outcomes for outcome in some} == {Outcome.APPLIED}
     assert len(await items.rows("items")) == 41
     assert len(await items.tags("items", "Z")) == 41
+
+
+async def test_the_author_of_an_upload_applied_before_is_answered_again_if_it_starts_afresh(shop: Any) -> None:
+    upload = shop.upload(shop.insert("customer", id="b", name="B"), shop.delete("customer", {"id": "a"}), ms=FUTURE)
+    assert await shop.writer.apply(upload) is Outcome.APPLIED
+    await shop.sql("UPDATE customer SET name = 'by Postgres' WHERE id = 'b'")
+    await shop.watch()
+    again = replace(upload, afresh=True)
+    assert await shop.writer.apply(again) is Outcome.ALREADY_APPLIED
+    customer = shop.tables["customer"].id
+    begin, answer, commit = await shop.stream()
+    assert (begin, commit) == ("B", "C")
+    assert (answer["client"], answer["ms"]) == (CLIENT, FUTURE)
+    assert answer["corrections"] == [
+        {
+            "table": customer,
+            "key": ["b"],
+            "row": ["b", "by Postgres", None],
+            "tags": [f"postgres_1@{FUTURE}"],
+        },
+        {
+            "table": customer,
+            "key": ["a"],
+            "row": ["a", "Ann", "ann@example.org"],
+            "tags": await shop.tags("customer", "a"),
+        },
+    ]
+    assert shop.events == [events.UploadApplied(CLIENT, 2)]
+
+
+async def test_nobody_else_is_answered_again(shop: Any) -> None:
+    await ClientStore(shop.pool).bind(CLIENT, "somebody else")
+    upload = replace(shop.upload(shop.insert("customer", id="b", name="B")), afresh=True)
+    await shop.watch()
+    with pytest.raises(ClientBelongsToOther):
+        await shop.writer.apply(upload)
+    assert await shop.stream() == []

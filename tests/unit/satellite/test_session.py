@@ -310,7 +310,8 @@ def test_a_fresh_start_forgets_answers_asks_for_uploads_and_sends_the_migrations
     assert isinstance(upload, Send)
     assert isinstance(upload.message, pb.SatRpcRequest)
     assert (upload.message.method, upload.message.request_id) == ("startReplication", 0)
-    assert pb.SatInStartReplicationReq.FromString(upload.message.message).lsn == b"\0\0\0\x05"
+    # whatever it has not seen come back, although some of it was applied
+    assert pb.SatInStartReplicationReq.FromString(upload.message.message).lsn == b""
     assert stream == StartStream(100, View(), Dialect.SQLITE, (M1, M2))
 
 
@@ -327,6 +328,8 @@ def test_a_resumed_client_continues_with_its_subscriptions() -> None:
     assert keep == KeepSubscriptions((S1,), 60)
     assert not answer(send, pb.SatInStartReplicationResp).HasField("err")
     assert isinstance(upload, Send)
+    assert isinstance(upload.message, pb.SatRpcRequest)
+    assert pb.SatInStartReplicationReq.FromString(upload.message.message).lsn == b"\0\0\0\x05"
     assert stream == StartStream(60, whole(ITEMS), Dialect.SQLITE)
 
 
@@ -640,6 +643,15 @@ def test_an_upload_is_written() -> None:
 
     assert isinstance(write, Write)
     assert (write.upload.client_id, write.upload.user_id, write.upload.lsn) == ("client-1", "user-1", b"\0\0\0\x06")
+
+
+@pytest.mark.parametrize(("position", "afresh"), [(b"", True), (b"e-60", False)])
+def test_uploads_of_a_client_that_starts_afresh_are_known_as_such(position: bytes, afresh: bool) -> None:
+    client = streaming(uploading=True, lsn=position)
+    client.send(RELATION)
+    (write,) = client.send(upload(b"a", None))
+    assert isinstance(write, Write)
+    assert write.upload.afresh is afresh
 
 
 def test_what_comes_before_uploading_was_agreed_is_ignored() -> None:
