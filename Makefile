@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test check format bench fuzz crash proto lock clean
+.PHONY: help install demo test check format bench clients crash fuzz proto lock clean
 
 help:
 	@echo "make demo     a shared to-do list in two browser tabs, on an embedded Postgres"
@@ -51,6 +51,12 @@ FUZZ_SECONDS ?= 600
 fuzz: .venv/.installed
 	@PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(if $(FUZZ_SEED),--seed $(FUZZ_SEED)) \
 	    $(if $(FUZZ_TARGET),--target $(FUZZ_TARGET)) $(if $(FUZZ_CASE),--case $(FUZZ_CASE))
+
+# Three stock clients against random changes. CLIENTS_SEED=N draws the same steps again.
+CLIENTS_SECONDS ?= 300
+clients: install
+	@CLIENTS_SECONDS=$(CLIENTS_SECONDS) $(if $(CLIENTS_SEED),CLIENTS_SEED=$(CLIENTS_SEED)) \
+	    $(BIN)/python -m pytest tests/interop/test_random_shapes.py -s
 
 # CRASH_SEED=N repeats the choice of moments and victims.
 CRASHES ?= 50

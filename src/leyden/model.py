@@ -24,12 +24,22 @@ EPOCH_TAG = "postgres_1@0"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column as the catalog describes it. ``type`` is the short catalog name (``int4``), or the enum's name."""
+    """A column as the catalog describes it. ``type`` is the short catalog name (``int4``), or the enum's name.
+
+    ``default`` is the text form of the constant that clients put into rows which say nothing of the column. It stays
+    when Postgres drops its own.
+    """
 
     name: str
     type: str
     not_null: bool
     is_enum: bool = False
+    default: str | None = None
+
+    @property
+    def unset(self) -> bytes | None:
+        """The value in a row that says nothing of the column, or is older than it."""
+        return None if self.default is None else self.default.encode()
 
 
 @dataclass(frozen=True, slots=True)

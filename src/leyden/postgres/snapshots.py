@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from functools import lru_cache
 from typing import Any
 
 import psycopg
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
+from leyden.memo import Memo
 from leyden.model import EPOCH_TAG, Row, SnapshotPoint, Table
 from leyden.postgres.copy_out import copy_out
 from leyden.postgres.row_key import key_expression
@@ -23,10 +23,15 @@ from leyden.postgres.tag_text import parse_tags
 #: A row and its tags.
 TaggedRow = tuple[Row, tuple[str, ...]]
 
+#: How long a reading takes depends on whoever takes the rows, over whatever link. Not every version has all limits.
+_WITHOUT_LIMITS = """
+SELECT set_config(name, '0', true)
+FROM unnest(ARRAY['statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout']) AS name
+WHERE current_setting(name, true) IS NOT NULL
+"""
 
-@lru_cache(maxsize=1_000)  # many rows share theirs
-def _tags(text: bytes | None) -> tuple[str, ...]:
-    return (EPOCH_TAG,) if text is None else parse_tags(text)
+#: Many rows share their tags.
+_TAGS: Memo[bytes | None, tuple[str, ...]] = Memo(lambda text: (EPOCH_TAG,) if text is None else parse_tags(text))
 
 
 class Snapshots:
@@ -46,6 +51,7 @@ class Snapshots:
         """
         async with self._pool.connection() as conn, conn.transaction():
             await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            await conn.execute(_WITHOUT_LIMITS)
             visible = _text(await conn.execute("SELECT pg_current_snapshot()"))
             # After the snapshot: what committed before it ends at or below this position.
             position = _text(await conn.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"))
@@ -105,10 +111,13 @@ class Snapshot:
         self, table: Table, condition: sql.Composable | None, batch: int | None
     ) -> AsyncGenerator[list[TaggedRow], None]:
         try:
-            query = selection(table, condition)
-            async with aclosing(copy_out(self._conn, query, len(table.columns) + 1, batch)) as batches:
-                async for rows in batches:
-                    yield [(row[:-1], _tags(row[-1])) for row in rows]
+            width = len(table.columns)
+            async with aclosing(copy_out(self._conn, selection(table, condition), width + 1, batch)) as batches:
+                async for values in batches:
+                    tags = values[width :: width + 1]
+                    del values[width :: width + 1]
+                    rows = zip(*[iter(values)] * width, strict=True)
+                    yield list(zip(rows, map(_TAGS.__getitem__, tags), strict=True))
         finally:
             self._reading = None
 

@@ -238,14 +238,14 @@ class _UploadTransaction:
         self._tag = Tag(upload.timestamp_ms, upload.client_id)
 
     async def run(self, stepwise: bool) -> bool:
-        """Commit the upload; False when its LSN was reached before, or its refusal is not there any more.
+        """Commit the upload; False when its LSN was reached before, which is told to its author, or its refusal is not
+        there any more.
 
         ``stepwise`` reads each row again right before its turn, so that side effects of earlier writes are
         seen; otherwise all rows are resolved at once and :class:`_RowMovedError` is raised where that was
         not true.
         """
         planned = plan_upload(self._upload.changes)
-        applied = True
         async with self._conn.pipeline() as pipeline, _transaction(self._conn, pipeline):
             # First of all, so that the stream learns the author before the first change.
             await announce(self._conn, self._upload)
@@ -253,10 +253,11 @@ class _UploadTransaction:
             claim = await self._claim()
             rows = await self._lock(pipeline, ((operation.table, operation.key) for operation in planned))
             if claim.rowcount == 0:
-                if self._rejection is None:
-                    await require_owner(self._conn, self._upload)
-                applied = False
-                raise psycopg.Rollback
+                if self._rejection is not None:
+                    raise psycopg.Rollback
+                await require_owner(self._conn, self._upload)
+                # Its author would not send it again if it had heard that it was kept: it is told so once more.
+                return False
             writes = None if stepwise else self._resolve_all(planned, rows)
             if writes is None:
                 await self._write_stepwise(pipeline, planned)
@@ -264,7 +265,8 @@ class _UploadTransaction:
                 await self._write_all(pipeline, writes)
             # Triggers deferred to the commit must find no row that is ours to tag, and run as the author's role.
             await name_server_row(self._conn, "", self._author.role)
-        return applied
+            return True
+        return False
 
     async def _claim(self) -> psycopg.AsyncCursor[Any]:
         """Make sure that this happens once; the row count is 0 when it has happened."""

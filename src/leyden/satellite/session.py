@@ -300,7 +300,8 @@ class Session:
         outputs: list[Output] = [*before, Send(rpc.success(request, answer))]
         if not self._uploading and self._awaiting_start is None:
             # Without our own startReplication the client never uploads anything; at a second one it disconnects.
-            outputs.append(Send(self._start_upload(client)))
+            # Who starts afresh has missed the echoes of before: it sends everything again that it has not heard of.
+            outputs.append(Send(self._start_upload(client.upload_lsn if call.lsn else b"")))
         return [*outputs, stream]
 
     def _migrations_after(self, version: str) -> tuple[Migration, ...]:
@@ -364,10 +365,10 @@ class Session:
         before, now = self._parts.get(record.id, frozenset()), self._parts_of(record)
         return now is not None and now <= before
 
-    def _start_upload(self, client: ClientRecord) -> pb.SatRpcRequest:
+    def _start_upload(self, lsn: bytes) -> pb.SatRpcRequest:
         self._awaiting_start = self._server_request
         self._server_request += 1
-        call = pb.SatInStartReplicationReq(lsn=client.upload_lsn)
+        call = pb.SatInStartReplicationReq(lsn=lsn)
         return pb.SatRpcRequest(
             method=rpc.START_REPLICATION, request_id=self._awaiting_start, message=call.SerializeToString()
         )
@@ -508,6 +509,7 @@ class Session:
     def _oplog(self, message: pb.SatOpLog) -> list[Output]:
         if self._uploads is None or not self._uploading:
             return []  # as the old service does: the client sends it again after our startReplication
+        self._uploads.follow(self._world.tables)
         uploads, error = self._uploads.operations(message)
         outputs: list[Output] = [Write(upload) for upload in uploads]
         if error is not None:

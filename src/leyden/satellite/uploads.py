@@ -8,7 +8,7 @@ it again whenever it is started.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -54,6 +54,9 @@ class InvalidUpload(Exception):
 class _Column:
     name: str
     parse: Callable[[bytes], bytes]
+    #: Whether NULL can only mean that the client did not know the column when it wrote the row: it has a default and
+    #: takes no NULL. What waits to be sent while a column comes has NULL there.
+    null_is_unset: bool
     #: Of a value that does not parse.
     flaw: Flaw
 
@@ -85,7 +88,7 @@ class UploadDecoder:
         have from an earlier time.
 
         Types come from the server's schema, never from the client. A column that the client does not know (it is one
-        migration behind) simply stays out.
+        migration behind) simply stays out, and so does one that it did not know when it wrote a row.
         """
         table, flaw = tables.get(message.table_name), None
         if table is None and message.table_name in given_up:
@@ -103,11 +106,20 @@ class UploadDecoder:
             if column is None:
                 raise InvalidUpload(f"Unknown or repeated column in relation message of table {table.name}")
             parse = parser_for(column, labels.get(column.type, ()))
+            unset = column.not_null and column.default is not None and column.name not in table.primary_key
             bad = Flaw(_BAD_VALUE, f"column {column.name} of table {table.name}: a value that is no {column.type}")
-            columns.append(_Column(column.name, parse, bad))
+            columns.append(_Column(column.name, parse, unset, bad))
         if any(name in known for name in table.primary_key):
             raise InvalidUpload(f"Primary key missing in relation message of table {table.name}")
         self._relations[message.relation_id] = _Relation(table, tuple(columns), flaw)
+
+    def follow(self, tables: Mapping[str, Table]) -> None:
+        """``tables`` are described like this now: what is uploaded from here on is for them, though the client may
+        announce their new columns much later."""
+        for relation_id, relation in self._relations.items():
+            table = tables.get(relation.table.name)
+            if table is not None and table != relation.table:
+                self._relations[relation_id] = replace(relation, table=table, flaw=None)
 
     def restart(self) -> None:
         """The upload starts anew on this connection: relations and any half transaction are forgotten."""
@@ -171,6 +183,8 @@ class UploadDecoder:
                     # clients of old releases wrote a compensation this way
                     return self._compensation(relation, new, update.tags)
                 old = self._row(relation, update, "old_row_data")
+                for name in old.keys() - new.keys():
+                    new[name] = None  # it had a value: Postgres will say that it must have one
                 return ClientUpdate(relation.table, old, new, _observed(update.tags))
             case "delete":
                 relation = self._relation(operation.delete.relation_id)
@@ -211,6 +225,8 @@ class UploadDecoder:
             raise InvalidUpload from None
         row: dict[str, bytes | None] = {}
         for column, value in zip(relation.columns, values, strict=True):
+            if value is None and column.null_is_unset:
+                continue
             try:
                 row[column.name] = None if value is None else column.parse(value)
             except InvalidValue:

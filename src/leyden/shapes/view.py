@@ -7,15 +7,15 @@ brings it in is an insert, one that takes it out makes it go.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
 
-from leyden.model import Change, Delete, Gone, Insert, Row, Table, Transaction, Update
+from leyden.model import AddColumns, Change, Delete, Gone, Insert, Row, Table, Transaction, Update
 from leyden.shapes.groups import Group, images
 from leyden.shapes.sight import Sight
-from leyden.shapes.standing import Key, Standing, changed
+from leyden.shapes.standing import Standing, changed
 from leyden.shapes.tree import Tree, ranked
-from leyden.shapes.versions import AsOf, Version
+from leyden.shapes.versions import AsOf, Key, Version, version_of
 
 #: What a client sees of the database for one shape that it asked for.
 Part = Group | Tree
@@ -62,8 +62,7 @@ class View:
             return True
         if at is None or table.id not in self._ranks:
             return False
-        version = Version(table, row, ())
-        return any(Standing(tree, at).holds(version) for tree in self.trees if table.id in tree.tables)
+        return any(Standing(tree, at).holds(version_of(table, row)) for tree in self.trees if table.id in tree.tables)
 
     def holds_all(self, table: Table) -> bool:
         """Whether it holds every row of ``table``."""
@@ -97,17 +96,20 @@ class View:
     def _changes_in_trees(self, sight: Sight) -> list[Change | Gone]:
         """One operation a row, on the tables that trees reach: in the end each is in view or not."""
         touched = dict.fromkeys(key for key in changed(sight.transaction) if key[0] in self._ranks)
+        died = {_key(sight.transaction, number) for number in _deletions(sight.transaction)}
         concerned = dict(touched)
         for tree in self.trees:
             concerned |= dict.fromkeys(sight.effect(tree).concerned)
+        altered = _altered(sight.transaction)
         leaving: list[Change | Gone] = []
         staying: list[Change | Gone] = []
         for key in concerned:
-            old, new = sight.before.row(*key), sight.after.row(*key)
-            before, after = self._is_seen(sight, key, old, after=False), self._is_seen(sight, key, new, after=True)
+            old, new = sight.before.row(key), sight.after.row(key)
+            before, after = self._is_seen(sight, old, after=False), self._is_seen(sight, new, after=True)
+            old = _as_altered(old, altered)
             if old is not None and before and not after:
                 leaving.append(Delete(old.table, old.row) if new is None else Gone(old.table, old.row))
-            elif new is not None and after and not (old is not None and before):
+            elif new is not None and after and (old is None or not before or key in died):
                 staying.append(Insert(new.table, new.row, new.tags))
             elif old is not None and new is not None and after and key in touched:
                 staying.append(Update(new.table, old.row, new.row, new.tags))
@@ -116,18 +118,14 @@ class View:
         staying.sort(key=lambda one: self._ranks[one.table.id])
         return leaving + staying
 
-    def _is_seen(self, sight: Sight, key: Key, version: Version | None, *, after: bool) -> bool:
-        if version is None:
+    def _is_seen(self, sight: Sight, row: Version | None, *, after: bool) -> bool:
+        if row is None:
             return False
-        table_id = key[0]
-        if any(group.holds(version.row) for group in self._groups_on.get(table_id, ())):
+        table_id = row.table.id
+        if any(group.holds(row.row) for group in self._groups_on.get(table_id, ())):
             return True
         effects = (sight.effect(tree) for tree in self.trees if table_id in tree.tables)
-        return any((effect.after if after else effect.before).holds(version) for effect in effects)
-
-
-#: The table's id and the key.
-_Key = tuple[int, Row]
+        return any((effect.after if after else effect.before).holds(row) for effect in effects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +147,8 @@ def _operations(transaction: Transaction, seen: list[_Seen]) -> list[Change | Go
     fickle = _fickle(keys, operations, times)
     if not fickle:
         return operations
-    first: dict[_Key, _Seen] = {}
-    died: set[_Key] = set()
+    first: dict[Key, _Seen] = {}
+    died: set[Key] = set()
     for key, one, operation in zip(keys, seen, operations, strict=True):
         first.setdefault(key, one)
         if isinstance(operation, Delete):
@@ -165,7 +163,7 @@ def _operations(transaction: Transaction, seen: list[_Seen]) -> list[Change | Go
     return result
 
 
-def _fickle(keys: list[_Key], operations: list[Change | Gone], times: Counter[_Key]) -> set[_Key]:
+def _fickle(keys: list[Key], operations: list[Change | Gone], times: Counter[Key]) -> set[Key]:
     """The rows that get one operation that says how they end: those that go and change more than once, as the client
     does not put what goes in order with the other changes of a transaction, and those that live again after they died,
     as it takes the tags of a row's first change, and a deletion has none."""
@@ -199,7 +197,24 @@ def _in_the_end(transaction: Transaction, first: _Seen, last: _Seen, died: bool)
     return []
 
 
-def _key(transaction: Transaction, number: int) -> _Key:
+def _altered(transaction: Transaction) -> dict[int, Table]:
+    """The tables that the transaction adds columns to. Its migration is sent first, and its rows have them."""
+    changes = () if transaction.migration is None else transaction.migration.changes
+    return {change.table.id: change.table for change in changes if isinstance(change, AddColumns)}
+
+
+def _as_altered(version: Version | None, altered: Mapping[int, Table]) -> Version | None:
+    table = None if version is None else altered.get(version.table.id)
+    if version is None or table is None:
+        return version
+    return version_of(table, version.row + (None,) * (len(table.columns) - len(version.row)), version.tags)
+
+
+def _deletions(transaction: Transaction) -> list[int]:
+    return [number for number, change in enumerate(transaction.changes) if isinstance(change, Delete)]
+
+
+def _key(transaction: Transaction, number: int) -> Key:
     old, new = images(transaction, number)
     row = old if old is not None else new
     assert row is not None

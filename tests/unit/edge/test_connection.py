@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, cast
@@ -152,7 +152,7 @@ class Stage:
     async def newest_version(self) -> str:
         return ""
 
-    async def rows(self, table: Table, condition: object) -> AsyncIterator[list[tuple[Row, tuple[str, ...]]]]:
+    async def rows(self, table: Table, condition: object) -> AsyncGenerator[list[tuple[Row, tuple[str, ...]]]]:
         yield [((b"1",), ("t@1",))]
 
     # ---- the client

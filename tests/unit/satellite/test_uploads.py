@@ -102,6 +102,56 @@ def read(decoder: UploadDecoder, *ops: pb.SatTransOp) -> tuple[ClientChange, ...
     return upload.changes
 
 
+# ---- columns with a default --------------------------------------------------------------------------------------
+
+COUNTED = Table(
+    3,
+    "counted",
+    (
+        Column("id", "text", not_null=True),
+        Column("n", "int4", not_null=True, default="7"),
+        Column("note", "text", not_null=False, default="x"),
+    ),
+    ("id",),
+    "counted_pkey",
+)
+
+
+@pytest.fixture
+def counting() -> UploadDecoder:
+    decoder = UploadDecoder(CLIENT, USER)
+    decoder.relation(relation(COUNTED), {"counted": COUNTED})
+    return decoder
+
+
+def test_a_row_written_before_its_author_knew_a_column_says_nothing_of_it(counting: UploadDecoder) -> None:
+    """What waited to be sent while the column came has NULL in it. Where NULL is a value, that is what it is."""
+    update = pb.SatOpUpdate(row_data=row(b"a", None, b"new"), old_row_data=row(b"a", None, b"old"))
+    delete = pb.SatOpDelete(old_row_data=row(b"a", None, None))
+    assert read(counting, insert(b"a", None, None), pb.SatTransOp(update=update), pb.SatTransOp(delete=delete)) == (
+        ClientInsert(COUNTED, {"id": b"a", "note": None}, frozenset()),
+        ClientUpdate(COUNTED, {"id": b"a", "note": b"old"}, {"id": b"a", "note": b"new"}, frozenset()),
+        ClientDelete(COUNTED, {"id": b"a", "note": None}, frozenset()),
+    )
+
+
+def test_that_a_value_is_taken_away_is_left_to_postgres_to_refuse(counting: UploadDecoder) -> None:
+    update = pb.SatOpUpdate(row_data=row(b"a", None, None), old_row_data=row(b"a", b"1", None))
+    assert read(counting, pb.SatTransOp(update=update)) == (
+        ClientUpdate(
+            COUNTED, {"id": b"a", "n": b"1", "note": None}, {"id": b"a", "n": None, "note": None}, frozenset()
+        ),
+    )
+
+
+def test_what_is_uploaded_is_for_the_table_as_it_is_now(decoder: UploadDecoder) -> None:
+    altered = Table(1, "users", (*USERS.columns, COUNTED.columns[1]), ("id",), "p")
+    decoder.follow({"users": altered})
+    assert read(decoder, GOOD) == (ClientInsert(altered, {"id": U1, "name": b"Bob", "active": b"t"}, frozenset()),)
+    decoder.follow({})
+    assert read(decoder, GOOD)[0].table == altered
+
+
 # ---- recordings of the stock client ------------------------------------------------------------------------------
 
 
