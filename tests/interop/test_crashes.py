@@ -94,6 +94,7 @@ class Author:
         self.name = name
         self.written: list[str] = []
         self.updates = 0
+        self.over = False
         #: How the keys of its rows begin.
         self.letter = f"{CLIENTS.index(name) + 1:08x}"
 
@@ -105,7 +106,7 @@ class Author:
     async def write(self) -> None:
         letter = self.letter
         await self._run(f"INSERT INTO items VALUES ('{letter}-0000-4000-8000-{0:012d}', 'counter {self.name}', 0)")
-        while True:
+        while not self.over:
             number = len(self.written) + 1
             key = f"{letter}-0000-4000-8000-{number:012d}"
             await self._run(f"INSERT INTO items VALUES ('{key}', 'row of {self.name}', {number})")
@@ -113,7 +114,7 @@ class Author:
             if number % 10 == 0:
                 self.updates += 1
                 await self._run(f"UPDATE items SET n = {self.updates} WHERE content = 'counter {self.name}'")
-                while len(await self._waiting()) > BACKLOG:  # noqa: ASYNC110
+                while len(await self._waiting()) > BACKLOG and not self.over:  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
             await asyncio.sleep(0.01)
 
@@ -160,9 +161,9 @@ async def writing(authors: list[Author]) -> AsyncIterator[None]:
         yield
         assert [task for task in tasks if task.done()] == []
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for author in authors:
+            author.over = True
+        await asyncio.gather(*tasks)
 
 
 async def test_no_acknowledged_write_is_lost_and_none_is_applied_twice(
