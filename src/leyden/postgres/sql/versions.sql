@@ -61,7 +61,9 @@ BEGIN
     END IF;
     DELETE FROM leyden.pending_changes WHERE xid = own_xid;
 
-    UPDATE leyden.versions v SET changes = leyden.fold_changes(v.changes || recorded) WHERE v.xid = own_xid;
+    -- The same id alone may be one of before a restore from a dump.
+    UPDATE leyden.versions v SET changes = leyden.fold_changes(v.changes || recorded)
+    WHERE v.xid = own_xid AND v.committed_at >= current_timestamp;
     IF FOUND THEN
         RETURN NULL;
     END IF;
