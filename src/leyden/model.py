@@ -221,6 +221,16 @@ class SnapshotPoint:
         return xid < self.xmin or (xid < self.xmax and xid not in self.in_progress)
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Every transaction after ``position`` has an id of at least ``xid``. ``enabled_since`` are the ids of the tables
+    that were electrified by one of these: what was written to them before left no trace."""
+
+    position: int
+    xid: int
+    enabled_since: frozenset[int] = frozenset()
+
+
 # ---- up: client → Postgres --------------------------------------------------------------------------------------
 
 

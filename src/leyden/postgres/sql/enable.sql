@@ -72,6 +72,7 @@ BEGIN
         RETURN;
     END IF;
     DELETE FROM leyden.row_state WHERE table_id = relation;
+    DELETE FROM leyden.former_ties WHERE table_id = relation;
     EXECUTE format('DROP TRIGGER IF EXISTS leyden_write ON %s', relation);
     EXECUTE format('DROP TRIGGER IF EXISTS leyden_truncate ON %s', relation);
     EXECUTE format('DROP FUNCTION IF EXISTS leyden.%I()', 'on_write_' || relation::oid);
