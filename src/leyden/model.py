@@ -286,13 +286,17 @@ class Author:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One client transaction. ``lsn`` are the client's own four bytes; ``timestamp_ms`` its clock."""
+    """One client transaction. ``lsn`` are the client's own four bytes; ``timestamp_ms`` its clock.
+
+    ``echo_missed`` tells that its author may have sent it before and never heard of it: then it is told again.
+    """
 
     client_id: str
     user_id: str
     lsn: bytes
     timestamp_ms: int
     changes: tuple[ClientChange, ...]
+    echo_missed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
