@@ -223,12 +223,12 @@ class SnapshotPoint:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Every transaction after ``position`` has an id of at least ``xid``. ``enabled_since`` are the ids of the tables
-    that were electrified by one of these: what was written to them before left no trace."""
+    """Every transaction after ``position`` has an id of at least ``xid``. ``reenabled_since`` are the ids of the tables
+    that were given up and then electrified again by one of these: what was written in between left no trace."""
 
     position: int
     xid: int
-    enabled_since: frozenset[int] = frozenset()
+    reenabled_since: frozenset[int] = frozenset()
 
 
 # ---- up: client → Postgres --------------------------------------------------------------------------------------

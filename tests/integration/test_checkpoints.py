@@ -113,20 +113,21 @@ async def test_an_idle_stream_is_not_marked_again(database: str, conn: psycopg.A
         assert after == before
 
 
-async def test_a_table_electrified_after_a_checkpoint_is_named(
+async def test_a_table_electrified_again_after_a_checkpoint_is_named(
     conn: psycopg.AsyncConnection[Any], pool: AsyncConnectionPool[Any]
 ) -> None:
     await checkpoints.store(conn, 10, await checkpoints.oldest_running(conn))
-    (items,) = await values(conn, "SELECT table_id::int8 FROM leyden.tables")
+    await conn.execute("CREATE TABLE first (id int4 PRIMARY KEY); CALL electric.electrify('first')")
+    (items,) = await values(conn, "SELECT 'items'::regclass::int8")
     found = await Checkpoints(pool).find(10)
     assert found is not None
-    assert found.enabled_since == frozenset()
+    assert found.reenabled_since == frozenset()
     await conn.execute("ALTER TABLE items ADD COLUMN note text")
     assert await Checkpoints(pool).find(10) == found
     await conn.execute("SELECT leyden.disable('items'); CALL electric.electrify('items')")
     again = await Checkpoints(pool).find(10)
     assert again is not None
-    assert again.enabled_since == {items}
+    assert again.reenabled_since == {items}
 
 
 async def test_ids_too_far_apart_to_be_compared_tell_nothing(

@@ -88,14 +88,14 @@ async def find(conn: Connection, position: int) -> Checkpoint | None:
     """The last checkpoint that is not after ``position``, as far as its id still tells anything."""
     cursor = await conn.execute(
         "SELECT c.position, c.xid::text, pg_snapshot_xmax(pg_current_snapshot())::text,"
-        " ARRAY(SELECT table_id::int8 FROM leyden.tables WHERE enabled_by >= c.xid)"
+        " ARRAY(SELECT table_id::int8 FROM leyden.tables WHERE reenabled_by >= c.xid)"
         " FROM leyden.checkpoints AS c WHERE c.position <= %s ORDER BY c.position DESC LIMIT 1",
         [position],
     )
     row = await cursor.fetchone()
     if row is None or int(row[2]) - int(row[1]) >= _COMPARABLE_IDS:
         return None
-    return Checkpoint(position=int(row[0]), xid=int(row[1]), enabled_since=frozenset(row[3]))
+    return Checkpoint(position=int(row[0]), xid=int(row[1]), reenabled_since=frozenset(row[3]))
 
 
 class Checkpoints:

@@ -18,5 +18,6 @@ CREATE TABLE leyden.former_ties (
     ties     jsonb NOT NULL               -- {column: text|null}: the columns of foreign keys, and electric_user_id
 );
 
--- What was written before a table was electrified, or between two times that it was, left no trace.
-ALTER TABLE leyden.tables ADD COLUMN enabled_by xid8 NOT NULL DEFAULT pg_current_xact_id();
+-- The transaction that electrified a table again which had been given up; null for the first time. What was written in
+-- between left no trace.
+ALTER TABLE leyden.tables ADD COLUMN reenabled_by xid8;

@@ -39,8 +39,8 @@ BEGIN
                    relation);
     EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER leyden_write, ENABLE ALWAYS TRIGGER leyden_truncate', relation);
 
-    INSERT INTO leyden.tables (table_id, schema_name, table_name, description)
-    VALUES (relation, 'public', description ->> 'name', description);
+    INSERT INTO leyden.tables (table_id, schema_name, table_name, description, reenabled_by)
+    VALUES (relation, 'public', description ->> 'name', description, CASE WHEN known IS NOT NULL THEN pg_current_xact_id() END);
     IF known IS NULL THEN
         PERFORM leyden.record_enums(description);
         PERFORM leyden.record_change(jsonb_build_object('kind', 'create_table', 'table', description));
