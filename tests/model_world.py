@@ -11,7 +11,7 @@ import base64
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from random import Random
 from typing import Any
 
@@ -23,11 +23,12 @@ from leyden.config import load_settings
 from leyden.edge.connection import Connection
 from leyden.edge.core import Core
 from leyden.events import Event, Peer, UnexpectedError
+from leyden.model import EPOCH_TAG
 from leyden.postgres import sessions
 from leyden.satellite import satellite_pb2 as pb
 from leyden.service import Service
 from memory_socket import MemorySocket
-from random_shapes import USERS, Column, Rows, Schema
+from random_shapes import USERS, Column, Key, Rows, Schema
 from simulated_client import Copy, SimulatedClient
 
 #: Time for everything to become quiet (seconds).
@@ -268,8 +269,9 @@ class World:
         except TimeoutError:
             raise Difference("\n".join(["not quiet:", *self._unrest()])) from None
         await self._learn_columns()
+        tags = await random_shapes.current_tags(self._control)
         for client in self.clients:
-            await self._check(client)
+            await self._check(client, tags)
 
     async def _becomes_quiet(self) -> bool:
         until = asyncio.get_running_loop().time() + WAITING_AFTER
@@ -310,7 +312,7 @@ class World:
         if self._failures:
             raise self._failures[0]
 
-    async def _check(self, client: SimulatedClient) -> None:
+    async def _check(self, client: SimulatedClient, tags: Mapping[tuple[str, Key], tuple[str, ...]]) -> None:
         self.counts["checks"] += 1
         for code in client.resets:
             possible = {
@@ -323,7 +325,13 @@ class World:
         shapes = client.shapes
         expected = await random_shapes.expected_rows(self._control, self.schema, shapes, client.user)
         self.counts["rows compared"] += sum(map(len, expected.values()))
-        differences = list(_differences(client, client.store.rows(self.schema), expected))
+        differences = [*_differences(client, client.store.rows(self.schema), expected)]
+        for table, rows in expected.items():
+            for key in rows:
+                has, should = client.store.tags(table, key), tags.get((table, tuple(map(str, key))), (EPOCH_TAG,))
+                if sorted(has) != sorted(should):
+                    differences += [f"  {table} {key}: has tags {has}, should have {should}; received:"]
+                    differences += client.received[table, key]
         if differences:
             asked = "; ".join(map(str, shapes))
             raise Difference("\n".join([f"{client.id} ({client.user}) has for: {asked}", *differences]))

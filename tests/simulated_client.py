@@ -714,7 +714,7 @@ class SimulatedClient:
 
     def _note(self, occasion: str, operations: Iterable[Operation]) -> None:
         for operation in operations:
-            what = f"{occasion}: {operation.kind} {operation.new or ''}"
+            what = f"{occasion}: {operation.kind} {operation.new or ''} {operation.tags}"
             self.received[operation.relation.table, operation.key].append(what)
 
     def _count(self, what: str, times: int = 1) -> None:
