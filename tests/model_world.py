@@ -27,7 +27,7 @@ from leyden.postgres import sessions
 from leyden.satellite import satellite_pb2 as pb
 from leyden.service import Service
 from memory_socket import MemorySocket
-from random_shapes import USERS, Column, Schema
+from random_shapes import USERS, Column, Schema, Table
 from simulated_client import Copy, SimulatedClient
 
 #: Time for everything to become quiet (seconds).
@@ -140,6 +140,7 @@ class World:
         self._put_back: set[str] = set()
         self.sessions: list[Session] = []
         self._running = contextlib.AsyncExitStack()
+        self._added: list[Table] = []
         self._serving: set[asyncio.Task[None]] = set()
         self._failures: list[BaseException] = []
 
@@ -149,9 +150,8 @@ class World:
         self._control = await sessions.connect(self._dsn, autocommit=True)
         self.sessions = [await Session.connected(self._dsn) for _ in range(SESSIONS)]
         for table in self.schema.tables.values():
-            self.note(table.definition)
-            await self._control.execute(table.definition.encode())
-            await self._control.execute(f"CALL electric.electrify('{table.name}')".encode())
+            self.note(f"{table.definition} -> {await self.add_table(table)}")
+        self._added.clear()
         for statement in random_shapes.first_rows(self._random, self.schema):
             self.note(statement)
             await self.sessions[0].execute(statement)
@@ -239,8 +239,26 @@ class World:
 
     # ---- schema --------------------------------------------------------------------------------------------------
 
-    async def _learn_columns(self) -> None:
-        """The app comes to know the columns that were added."""
+    @property
+    def is_altered(self) -> bool:
+        """Whether there is a table that the app does not know yet."""
+        return bool(self._added)
+
+    async def add_table(self, table: Table) -> str:
+        try:
+            async with self._control.transaction():
+                await self._control.execute("SET LOCAL lock_timeout = '20ms'")
+                await self._control.execute(table.definition.encode())
+                await self._control.execute(f"CALL electric.electrify('{table.name}')".encode())
+        except psycopg.Error as error:
+            return type(error).__name__
+        self._added.append(table)
+        return "electrified"
+
+    async def _learn_schema(self) -> None:
+        """The app comes to know the tables and columns that were added."""
+        self.schema.tables |= {table.name: table for table in self._added}
+        self._added.clear()
         cursor = await self._control.execute(
             "SELECT table_name, column_name, udt_name FROM information_schema.columns"
             " WHERE table_schema = 'public' ORDER BY table_name, ordinal_position"
@@ -270,7 +288,7 @@ class World:
                         await self.core.catch_up()
         except TimeoutError:
             raise Difference("\n".join(["not quiet:", *self._unrest()])) from None
-        await self._learn_columns()
+        await self._learn_schema()
         for client in self.clients:
             await self._check(client)
 
