@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import psycopg
 from psycopg import sql
@@ -19,7 +19,7 @@ async def install_schema(dsn: str) -> None:
         await schema.install(conn)
 
 
-def fresh_database(cluster: EmbeddedPostgres, source: str) -> Iterator[str]:
+def fresh_database(cluster: EmbeddedPostgres, source: str) -> Generator[str, None, None]:
     name = f"test_{next(_numbers)}"
     with psycopg.connect(cluster.dsn("postgres"), autocommit=True) as admin:
         admin.execute(

@@ -25,6 +25,8 @@ FILTERS = (
     "this.n > 1",
     "this.n / this.n = 1",
     "false",
+    "this.owner = 'a' AND this.owner = 'b'",
+    "this.n = 1 AND this.n = 2",
 )
 ROWS = st.tuples(
     st.sampled_from([b"1", b"2"]), st.sampled_from([b"a", b"b", b"c", None]), st.sampled_from([b"0", b"1", b"2", None])

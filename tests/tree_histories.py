@@ -1,5 +1,4 @@
-"""Shapes along foreign keys, what they hold by an independent definition (a search through all rows, which asks of each
-why it should be there), and histories of a database."""
+"""Random shapes along foreign keys, and random histories of a database."""
 
 from __future__ import annotations
 
@@ -7,67 +6,10 @@ from hypothesis import strategies as st
 
 from leyden.model import Row, Table
 from leyden.shapes.request import Include, Select
-from linked_tables import TABLES, Rows, include, row
-
-# ---- an independent definition -----------------------------------------------------------------------------------
-
-
-def passes(where: str, table: Table, one: Row) -> bool:
-    """The only filter in use: ``this.<second column> = '<value>'``."""
-    return not where or one[1] == where.split("'")[1].encode()
-
-
-def references(table: Table, one: Row, column: str) -> tuple[int, Row] | None:
-    target = next(key for key in table.foreign_keys if key.columns == (column,)).ref_table
-    value = one[[c.name for c in table.columns].index(column)]
-    return None if value is None else (TABLES[target].id, (value,))
-
-
-def selected(rows: Rows, select: Select, among: set[tuple[int, Row]] | None = None) -> set[tuple[int, Row]]:
-    """The rows in the layers of ``select``; its own must be ``among`` those given."""
-    table = TABLES[select.table]
-    mine = {
-        key
-        for key, one in rows.items()
-        if key[0] == table.id and passes(select.where, table, one) and (among is None or key in among)
-    }
-    found = set(mine)
-    for one in select.includes:
-        assert one.select is not None
-        (column,), other = one.foreign_key, TABLES[one.select.table]
-        if any(key.columns == (column,) and key.ref_table == table.name for key in other.foreign_keys):
-            near = {key for key, it in rows.items() if key[0] == other.id and references(other, it, column) in mine}
-        else:
-            near = {it for key in mine if (it := references(table, rows[key], column)) is not None}
-        found |= selected(rows, one.select, near)
-    return found
-
-
-def expected(rows: Rows, selects: list[Select]) -> Rows:
-    found = {key for select in selects for key in selected(rows, select)}
-    by_id = {table.id: table for table in TABLES.values()}
-    while True:
-        parents = {
-            it
-            for key in found
-            for foreign_key in by_id[key[0]].foreign_keys
-            if (it := references(by_id[key[0]], rows[key], foreign_key.columns[0])) is not None
-        }
-        if parents <= found:
-            return {key: rows[key] for key in found}
-        found |= parents
-
-
-# ---- what is drawn -----------------------------------------------------------------------------------------------
+from linked_tables import TABLES, WAYS, Rows, filtered, include, references, row
 
 FILTERS = st.sampled_from(["", "", "", "a", "b"])
 IDS = (1, 2, 3)
-#: Child table, column and parent table of each foreign key.
-WAYS = [(table, key.columns[0], TABLES[key.ref_table]) for table in TABLES.values() for key in table.foreign_keys]
-
-
-def filtered(table: Table, value: str) -> str:
-    return f"this.{table.columns[1].name} = '{value}'" if value else ""
 
 
 @st.composite

@@ -24,12 +24,22 @@ EPOCH_TAG = "postgres_1@0"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column as the catalog describes it. ``type`` is the short catalog name (``int4``), or the enum's name."""
+    """A column as the catalog describes it. ``type`` is the short catalog name (``int4``), or the enum's name.
+
+    ``default`` is the text form of the constant that clients put into rows which say nothing of the column. It stays
+    when Postgres drops its own.
+    """
 
     name: str
     type: str
     not_null: bool
     is_enum: bool = False
+    default: str | None = None
+
+    @property
+    def unset(self) -> bytes | None:
+        """The value in a row that says nothing of the column, or is older than it."""
+        return None if self.default is None else self.default.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,9 +295,18 @@ class Author:
 
 
 @dataclass(frozen=True, slots=True)
+class Flaw:
+    """Why an upload cannot be applied, as was seen when it was read; ``message`` holds no value."""
+
+    sqlstate: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Upload:
     """One client transaction. ``lsn`` are the client's own four bytes; ``timestamp_ms`` its clock.
 
+    In one with a ``flaw``, values that are none of their column's type stand as they were sent.
     ``echo_missed`` tells that its author may have sent it before and never heard of it: then it is told again.
     """
 
@@ -296,6 +315,7 @@ class Upload:
     lsn: bytes
     timestamp_ms: int
     changes: tuple[ClientChange, ...]
+    flaw: Flaw | None = None
     echo_missed: bool = False
 
 

@@ -20,7 +20,6 @@ import uvicorn
 
 import secrecy
 from integration.test_admin import MADE, serving
-from integration.test_edge import Speaker
 from interop.service import database_url
 from leyden.administration import Administration
 from leyden.auth import generate_key
@@ -29,6 +28,7 @@ from leyden.edge.admin.app import admin_server_config, create_admin_app
 from leyden.edge.server import uvicorn_config
 from leyden.events import Event, SessionEnded, TokenRenewed, UnexpectedError
 from leyden.service import Service, service_app
+from speaker import Speaker
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fastapi" / "app.py"
 

@@ -14,13 +14,13 @@ import pytest
 from joserfc.jwk import ECKey
 
 import issuers
-from integration.test_edge import Running, serving
 from interop.service import database_url
 from issuers import Issuer, published, signing_key, token_under
 from leyden.auth import KeySetRefreshed, KeyWithdrawn
 from leyden.config import load_settings
 from leyden.edge import sessions
 from leyden.events import ClientRefused, SessionEnded
+from speaker import Running, serving
 
 #: Clients that connect at a time.
 LOAD = 6

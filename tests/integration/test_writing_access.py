@@ -10,11 +10,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from integration.test_edge import SECRET, Running, Speaker, serving, token, until
 from interop.service import database_url
 from leyden.config import Settings, load_settings
 from leyden.events import ClientRefused
 from leyden.satellite import satellite_pb2 as pb
+from speaker import SECRET, Running, Speaker, serving, token, until
 
 
 def configured(database: str, **more: str) -> Settings:

@@ -43,6 +43,7 @@ from leyden.shapes.groups import Group
 from leyden.shapes.request import Shape
 from leyden.shapes.traversal import batches
 from leyden.shapes.tree import Tree
+from leyden.shapes.versions import AsOf
 from leyden.shapes.view import Part, View
 
 #: How long the client may take to prove that it has recorded the subscription (seconds).
@@ -133,10 +134,11 @@ class Deliveries:
         await subscriber.socket.ping(BARRIER_TIMEOUT)
         rows = 0
         parts = [shape.part for shape in job.shapes]
-        async with self._splice(parts) as (position, snapshot, tables):
+        async with self._splice(parts) as splice:
+            position, snapshot, tables = splice.position, splice.snapshot, splice.tables
             before = view = subscriber.view
-            spliced = {part for part in parts if isinstance(part, Group) and not self._is_kept(part)} - view.parts
-            changed = {group.table.id for group in spliced}
+            spliced = set(parts) - splice.kept - view.parts
+            changed = {table_id for part in spliced for table_id in part.tables}
             held = await self._changed_but_held(position, changed)
             known = {id_: tables[id_] for part in parts for id_ in part.tables if id_ in tables}
             self._send(self._encoder.relations(known.values()))
@@ -150,7 +152,7 @@ class Deliveries:
                         assert isinstance(part, Group)
                         batches_of = self._snapshot_rows(part, tables[part.table.id], snapshot, view, held)
                     else:
-                        batches_of = self._kept_rows(part, position, view)
+                        batches_of = self._kept_rows(part, splice.at, view)
                     async with aclosing(batches_of):
                         async for payloads, number in batches_of:
                             self._send(payloads)
@@ -176,9 +178,9 @@ class Deliveries:
         """Whether the rows of ``part`` at any position are known here. Then no snapshot is needed, nor a splice."""
         return all(table_id in self._fanout.versions for table_id in part.tables)
 
-    async def _kept_rows(self, part: Part, position: int, held: View) -> AsyncGenerator[tuple[list[bytes], int]]:
+    async def _kept_rows(self, part: Part, at: AsOf, held: View) -> AsyncGenerator[tuple[list[bytes], int]]:
         """The rows of ``part`` that are not in ``held``, as messages, and how many."""
-        for batch in batches(part, self._fanout.versions.as_of(position), held):
+        for batch in batches(part, at, held):
             payloads: list[bytes] = []
             for table, versions in itertools.groupby(batch, key=lambda version: version.table):
                 payloads += self._encoder.initial_rows(table, [(one.row, one.tags) for one in versions])
@@ -212,14 +214,14 @@ class Deliveries:
         return {(table.id, table.key_of(row)) for table, row in changed if view.holds(table, row)}
 
     @asynccontextmanager
-    async def _splice(self, parts: Iterable[Part]) -> AsyncIterator[tuple[int, Snapshot, Mapping[int, Table]]]:
-        """Holds the client at a position; with it a snapshot that covers it, and the tables by id as they are described
-        at both. The client has been sent every migration that the snapshot sees. The tables of trees are kept."""
+    async def _splice(self, parts: Sequence[Part]) -> AsyncIterator[_Splice]:
+        """Holds the client at a position from which ``parts`` can be delivered."""
         subscriber, fanout = self._subscriber, self._fanout
         linked = [table for part in parts if isinstance(part, Tree) for table in part.tables.values()]
         while True:
             await self._loader.ensure(linked)
-            if any(self._is_kept(part) for part in parts):
+            kept = frozenset(part for part in parts if self._is_kept(part))
+            if kept:
                 # The client must have the same of each table at its position, also of those from earlier snapshots.
                 await self._catch_up()
             # In one step: what is known of tables and versions is what the log holds up to its head.
@@ -229,12 +231,12 @@ class Deliveries:
             while not subscriber.live and subscriber.position < head:  # noqa: ASYNC110 - it depends on the client
                 await asyncio.sleep(BEHIND_PAUSE)
             position = fanout.hold(subscriber)
-            if any(self._is_kept(part) for part in parts):
+            if kept:
                 subscriber.filters.clear()  # it has been sent all that they could concern
             async with self._covering(position) as snapshot:
-                if await snapshot.newest_version() <= newest:
-                    await self._loader.ensure(linked)
-                    yield position, snapshot, tables
+                # A table that is kept is forgotten when it is altered.
+                if await snapshot.newest_version() <= newest and all(map(self._is_kept, kept)):
+                    yield _Splice(position, snapshot, tables, kept, fanout.versions.as_of(position))
                     return
             fanout.release(subscriber)
             await self._catch_up()
@@ -258,7 +260,7 @@ class Deliveries:
         kept = [part for part in gone.parts if self._is_kept(part)]
         for part in kept:
             for versions in batches(part, fanout.versions.as_of(position), remaining):
-                rows += [(version.table, version.key) for version in versions]
+                rows += [(version.table, version.key[1]) for version in versions]
                 await asyncio.sleep(0)
         others = gone.without(kept)
         if others.parts:
@@ -285,6 +287,20 @@ class Deliveries:
             await subscriber.socket.drain()
         fanout.see(subscriber, remaining, {})
         fanout.release(subscriber)
+
+
+@dataclass(frozen=True, slots=True)
+class _Splice:
+    """A position at which the client is held, and from what it is served there."""
+
+    position: int
+    #: Covers the position. The client has been sent every migration that it sees.
+    snapshot: Snapshot
+    #: By id, as they are described at both.
+    tables: Mapping[int, Table]
+    #: Whose rows are taken from ``at``, the others' from the snapshot. All trees are among them.
+    kept: frozenset[Part]
+    at: AsOf
 
 
 @dataclass(frozen=True, slots=True)

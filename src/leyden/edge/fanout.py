@@ -17,6 +17,7 @@ from leyden.edge.socket import HIGH_WATER_BYTES, Packet, Socket
 from leyden.events import Emit, UnexpectedError, ignore
 from leyden.log import TransactionLog
 from leyden.model import AddColumns, Row, SnapshotPoint, Table, Transaction
+from leyden.postgres.relations import with_columns
 from leyden.satellite.encoding import Encoder
 from leyden.satellite.migrations import Dialect
 from leyden.shapes.groups import images
@@ -209,23 +210,19 @@ class FanOut:
         return all(point.sees(xid) for at, xid in self._recent if at <= position)
 
     def described_at(self, position: int, tables: Iterable[Table]) -> list[Table]:
-        """``tables`` as they are described in the first transaction after ``position`` that changes their rows.
+        """``tables``, given as they are described now, as they were described at ``position``.
 
         That is what a client that resumes there must be told: it has not yet seen the migrations that follow, and
         the first rows it gets may still have the older columns. Each migration announces what it changes.
         """
-        described = {table.id: table for table in tables}
         if not self._log.holds(position):
-            return list(described.values())  # nothing will be sent from there: see `pump`
-        pending = set(described)
+            return list(tables)  # nothing will be sent from there: see `pump`
+        later: dict[int, set[str]] = {}
         for transaction in self._log.after(position):
-            if not pending:
-                break
-            for change in transaction.changes:
-                if change.table.id in pending:
-                    described[change.table.id] = change.table
-                    pending.discard(change.table.id)
-        return list(described.values())
+            for change in () if transaction.migration is None else transaction.migration.changes:
+                if isinstance(change, AddColumns):
+                    later.setdefault(change.table.id, set()).update(change.columns)
+        return [_without(table, later.get(table.id, ())) for table in tables]
 
     def changed_after(self, position: int, tables: Collection[int]) -> list[tuple[Table, Row]]:
         """The rows of ``tables`` (by id) that transactions after ``position`` change or delete, as they were at
@@ -256,6 +253,7 @@ class FanOut:
         """A transaction was appended to the log."""
         try:
             self._before_each()
+            self._let_go_of_altered(transaction)  # before its own rows, which have the new columns
             self.versions.apply(transaction)
             self._publish(transaction)
         except Exception as error:
@@ -274,7 +272,6 @@ class FanOut:
         author = self._by_client.get(transaction.origin) if transaction.origin is not None else None
         sight = Sight(transaction, self.versions)
         if transaction.migration is not None:
-            self._let_go_of_altered(transaction)
             feeds = list(self._feeds)
         else:
             concerned = self._index.concerned(sight)
@@ -376,8 +373,12 @@ class FanOut:
         return len(subscriber.unacked) >= WINDOW or subscriber.socket.buffered > HIGH_WATER_BYTES
 
     def _send_behind(self, subscriber: Subscriber, transaction: Transaction) -> None:
-        view = self._unfiltered(subscriber, transaction)
         author = transaction.origin == subscriber.client_id
+        if author:
+            for correction in transaction.corrections:
+                # The row becomes what it was then: what a snapshot saw of it since has to be sent as well.
+                subscriber.filters.pop(correction.table.id, None)
+        view = self._unfiltered(subscriber, transaction)
         packet = self._packet(Sight(transaction, self.versions), (subscriber.dialect, view), for_author=author)
         if packet is not None:
             subscriber.unacked.append(transaction.position)
@@ -409,3 +410,7 @@ class FanOut:
         if len(self._packets) > CACHED_PACKETS:
             self._packets.popitem(last=False)
         return packet
+
+
+def _without(table: Table, columns: Collection[str]) -> Table:
+    return with_columns(table, [column for column in table.columns if column.name not in columns])

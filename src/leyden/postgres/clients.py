@@ -28,16 +28,18 @@ class ClientBelongsToOther(Exception):
 
 
 async def claim_upload(conn: Connection, upload: Upload) -> psycopg.AsyncCursor[Any]:
-    """Lock the client's row and move it to the upload's LSN, unless it is there already.
+    """Lock the client's row and move it to the upload's LSN, unless it is there already. An upload that is later than
+    all before it is new even so: the client's own database is new, and counts from the beginning again.
 
     The cursor's ``rowcount`` is 1 when the upload is new and its owner right, otherwise 0. To be committed
     with the upload's effect: that makes an upload sent twice take effect once.
     """
     return await conn.execute(
-        "INSERT INTO leyden.client_uploads AS stored (client_id, user_id, lsn) VALUES (%s, %s, %s)"
-        " ON CONFLICT (client_id) DO UPDATE SET lsn = EXCLUDED.lsn, applied_at = EXCLUDED.applied_at"
-        " WHERE stored.lsn < EXCLUDED.lsn AND stored.user_id = EXCLUDED.user_id",
-        [upload.client_id, upload.user_id, upload.lsn],
+        "INSERT INTO leyden.client_uploads AS stored (client_id, user_id, lsn, ms) VALUES (%s, %s, %s, %s)"
+        " ON CONFLICT (client_id) DO UPDATE"
+        " SET lsn = EXCLUDED.lsn, ms = greatest(stored.ms, EXCLUDED.ms), applied_at = EXCLUDED.applied_at"
+        " WHERE (stored.lsn < EXCLUDED.lsn OR stored.ms < EXCLUDED.ms) AND stored.user_id = EXCLUDED.user_id",
+        [upload.client_id, upload.user_id, upload.lsn, upload.timestamp_ms],
     )
 
 

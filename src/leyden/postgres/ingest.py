@@ -421,12 +421,12 @@ class Ingest:
             table = self._described.get(table_id)
             if table is None:
                 continue
-            if row is not None and len(row) != len(table.columns):
-                # Written when the table had fewer columns; later ones are only ever appended.
-                later = self._columns_to_come.get(table_id, NO_COLUMNS)
-                if later.issuperset(column.name for column in table.columns[len(row) :]):
-                    table = with_columns(table, table.columns[: len(row)])
-                row = (row + (None,) * len(table.columns))[: len(table.columns)]
+            # Clients do not know columns that the stream has not brought yet, also where no row is told.
+            later = self._columns_to_come.get(table_id, NO_COLUMNS)
+            table = with_columns(table, [column for column in table.columns if column.name not in later])
+            if row is not None:
+                # It may have been read when the table had fewer columns; later ones are only ever appended.
+                row = (row + tuple(column.unset for column in table.columns[len(row) :]))[: len(table.columns)]
             corrections.append(model.Correction(table, key, row, tags))
         return tuple(corrections)
 

@@ -6,15 +6,15 @@ the stream the rows already contain; what is done with them is not known here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
+from leyden.memo import Memo
 from leyden.model import EPOCH_TAG, Row, SnapshotPoint, Table
 from leyden.postgres.checkpoints import find
 from leyden.postgres.copy_out import copy_out
@@ -36,10 +36,15 @@ Result = TypeVar("Result")
 #: A row and its tags.
 TaggedRow = tuple[Row, tuple[str, ...]]
 
+#: How long a reading takes depends on whoever takes the rows, over whatever link. Not every version has all limits.
+_WITHOUT_LIMITS = """
+SELECT set_config(name, '0', true)
+FROM unnest(ARRAY['statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout']) AS name
+WHERE current_setting(name, true) IS NOT NULL
+"""
 
-@lru_cache(maxsize=1_000)  # many rows share theirs
-def _tags(text: bytes | None) -> tuple[str, ...]:
-    return (EPOCH_TAG,) if text is None else parse_tags(text)
+#: Many rows share their tags.
+_TAGS: Memo[bytes | None, tuple[str, ...]] = Memo(lambda text: (EPOCH_TAG,) if text is None else parse_tags(text))
 
 
 class Snapshots:
@@ -59,6 +64,7 @@ class Snapshots:
         """
         async with self._pool.connection() as conn, conn.transaction():
             await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            await conn.execute(_WITHOUT_LIMITS)
             visible = _text(await conn.execute("SELECT pg_current_snapshot()"))
             # After the snapshot: what committed before it ends at or below this position.
             position = _text(await conn.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"))
@@ -101,25 +107,31 @@ class Snapshot:
         among others when a column of the description is gone.
         """
 
-        def tagged(results: list[Row]) -> list[TaggedRow]:
-            return [(result[:-1], _tags(result[-1])) for result in results]
+        width = len(table.columns)
 
-        return self._read(selection(table, condition), len(table.columns) + 1, tagged, batch)
+        def tagged(values: list[bytes | None]) -> list[TaggedRow]:
+            tags = values[width :: width + 1]
+            del values[width :: width + 1]
+            return list(zip(_rows(values, width), map(_TAGS.__getitem__, tags), strict=True))
+
+        return self._read(selection(table, condition), width + 1, tagged, batch)
 
     def written_rows(self, table: Table, xid: int) -> AsyncGenerator[list[WrittenRow]]:
         """The rows of ``table`` that transactions from ``xid`` on wrote, those that they deleted among them, as
         :meth:`rows` gives them."""
 
-        def written(results: list[Row]) -> list[WrittenRow]:
-            return [parse_written_row(table, result) for result in results]
+        columns = len(table.columns) + ROW_RESULTS
 
-        return self._read(written_rows(table, xid), len(table.columns) + ROW_RESULTS, written)
+        def written(values: list[bytes | None]) -> list[WrittenRow]:
+            return [parse_written_row(table, result) for result in _rows(values, columns)]
+
+        return self._read(written_rows(table, xid), columns, written)
 
     def written_keys(self, table: Table, xid: int) -> AsyncGenerator[list[tuple[Row, Former]]]:
         """Only the keys of these, with what the rows were tied to besides."""
 
-        def written(results: list[Row]) -> list[tuple[Row, Former]]:
-            return [parse_written_key(result) for result in results]
+        def written(values: list[bytes | None]) -> list[tuple[Row, Former]]:
+            return [parse_written_key(result) for result in _rows(values, KEY_RESULTS)]
 
         return self._read(written_keys(table, xid), KEY_RESULTS, written)
 
@@ -139,20 +151,29 @@ class Snapshot:
             raise RuntimeError("a reading of this snapshot is still open")
 
     def _read(
-        self, query: sql.Composable, columns: int, read: Callable[[list[Row]], Result], batch: int | None = None
+        self,
+        query: sql.Composable,
+        columns: int,
+        read: Callable[[list[bytes | None]], Result],
+        batch: int | None = None,
     ) -> AsyncGenerator[Result]:
+        """What ``read`` makes of the values of each batch, which come row after row in one list."""
         self._require_idle()
 
         async def reading() -> AsyncGenerator[Result]:
             try:
                 async with aclosing(copy_out(self._conn, query, columns, batch)) as batches:
-                    async for results in batches:
-                        yield read(results)
+                    async for values in batches:
+                        yield read(values)
             finally:
                 self._reading = None
 
         self._reading = generator = reading()
         return generator
+
+
+def _rows(values: list[bytes | None], columns: int) -> Iterator[Row]:
+    return zip(*[iter(values)] * columns, strict=True)
 
 
 def selection(table: Table, condition: sql.Composable | None) -> sql.Composed:

@@ -42,6 +42,7 @@ from leyden.postgres.sqlstates import (
     is_lack_of_right,
     is_server_trouble,
     is_worth_another_attempt,
+    may_be_the_uploads_fault,
     refusal_of,
 )
 from leyden.postgres.upload_plan import PlannedOperation, UploadRefusedError, plan_upload
@@ -49,6 +50,9 @@ from leyden.postgres.upload_plan import PlannedOperation, UploadRefusedError, pl
 #: Seconds before the second, third, … attempt after a failure that may pass; the last one repeats.
 RETRY_DELAYS = (0.02, 0.1, 0.5, 1.0, 2.0, 5.0)
 
+
+#: Failures by trouble of the server after which the upload is taken for their cause, if it may be: after 20 s or so.
+PATIENCE_WITH_UPLOADS = 8
 
 #: Failures that may pass after which somebody who waits in front of a screen is told.
 PATIENCE_OF_OPERATORS = 4
@@ -99,6 +103,9 @@ class Writer:
         """
         if not upload.client_id or upload.client_id == POSTGRES_ORIGIN or "@" in upload.client_id:
             raise ValueError("this client id cannot stand in a tag")
+
+        if upload.flaw is not None:
+            return await self._refuse(upload, author, Refusal(upload.flaw.sqlstate, upload.flaw.message))
 
         async def write(conn: Connection, stepwise: bool) -> bool:
             return await _UploadTransaction(conn, upload, author(), self._owner_rule).run(stepwise)
@@ -173,6 +180,8 @@ class Writer:
                 raise
             except psycopg.Error as error:
                 if is_contention(error) or is_server_trouble(error):
+                    if refusable and failures >= PATIENCE_WITH_UPLOADS and may_be_the_uploads_fault(error):
+                        raise UploadRefusedError(refusal_of(error)) from None
                     if failures >= patience:
                         raise
                     await self._pause(error, failures)
@@ -237,14 +246,14 @@ class _UploadTransaction:
         self._tag = Tag(upload.timestamp_ms, upload.client_id)
 
     async def run(self, stepwise: bool) -> bool:
-        """Commit the upload; False when its LSN was reached before, or its refusal is not there any more.
+        """Commit the upload; False when its LSN was reached before, which is told to its author, or its refusal is not
+        there any more.
 
         ``stepwise`` reads each row again right before its turn, so that side effects of earlier writes are
         seen; otherwise all rows are resolved at once and :class:`_RowMovedError` is raised where that was
         not true.
         """
         planned = plan_upload(self._upload.changes)
-        applied = True
         async with self._conn.pipeline() as pipeline, _transaction(self._conn, pipeline):
             # First of all, so that the stream learns the author before the first change.
             await announce(self._conn, self._upload)
@@ -252,10 +261,11 @@ class _UploadTransaction:
             claim = await self._claim()
             rows = await self._lock(pipeline, ((operation.table, operation.key) for operation in planned))
             if claim.rowcount == 0:
-                if self._rejection is None:
-                    await require_owner(self._conn, self._upload)
-                applied = False
-                raise psycopg.Rollback
+                if self._rejection is not None:
+                    raise psycopg.Rollback
+                await require_owner(self._conn, self._upload)
+                # Its author would not send it again if it had heard that it was kept: it is told so once more.
+                return False
             writes = None if stepwise else self._resolve_all(planned, rows)
             if writes is None:
                 await self._write_stepwise(pipeline, planned)
@@ -263,7 +273,8 @@ class _UploadTransaction:
                 await self._write_all(pipeline, writes)
             # Triggers deferred to the commit must find no row that is ours to tag, and run as the author's role.
             await name_server_row(self._conn, "", self._author.role)
-        return applied
+            return True
+        return False
 
     async def _claim(self) -> psycopg.AsyncCursor[Any]:
         """Make sure that this happens once; the row count is 0 when it has happened."""

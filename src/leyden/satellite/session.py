@@ -17,7 +17,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
-from leyden.model import Checkpoint, ClientRecord, Migration, SubscriptionRecord
+from leyden.model import Checkpoint, ClientRecord, CreateEnum, Migration, SubscriptionRecord, Table
 from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.actions import (
@@ -306,6 +306,7 @@ class Session:
             self._parts.clear()
             stream = StartStream(self._world.head, View(), dialect, self._migrations_after(known))
             before: list[Output] = [ForgetSubscriptions()]
+            client = self._missing_echoes(client)
         else:
             position, version = self._resume_position(request, call.lsn)
             self._resume(request, client, call.subscription_ids, position)
@@ -344,9 +345,12 @@ class Session:
         repair = Repair(seeking.call.lsn, position, seeking.version, checkpoint, self._claims.user_id)
         stream = StartStream(position, view, seeking.dialect, repair=repair)
         before = [KeepSubscriptions(tuple(seeking.call.subscription_ids), position)]
-        # The echoes of what it uploaded last are among what it has missed: it is to send all that it waits for.
+        return self._started(request, self._missing_echoes(client), before, stream)
+
+    def _missing_echoes(self, client: ClientRecord) -> ClientRecord:
+        """The echoes of what it uploaded last are among what it has missed: it is to send all that it waits for."""
         self._echo_missed = True
-        return self._started(request, replace(client, upload_lsn=b""), before, stream)
+        return replace(client, upload_lsn=b"")
 
     def _started(
         self, request: pb.SatRpcRequest, client: ClientRecord, before: Sequence[Output], stream: StartStream
@@ -356,7 +360,7 @@ class Session:
         outputs: list[Output] = [*before, Send(rpc.success(request, answer))]
         if not self._uploading and self._awaiting_start is None:
             # Without our own startReplication the client never uploads anything; at a second one it disconnects.
-            outputs.append(Send(self._start_upload(client)))
+            outputs.append(Send(self._start_upload(client.upload_lsn)))
         return [*outputs, stream]
 
     def _migrations_after(self, version: str) -> tuple[Migration, ...]:
@@ -421,10 +425,10 @@ class Session:
         before, now = self._parts.get(record.id, frozenset()), self._parts_of(record)
         return now is not None and now <= before
 
-    def _start_upload(self, client: ClientRecord) -> pb.SatRpcRequest:
+    def _start_upload(self, lsn: bytes) -> pb.SatRpcRequest:
         self._awaiting_start = self._server_request
         self._server_request += 1
-        call = pb.SatInStartReplicationReq(lsn=client.upload_lsn)
+        call = pb.SatInStartReplicationReq(lsn=lsn)
         return pb.SatRpcRequest(
             method=rpc.START_REPLICATION, request_id=self._awaiting_start, message=call.SerializeToString()
         )
@@ -550,15 +554,22 @@ class Session:
     def _relation(self, message: pb.SatRelation) -> list[Output]:
         if self._uploads is None or not self._uploading:
             return []
+        tables = self._world.tables
         try:
-            self._uploads.relation(message, self._world.tables)
+            self._uploads.relation(message, tables, {} if message.table_name in tables else self._given_up())
         except InvalidUpload as error:
             raise _protocol_error(error.message, error.message) from None
         return []
 
+    def _given_up(self) -> dict[str, Table]:
+        """Every table that migrations brought to clients. What is not among the world's was given up, or is stopped."""
+        changes = (change for migration in self._world.migrations for change in migration.changes)
+        return {change.table.name: change.table for change in changes if not isinstance(change, CreateEnum)}
+
     def _oplog(self, message: pb.SatOpLog) -> list[Output]:
         if self._uploads is None or not self._uploading:
             return []  # as the old service does: the client sends it again after our startReplication
+        self._uploads.follow(self._world.tables)
         uploads, error = self._uploads.operations(message)
         outputs: list[Output] = [Write(replace(upload, echo_missed=self._echo_missed)) for upload in uploads]
         if error is not None:

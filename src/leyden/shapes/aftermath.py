@@ -20,9 +20,9 @@ from dataclasses import dataclass
 
 from leyden.model import Row, Table
 from leyden.shapes.groups import Group
-from leyden.shapes.standing import Key, Standing
+from leyden.shapes.standing import Standing
 from leyden.shapes.tree import Branch, Direction, Edge, Tree, ranked
-from leyden.shapes.versions import BATCH, AsOf, Version, VersionedTables
+from leyden.shapes.versions import BATCH, AsOf, Key, Version, VersionedTables
 from leyden.shapes.view import View
 from leyden.shapes.where import OWNER_COLUMN, ownership
 
@@ -174,7 +174,7 @@ class Aftermath:
             standings = [Standing(tree, at) for tree in self._view.trees if table_id in tree.tables]
             batch = []
             for key, former in rows:
-                version = at.row(table_id, key)
+                version = at.row((table_id, key))
                 is_seen = version is not None and (
                     self._view.holds(version.table, version.row) or any(one.holds(version) for one in standings)
                 )
@@ -201,7 +201,7 @@ class Aftermath:
     def _start(self, at: AsOf, key: Key, former: Former) -> None:
         """A row that was written: what it refers to may have gained or lost it, and its own place may have changed."""
         table_id = key[0]
-        version = at.row(*key)
+        version = at.row(key)
         row = None if version is None else version.row
         for number, tree in enumerate(self._view.trees):
             numbers = [
@@ -234,7 +234,7 @@ class Aftermath:
     def _step(self, at: AsOf, number: int, layer: int, key: Key) -> None:
         """A row whose place may have changed, and with it that of the rows that hang on it there."""
         tree = self._view.trees[number]
-        version = at.row(*key)
+        version = at.row(key)
         former = self._former(key)
         for edge in tree.edges_from.get(key[0], ()):
             self._mark_referred_to(at, number, _ANCESTOR, edge, version, former or {})
@@ -248,8 +248,8 @@ class Aftermath:
         for hanging, branch in _branches(tree, layer, Direction.BELOW):
             group = tree.layers[hanging].group
             for child in standing.referring(branch.edge, version):
-                if group.holds(child.row) or self._former((child.table.id, child.key)) is not None:
-                    self._mark(number, hanging, (child.table.id, child.key))
+                if group.holds(child.row) or self._former(child.key) is not None:
+                    self._mark(number, hanging, child.key)
 
     def _mark_referred_to(
         self, at: AsOf, number: int, layer: int, edge: Edge, version: Version | None, former: Former
@@ -266,7 +266,7 @@ class Aftermath:
                 continue
             there = {place: (form,) for place, form in zip(edge.parent_places, values, strict=True)}
             for parent in at.rows(edge.parent.id, there):
-                self._mark(number, layer, (parent.table.id, parent.key))
+                self._mark(number, layer, parent.key)
 
     # ---- what has been met ---------------------------------------------------------------------------------------
 

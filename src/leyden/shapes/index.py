@@ -41,15 +41,28 @@ class PartIndex:
 
     def add(self, part: Part) -> None:
         root = _root(part)
-        of_table = self._tables.setdefault(root.table.id, _OfTable())
-        for parts in self._places(of_table, root):
-            parts[part] = None
+        if _may_hold_anything(root):
+            of_table = self._tables.setdefault(root.table.id, _OfTable())
+            for parts in self._places(of_table, root):
+                parts[part] = None
         if isinstance(part, Tree):
             for table_id in part.tables_beyond_root:
                 self._patterns_on.setdefault(table_id, {}).setdefault(part.pattern, {})[part] = None
 
     def remove(self, part: Part) -> None:
         root = _root(part)
+        if _may_hold_anything(root):
+            self._remove_root(part, root)
+        if isinstance(part, Tree):
+            for table_id in part.tables_beyond_root:
+                patterns = self._patterns_on[table_id]
+                del patterns[part.pattern][part]
+                if not patterns[part.pattern]:
+                    del patterns[part.pattern]
+                if not patterns:
+                    del self._patterns_on[table_id]
+
+    def _remove_root(self, part: Part, root: Group) -> None:
         of_table = self._tables[root.table.id]
         for parts in self._places(of_table, root):
             parts.pop(part, None)
@@ -63,14 +76,6 @@ class PartIndex:
                 del of_table.by_value[position]
         if not of_table.by_value and not of_table.others:
             del self._tables[root.table.id]
-        if isinstance(part, Tree):
-            for table_id in part.tables_beyond_root:
-                patterns = self._patterns_on[table_id]
-                del patterns[part.pattern][part]
-                if not patterns[part.pattern]:
-                    del patterns[part.pattern]
-                if not patterns:
-                    del self._patterns_on[table_id]
 
     def concerned(self, sight: Sight) -> Iterator[Part]:
         """The groups and trees that see something of the transaction, each once."""
@@ -93,9 +98,11 @@ class PartIndex:
     def _hanging_on(self, trees: dict[Tree, None], sight: Sight, key: Row, table_id: int) -> Iterator[Tree]:
         """Those of ``trees``, which have one pattern, whose root may be connected with the row."""
         tree = next(iter(trees))
-        of_table = self._tables[tree.root.table.id]
+        of_table = self._tables.get(tree.root.table.id)
+        if of_table is None:
+            return
         for at in (sight.before, sight.after):
-            version = at.row(table_id, key)
+            version = at.row((table_id, key))
             found = [] if version is None else roots(tree, at, version)
             if found is None:
                 yield from trees
@@ -118,6 +125,12 @@ class PartIndex:
 
 def _root(part: Part) -> Group:
     return part.root if isinstance(part, Tree) else part
+
+
+def _may_hold_anything(group: Group) -> bool:
+    """False for a filter that needs a column to have two values at once."""
+    position, forms = _indexed_by(group)
+    return position is None or bool(forms)
 
 
 def _candidates(of_table: _OfTable, old: Row | None, new: Row | None) -> Iterator[Part]:

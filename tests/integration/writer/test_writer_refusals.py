@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from leyden import events
-from leyden.model import ClientInsert, ClientUpdate
+from leyden.model import ClientInsert, ClientUpdate, Flaw
 from leyden.postgres.clients import ClientBelongsToOther, ClientStore
 from leyden.postgres.sessions import session_conninfo
 from leyden.postgres.writer import Outcome
@@ -127,6 +127,19 @@ async def test_values_that_are_no_text_or_no_value_of_their_type_refuse(shop: An
     assert {correction["key"][0] for correction in corrections[4]} == {"1", "2"}
 
 
+async def test_an_upload_with_a_flaw_is_refused_in_its_turn(shop: Any) -> None:
+    await shop.watch()
+    flawed = shop.upload(shop.update("customer", {"id": "a", "name": "Ann", "email": "x"}, name="Eve"), lsn=4)
+    flaw = Flaw("22000", "column name of table customer: a value that is no text")
+    assert await shop.write(replace(flawed, flaw=flaw)) is Outcome.REFUSED
+    assert await shop.write(replace(flawed, flaw=flaw)) is Outcome.ALREADY_APPLIED
+    assert await lsn(shop) == b"\0\0\0\4"
+    ((_, _, sqlstate, message, _),) = await refused(shop)
+    assert (sqlstate, message) == (flaw.sqlstate, flaw.message)
+    first, *_ = [entry for entry in await shop.stream() if isinstance(entry, dict)]
+    assert [one["row"] for one in first["corrections"]] == [["a", "Ann", "ann@example.org"]]
+
+
 async def test_an_applications_trigger_may_refuse(shop: Any) -> None:
     await shop.sql(
         "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'closed on Sundays'; END $$"
@@ -169,8 +182,22 @@ async def test_an_upload_is_applied_once(shop: Any) -> None:
     assert await shop.write(first) is Outcome.ALREADY_APPLIED
     assert await shop.apply(shop.insert("customer", id="b", name="B"), lsn=2) is Outcome.ALREADY_APPLIED
     assert len(await shop.rows("customer")) == 1
-    assert await shop.stream() == []
+    # nothing but the echo, which its author has missed if it sends it again
+    echo = ["B", {"client": CLIENT, "ms": first.timestamp_ms, "corrections": []}, "C"]
+    assert await shop.stream() == [*echo, *echo]
     assert shop.events == [events.UploadApplied(CLIENT, 1)]
+
+
+async def test_a_client_that_counts_from_the_beginning_again_is_heard(shop: Any) -> None:
+    await shop.apply(shop.insert("customer", id="b", name="B"), lsn=3, ms=100)
+    await shop.apply(shop.insert("customer", id="c", name="C"), lsn=4, ms=90)
+    # what was applied before stays applied once, also what a clock that was set back made look later
+    assert await shop.apply(shop.insert("customer", id="x", name="X"), lsn=3, ms=100) is Outcome.ALREADY_APPLIED
+    # but its database is new now
+    assert await shop.apply(shop.insert("customer", id="d", name="D"), lsn=1, ms=101) is Outcome.APPLIED
+    assert await shop.apply(shop.insert("customer", id="e", name="E"), lsn=2, ms=102) is Outcome.APPLIED
+    assert await shop.apply(shop.insert("customer", id="x", name="X"), lsn=1, ms=101) is Outcome.ALREADY_APPLIED
+    assert [row[0] for row in await shop.rows("customer")] == ["a", "b", "c", "d", "e"]
 
 
 async def test_an_author_who_has_missed_the_echo_gets_it_again_with_the_rows_of_now(shop: Any) -> None:

@@ -12,7 +12,19 @@ from leyden.edge.fanout import CATCH_UP_BATCH, WINDOW, FanOut, Subscriber
 from leyden.edge.socket import HIGH_WATER_BYTES, Packet
 from leyden.events import Event, UnexpectedError
 from leyden.log.memory import MemoryLog
-from leyden.model import AddColumns, Column, Delete, Insert, Migration, Row, SnapshotPoint, Table, Transaction, Update
+from leyden.model import (
+    AddColumns,
+    Column,
+    Correction,
+    Delete,
+    Insert,
+    Migration,
+    Row,
+    SnapshotPoint,
+    Table,
+    Transaction,
+    Update,
+)
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.encoding import Encoder
 from leyden.satellite.frames import decode
@@ -163,6 +175,20 @@ def test_clients_whose_view_is_older_than_the_owners_of_a_table_are_let_go(stage
 
     assert stage.dropped == ["a"]
     assert other.positions == [10]
+
+
+def test_a_transaction_may_alter_a_kept_table_and_write_to_it(stage: Stage) -> None:
+    stage.fanout.versions.begin(A)
+    stage.fanout.versions.complete(A)
+    _, socket = stage.client(tables=(B,))
+    wider = replace(A, columns=(*COLUMNS, Column("n", "int4", False)))
+    migration = Migration("1", 10, 1, (AddColumns(wider, ("n",)),))
+    changes = (Insert(wider, (b"1", b"2"), ()), Insert(B, (b"1",), ()))
+    stage.log.append(Transaction(10, 10, 1, None, changes, migration), 1)
+
+    assert stage.dropped == []
+    assert socket.positions == [9, 10]
+    assert A.id not in stage.fanout.versions
 
 
 def test_clients_that_catch_up_side_by_side_share_encodings(stage: Stage) -> None:
@@ -377,6 +403,27 @@ def test_what_a_snapshot_saw_is_not_sent_again(stage: Stage) -> None:
     assert subscriber.live
 
 
+def test_a_refused_write_is_put_right_although_a_snapshot_saw_what_was_refused(stage: Stage) -> None:
+    subscriber, socket = stage.client("author", tables=())
+    stage.fanout.hold(subscriber)
+    truth = Correction(A, (b"1",), (b"1",), ("t@1",))
+    stage.log.append(Transaction(10, 10, 1, "author", (), corrections=(truth,)), 1)
+    stage.log.append(Transaction(20, 20, 1, None, (Delete(A, (b"1",)),)), 1)
+    point = SnapshotPoint(xmin=21, xmax=21, in_progress=frozenset(), wal_position=20)
+    stage.fanout.see(subscriber, whole(A), {A.id: point})
+    stage.fanout.release(subscriber)
+
+    # the row is as it was when the write was refused, and then as it is
+    assert [op.WhichOneof("op") for op in socket.operations] == [
+        "begin",
+        "insert",
+        "commit",
+        "begin",
+        "delete",
+        "commit",
+    ]
+
+
 def test_a_filter_concerns_its_table_alone(stage: Stage) -> None:
     subscriber, socket = stage.client(tables=(B,))
     stage.fanout.hold(subscriber)
@@ -418,13 +465,16 @@ def test_rows_as_they_were_before_they_changed(stage: Stage) -> None:
     assert stage.fanout.changed_after(10, {A.id}) == [(wide, (b"a", b"2")), (wide, (b"c", None))]
 
 
-def test_a_table_is_described_as_its_next_rows_are(stage: Stage) -> None:
+def test_a_table_is_described_as_it_was_at_a_position(stage: Stage) -> None:
     wider = replace(A, columns=(*COLUMNS, Column("n", "int4", False)))
-    stage.commit(A)
-    stage.log.append(Transaction(20, 20, 1, None, (Insert(wider, (b"1", None), ()),)), 1)
+    stage.commit(B)
+    migration = Migration("1", 20, 1, (AddColumns(wider, ("n",)),))
+    stage.log.append(Transaction(20, 20, 1, None, (Insert(wider, (b"1", None), ()),), migration), 1)
 
+    # also if only other tables change before the migration: their changes can move its rows
     assert stage.fanout.described_at(0, [wider, B]) == [A, B]
-    assert stage.fanout.described_at(10, [wider, B]) == [wider, B]
+    assert stage.fanout.described_at(10, [wider, B]) == [A, B]
+    assert stage.fanout.described_at(20, [wider, B]) == [wider, B]
     stage.log.trim(10)
     assert stage.fanout.described_at(0, [wider, B]) == [wider, B]
 

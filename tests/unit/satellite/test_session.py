@@ -322,7 +322,8 @@ def test_a_fresh_start_forgets_answers_asks_for_uploads_and_sends_the_migrations
     assert isinstance(upload, Send)
     assert isinstance(upload.message, pb.SatRpcRequest)
     assert (upload.message.method, upload.message.request_id) == ("startReplication", 0)
-    assert pb.SatInStartReplicationReq.FromString(upload.message.message).lsn == b"\0\0\0\x05"
+    # all that it has not heard of: it has missed what came before
+    assert pb.SatInStartReplicationReq.FromString(upload.message.message).lsn == b""
     assert stream == StartStream(100, View(), Dialect.SQLITE, (M1, M2))
 
 
@@ -339,6 +340,8 @@ def test_a_resumed_client_continues_with_its_subscriptions() -> None:
     assert keep == KeepSubscriptions((S1,), 60)
     assert not answer(send, pb.SatInStartReplicationResp).HasField("err")
     assert isinstance(upload, Send)
+    assert isinstance(upload.message, pb.SatRpcRequest)
+    assert pb.SatInStartReplicationReq.FromString(upload.message.message).lsn == b"\0\0\0\x05"
     assert stream == StartStream(60, whole(ITEMS), Dialect.SQLITE)
 
 
@@ -758,18 +761,41 @@ def test_what_comes_before_uploading_was_agreed_is_ignored() -> None:
 def test_a_bad_upload_keeps_what_came_before_it_and_ends_the_conversation() -> None:
     client = streaming(uploading=True)
     client.send(RELATION)
-    both = pb.SatOpLog(ops=[*upload(b"a", None).ops, *upload(b"a", b"x").ops])
+    both = pb.SatOpLog(ops=[*upload(b"a", None).ops, *upload(b"a").ops])
     outputs = client.send(both)
 
     assert isinstance(outputs[0], Write)
     assert failure(outputs) == (ERROR.INVALID_REQUEST, 1007)
     assert isinstance(outputs[1], Send)
     assert isinstance(outputs[1].message, pb.SatErrorResp)
-    assert outputs[1].message.message == "Non-integer value given for int4 column: x"
+    assert outputs[1].message.message == "unexpected error"
     assert outputs[1].message.lsn == b"\0\0\0\x06"
     assert isinstance(outputs[2], Close)
     assert outputs[2].detail == "invalid upload"  # the log holds no value
     assert client.send(upload(b"a", None)) == []
+
+
+def test_an_upload_that_cannot_be_applied_is_handed_on_with_its_flaw() -> None:
+    client = streaming(uploading=True)
+    client.send(RELATION)
+    first, second = client.send(pb.SatOpLog(ops=[*upload(b"a", b"x").ops, *upload(b"a", b"1").ops]))
+
+    assert isinstance(first, Write)
+    assert first.upload.flaw is not None
+    assert isinstance(second, Write)
+    assert second.upload.flaw is None
+
+
+def test_a_table_that_clients_have_from_an_earlier_time_can_be_announced() -> None:
+    client = authenticated(tables={"items": ITEMS}, migrations=(M1, replace(M2, changes=(CreateTable(NOTES),))))
+    client.start()
+    client.send(pb.SatRpcResponse(method="startReplication", request_id=0, message=b""))
+
+    assert client.send(pb.SatRelation(schema_name="public", table_name="notes", columns=RELATION.columns)) == []
+    (write,) = client.send(upload(b"a", b"1"))
+    assert isinstance(write, Write)
+    assert write.upload.flaw is not None
+    assert write.upload.flaw.sqlstate == "42P01"
 
 
 def test_a_relation_of_an_unknown_table_is_refused() -> None:

@@ -12,8 +12,8 @@ from leyden.model import Column, Row, Table
 from leyden.shapes.aftermath import Aftermath, Former, Telling, may_have_held, tied_columns
 from leyden.shapes.request import Select
 from leyden.shapes.view import View
-from linked_tables import COMMENTS, ISSUES, PROJECTS, TABLES, USERS, Rows, World, include, part, row
-from tree_histories import differences, expected, histories, selects
+from linked_tables import COMMENTS, ISSUES, PROJECTS, TABLES, USERS, Rows, World, expected, include, part, row
+from tree_histories import differences, histories, selects
 from views import group
 
 BY_ID = {table.id: table for table in TABLES.values()}
@@ -54,7 +54,7 @@ class Away:
         leaving = [one for batch in aftermath.leaving() for one in batch]
         aftermath.close()
         return (
-            {(version.table.id, version.key): version.row for version in staying},
+            {version.key: version.row for version in staying},
             [(one.table.id, one.key) for one in leaving],
         )
 
@@ -67,7 +67,7 @@ class Away:
         ]
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(histories(), st.lists(selects(), min_size=1, max_size=3), st.data())
 def test_afterwards_the_client_has_what_its_shapes_select_and_all_that_this_refers_to(
     states: list[Rows], shapes: list[Select], data: st.DataObject

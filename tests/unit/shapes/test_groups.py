@@ -46,6 +46,16 @@ def _rows(change: Change) -> list[Row]:
     return [change.old]
 
 
+def test_filters_that_nothing_passes_can_be_added_and_removed() -> None:
+    index = PartIndex()
+    impossible = [group(ITEMS, f"this.owner = '{owner}' AND this.owner = 'b'") for owner in "ac"]
+    for one in impossible:
+        index.add(one)
+    for one in impossible:
+        index.remove(one)
+    assert index.is_empty
+
+
 def counted(one: Group, count: Callable[[], None]) -> Group:
     predicate = one.predicate
     assert predicate is not None

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from leyden.model import Change, Delete, Gone, Insert, Row, Table, Update
+from leyden.model import (
+    AddColumns,
+    Change,
+    Column,
+    Delete,
+    Gone,
+    Insert,
+    Migration,
+    Row,
+    Table,
+    Transaction,
+    Update,
+)
 from leyden.shapes.index import PartIndex
 from leyden.shapes.request import Select
+from leyden.shapes.sight import Sight
+from leyden.shapes.versions import VersionedTables
 from leyden.shapes.view import View
 from linked_tables import COMMENTS, ISSUES, PROJECTS, USERS, World, include, part, row
 
@@ -121,6 +137,35 @@ def test_a_move(shapes: list[Select], step: Step, expected: list[str]) -> None:
     assert sorted(_told(changes)) == sorted(expected)
     order = [one.table for one in changes if not isinstance(one, Delete | Gone)]
     assert order == sorted(order, key=[USERS, PROJECTS, ISSUES, COMMENTS].index)
+
+
+def test_what_a_transaction_changes_in_a_table_has_the_columns_that_it_adds_to_it() -> None:
+    wider = replace(PROJECTS, columns=(*PROJECTS.columns, Column("note", "text", False)))
+    changes = (
+        Update(wider, (*P10, None), (*project(10, "open", 3), None), ("t@1",)),
+        Update(wider, (*P11, None), (*project(11, "closed", 3), None), ("t@1",)),
+    )
+    transaction = Transaction(10, 10, 1, None, changes, Migration("1", 10, 1, (AddColumns(wider, ("note",)),)))
+    versions = VersionedTables()
+    for one, rows in (
+        (USERS, [row(number, "x", None) for number in (1, 2, 3)]),
+        (wider, [(*project(10, "open", 3), b"n"), (*project(11, "closed", 3), b"n")]),
+    ):
+        versions.begin(one)
+        versions.load(one, [(values, ("t@1",)) for values in rows])
+        versions.take_back(one, transaction)
+        versions.complete(one)
+
+    for filtered in ("this.id = 10", "this.owner_id = 1"):
+        (change,) = (
+            one
+            for one in View([part(Select("projects", filtered))]).changes(Sight(transaction, versions))
+            if one.table.id == wider.id
+        )
+        assert not isinstance(change, Insert)
+        images = [change.old, change.new] if isinstance(change, Update) else [change.old]
+        assert change.table == wider
+        assert {len(image) for image in images} == {4}
 
 
 def test_a_change_of_a_row_that_a_row_of_its_own_table_refers_to_is_found_by_the_index() -> None:

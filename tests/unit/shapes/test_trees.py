@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from leyden.shapes.index import PartIndex
 from leyden.shapes.request import Select
 from leyden.shapes.view import View
-from linked_tables import COMMENTS, ISSUES, PROJECTS, TABLES, USERS, Rows, World, applied, include, part, row
-from tree_histories import differences, expected, histories, selects
+from linked_tables import COMMENTS, ISSUES, PROJECTS, TABLES, USERS, Rows, World, applied, expected, include, part, row
+from tree_histories import differences, histories, selects
 
 # ---- properties --------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(histories(), st.lists(selects(), min_size=1, max_size=3), st.data())
 def test_a_client_has_what_its_shapes_select_and_all_that_this_refers_to(
     states: list[Rows], shapes: list[Select], data: st.DataObject
@@ -51,7 +51,7 @@ def test_a_client_has_what_its_shapes_select_and_all_that_this_refers_to(
             assert set(keys) == expected(state, [select]).keys()
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(histories(), selects(), selects(), st.data())
 def test_who_asks_for_more_gets_what_he_lacks_and_who_asks_for_less_keeps_what_is_left(
     states: list[Rows], first: Select, second: Select, data: st.DataObject
