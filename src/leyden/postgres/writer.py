@@ -146,6 +146,8 @@ class Writer:
         return Outcome.REFUSED
 
     async def _already_applied(self, upload: Upload) -> Outcome:
+        """Its author would not send it again if it had heard of it. Who may have missed more is told more."""
+
         async def tell(conn: Connection, stepwise: bool) -> bool:
             return await tell_again(conn, upload)
 
@@ -261,7 +263,7 @@ class _UploadTransaction:
             claim = await self._claim()
             rows = await self._lock(pipeline, ((operation.table, operation.key) for operation in planned))
             if claim.rowcount == 0:
-                if self._rejection is not None:
+                if self._rejection is not None or self._upload.echo_missed:
                     raise psycopg.Rollback
                 await require_owner(self._conn, self._upload)
                 # Its author would not send it again if it had heard that it was kept: it is told so once more.
