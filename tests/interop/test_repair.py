@@ -57,7 +57,7 @@ async def away(
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not condition():  # noqa: ASYNC110 - it depends on another process
             await asyncio.sleep(0.02)
 
