@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -16,6 +17,8 @@ from leyden.model import AddColumns, Insert, Transaction
 from leyden.postgres.publication import slot_name
 from leyden.postgres.replication import Replication, Timing
 from leyden.postgres.sessions import connect
+from leyden.postgres.slot import claim
+from leyden.postgres.wal_stream import System
 
 FAST = Timing(status=0.05, heartbeat=0.1, shortest_retry=0.05, longest_retry=0.2)
 
@@ -312,3 +315,19 @@ async def test_a_second_reader_waits_and_says_why(database: str, conn: psycopg.A
         await until(second.replication.caught_up.is_set)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("other", [{"timeline": 2}, {"identifier": "1"}], ids=["timeline", "system"])
+async def test_the_same_slot_on_another_timeline_or_system_begins_a_new_epoch(
+    conn: psycopg.AsyncConnection[Any], other: dict[str, Any]
+) -> None:
+    """As on a standby that Postgres has kept the slot on, and that has taken over."""
+    slot, system = slot_of(conn), System("7", 1, conn.info.dbname)
+    first = await claim(conn, slot, system)
+    assert (await claim(conn, slot, system)).epoch == first.epoch
+    position = await confirmed_position(conn)
+    second = await claim(conn, slot, replace(system, **other))
+    assert second.fresh
+    assert second.epoch != first.epoch
+    assert second.floor > position
+    assert (await claim(conn, slot, replace(system, **other))).epoch == second.epoch

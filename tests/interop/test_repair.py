@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import psycopg
@@ -343,6 +344,53 @@ async def test_an_echo_that_was_missed_comes_again(leyden: ServiceFactory, drive
             rejected = conn.execute("SELECT count(*) FROM leyden.rejected").fetchone()
             assert rejected is not None
             assert bool(rejected[0]) is refused
+
+
+async def test_rows_written_while_a_client_is_repaired(leyden: ServiceFactory, driver: Factory) -> None:
+    client = await driver()
+    service = await leyden(**{**TINY, "ELECTRIC_TXN_CACHE_SIZE": "64k"})
+    with psycopg.connect(service.dsn, autocommit=True) as conn:
+        conn.execute(linked.TABLES)
+        prepare(conn, 2000)
+        schema = {"tables": {**linked.SCHEMA["tables"], **ITEMS["tables"]}, "migrations": []}
+        await connected(client, service, "a", schema=schema)
+        await client("sync", client="a", table="projects", wait=True, **linked.OPEN)
+        await client("sync", client="a", table="items", where="this.n > 1000", wait=True)
+        random = Random(7)
+
+        async def write() -> None:
+            """Goes on until it is cancelled."""
+            while True:
+                n, key, other = (
+                    random.randrange(2000),
+                    id_of(random.randrange(1, 2001)),
+                    id_of(random.randrange(1, 2001)),
+                )
+                for statement in (
+                    f"UPDATE items SET n = {n}, content = 'written' WHERE id = '{key}'",
+                    f"DELETE FROM items WHERE id = '{other}'",
+                    f"INSERT INTO items VALUES (gen_random_uuid(), 'new', {n})",
+                    f"UPDATE projects SET status = '{random.choice(['open', 'closed'])}'"
+                    f" WHERE id = {random.choice([10, 11])}",
+                    f"UPDATE issues SET project_id = {random.choice([10, 11])}, author_id = {random.randrange(1, 5)}"
+                    f" WHERE id = {random.choice([100, 101, 102])}",
+                ):
+                    conn.execute(statement)
+                    await asyncio.sleep(0.002)
+
+        for times in range(1, 4):
+            await client("disconnect", client="a")
+            writing = asyncio.create_task(write())
+            try:
+                await asyncio.sleep(1.5)
+                await client("connect", client="a", timeoutMs=20000)
+                await repaired(service, times)
+            finally:
+                writing.cancel()
+                await asyncio.gather(writing, return_exceptions=True)
+            await linked.settled(client, conn)
+            await is_right(client, conn, "this.n > 1000")
+        await was_not_reset(client)
 
 
 async def test_a_client_that_falls_too_far_behind_while_it_is_connected(

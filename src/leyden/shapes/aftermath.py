@@ -104,16 +104,6 @@ class Leaving:
     key: Row
 
 
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """A row, what was written to it (``None``: nothing was), how it is, and whether it is in view."""
-
-    key: Row
-    former: Former | None
-    version: Version | None
-    is_seen: bool
-
-
 class Aftermath:
     """Of the tables of ``view``'s trees, as they were at one position. :meth:`wrote` each row written, then
     :meth:`follow`; then :meth:`staying` and :meth:`leaving` say how it is to be. Close it in the end."""
@@ -125,13 +115,15 @@ class Aftermath:
         self._tables = {table.id: table for tree in view.trees for table in tree.tables.values()}
         self._ranks = ranked(view.trees)
         self._telling = {table.id: Telling(table, user_id) for table in self._tables.values()}
+        self._leading: dict[tuple[int, int, int], bool] = {}
         self._database = sqlite3.connect("", isolation_level=None)
         for statement in (
             "PRAGMA journal_mode = OFF",
             "PRAGMA synchronous = OFF",
             f"PRAGMA cache_size = -{CACHE_KIB}",
             # Every row met; of one that was written, what it was tied to.
-            "CREATE TABLE met (table_id INTEGER, pk BLOB, former TEXT, PRIMARY KEY (table_id, pk)) WITHOUT ROWID",
+            "CREATE TABLE met (table_id INTEGER, pk BLOB, former TEXT, is_seen INTEGER DEFAULT 0,"
+            " PRIMARY KEY (table_id, pk)) WITHOUT ROWID",
             # Every place in a tree that a row may have come to or left.
             "CREATE TABLE moved (number INTEGER PRIMARY KEY, tree INTEGER, layer INTEGER, table_id INTEGER, pk BLOB)",
             "CREATE UNIQUE INDEX moved_once ON moved (table_id, pk, tree, layer)",
@@ -144,7 +136,7 @@ class Aftermath:
     def wrote(self, table: Table, rows: Iterable[tuple[Row, Former]]) -> None:
         """Rows of ``table`` that were written meanwhile, by key."""
         self._database.executemany(
-            "INSERT OR REPLACE INTO met VALUES (?, ?, ?)",
+            "INSERT OR REPLACE INTO met (table_id, pk, former) VALUES (?, ?, ?)",
             ((table.id, _blob(key), _json(former)) for key, former in rows),
         )
 
@@ -160,44 +152,49 @@ class Aftermath:
         done = 0
         query = f"SELECT number, tree, layer, table_id, pk FROM moved WHERE number > ? ORDER BY number LIMIT {SLICE}"
         while places := self._database.execute(query, [done]).fetchall():
-            at = self._versions.as_of(self._position)
             for _, tree, layer, table_id, pk in places:
-                self._step(at, tree, layer, (table_id, _key(pk)))
+                yield from self._step(tree, layer, (table_id, _key(pk)))
             done = places[-1][0]
             yield
 
     def staying(self) -> Iterator[list[Version]]:
-        """Rows that the client must hold as they are here: parents before their children."""
+        """Rows that the client must hold as they are here: parents before their children. To be read to the end."""
         for table_id in sorted(self._tables, key=self._ranks.__getitem__):
-            for batch in self._judged(table_id):
-                yield [one.version for one in batch if one.version is not None and one.is_seen]
+            for rows in self._met(table_id, BATCH):
+                seen = self._seen(table_id, [key for key, _ in rows])
+                self._database.executemany(
+                    "UPDATE met SET is_seen = 1 WHERE table_id = ? AND pk = ?",
+                    [(table_id, _blob(version.key[1])) for version in seen],
+                )
+                yield seen
 
     def leaving(self) -> Iterator[list[Leaving]]:
-        """Rows that it must not hold, and may: children before their parents."""
+        """Rows that it must not hold, and may: children before their parents. After :meth:`staying`."""
         for table_id in sorted(self._tables, key=self._ranks.__getitem__, reverse=True):
             table = self._tables[table_id]
-            for batch in self._judged(table_id):
+            for rows in self._met(table_id, BATCH, "AND NOT is_seen"):
+                at = self._versions.as_of(self._position)
                 yield [
-                    Leaving(table, one.key)
-                    for one in batch
-                    if not one.is_seen and self._may_hold(table_id, one.version, one.former)
+                    Leaving(table, key)
+                    for key, former in rows
+                    if self._may_hold(table_id, at.row((table_id, key)), former)
                 ]
 
     # ---- judging -------------------------------------------------------------------------------------------------
 
-    def _judged(self, table_id: int) -> Iterator[list[_Judged]]:
-        """The rows met."""
-        for rows in self._met(table_id, BATCH):
-            at = self._versions.as_of(self._position)
-            standings = [Standing(tree, at) for tree in self._view.trees if table_id in tree.tables]
-            batch = []
-            for key, former in rows:
-                version = at.row((table_id, key))
-                is_seen = version is not None and (
-                    self._view.holds(version.table, version.row) or any(one.holds(version) for one in standings)
-                )
-                batch.append(_Judged(key, former, version, is_seen))
-            yield batch
+    def _seen(self, table_id: int, keys: Iterable[Row]) -> list[Version]:
+        """The rows with these keys that are in view."""
+        trees = [tree for tree in self._view.trees if table_id in tree.tables]
+        # Many refer to the same others; but what refers to one row may be very many.
+        at = self._versions.as_of(self._position, remember=not any(_looks_down(tree, table_id) for tree in trees))
+        standings = [Standing(tree, at) for tree in trees]
+        versions = (at.row((table_id, key)) for key in keys)
+        return [
+            version
+            for version in versions
+            if version is not None
+            and (self._view.holds(version.table, version.row) or any(one.holds(version) for one in standings))
+        ]
 
     def _may_hold(self, table_id: int, version: Version | None, former: Former | None) -> bool:
         """Whether the client may hold a row that is not in view, and may be told of it."""
@@ -210,7 +207,7 @@ class Aftermath:
             *self._view.groups_on(table_id),
             *(tree.layers[number].group for tree in self._view.trees for number in tree.layers_on.get(table_id, ())),
         ]
-        return any(tree.edges_to.get(table_id) for tree in self._view.trees) or any(
+        return any(tree.bringing.get(table_id) for tree in self._view.trees) or any(
             may_have_held(group, row, former) for group in filters
         )
 
@@ -225,7 +222,7 @@ class Aftermath:
             numbers = [
                 one for one in tree.layers_on.get(table_id, ()) if may_have_held(tree.layers[one].group, row, former)
             ]
-            if not numbers and not tree.edges_to.get(table_id):
+            if not numbers and not tree.bringing.get(table_id):
                 continue
             for one in numbers:
                 if version is not None and self._may_have_moved(
@@ -234,8 +231,7 @@ class Aftermath:
                     self._mark(number, one, key)
                 for hanging, branch in _branches(tree, one, Direction.ABOVE):
                     self._mark_referred_to(at, number, hanging, branch.edge, version, former)
-            for edge in tree.edges_from.get(table_id, ()):
-                self._mark_referred_to(at, number, _ANCESTOR, edge, version, former)
+            self._mark_ancestors(at, number, table_id, version, former)
 
     @staticmethod
     def _may_have_moved(group: Group, branch: Branch | None, former: Former) -> bool:
@@ -249,25 +245,35 @@ class Aftermath:
             return False
         return any(branch.edge.child.columns[place].name in former for place in branch.edge.child_places)
 
-    def _step(self, at: AsOf, number: int, layer: int, key: Key) -> None:
+    def _step(self, number: int, layer: int, key: Key) -> Iterator[None]:
         """A row whose place may have changed, and with it that of the rows that hang on it there."""
         tree = self._view.trees[number]
+        at = self._versions.as_of(self._position)
         version = at.row(key)
-        former = self._former(key)
-        for edge in tree.edges_from.get(key[0], ()):
-            self._mark_referred_to(at, number, _ANCESTOR, edge, version, former or {})
+        former = self._former(key) or {}
+        self._mark_ancestors(at, number, key[0], version, former)
         if layer == _ANCESTOR:
             return
         for hanging, branch in _branches(tree, layer, Direction.ABOVE):
-            self._mark_referred_to(at, number, hanging, branch.edge, version, former or {})
+            self._mark_referred_to(at, number, hanging, branch.edge, version, former)
         if version is None:
             return
-        standing = Standing(tree, at)
         for hanging, branch in _branches(tree, layer, Direction.BELOW):
-            group = tree.layers[hanging].group
-            for child in standing.referring(branch.edge, version):
-                if group.holds(child.row) or self._former(child.key) is not None:
-                    self._mark(number, hanging, child.key)
+            edge, group = branch.edge, tree.layers[hanging].group
+            there = {
+                here: (version.row[place],) for here, place in zip(edge.child_places, edge.parent_places, strict=True)
+            }
+            for children in at.batches(edge.child.id, there) if (None,) not in there.values() else ():
+                for child in children:
+                    if group.holds(child.row) or self._former(child.key) is not None:
+                        self._mark(number, hanging, child.key)
+                yield
+
+    def _mark_ancestors(self, at: AsOf, number: int, table_id: int, version: Version | None, former: Former) -> None:
+        tree = self._view.trees[number]
+        for edge in tree.edges_from.get(table_id, ()):
+            if edge in tree.bringing[edge.parent.id]:
+                self._mark_referred_to(at, number, _ANCESTOR, edge, version, former)
 
     def _mark_referred_to(
         self, at: AsOf, number: int, layer: int, edge: Edge, version: Version | None, former: Former
@@ -290,10 +296,22 @@ class Aftermath:
 
     def _mark(self, tree: int, layer: int, key: Key) -> None:
         table_id, pk = key[0], _blob(key[1])
-        self._database.execute("INSERT OR IGNORE INTO met VALUES (?, ?, NULL)", [table_id, pk])
+        self._database.execute("INSERT OR IGNORE INTO met (table_id, pk) VALUES (?, ?)", [table_id, pk])
+        if not self._leads_on(tree, layer, table_id):
+            return
         self._database.execute(
             "INSERT OR IGNORE INTO moved (tree, layer, table_id, pk) VALUES (?, ?, ?, ?)", [tree, layer, table_id, pk]
         )
+
+    def _leads_on(self, number: int, layer: int, table_id: int) -> bool:
+        """Whether the place of a row can matter to that of others."""
+        known = self._leading.get((number, layer, table_id))
+        if known is None:
+            tree = self._view.trees[number]
+            known = self._leading[number, layer, table_id] = bool(tree.branches.get(layer)) or any(
+                edge in tree.bringing[edge.parent.id] for edge in tree.edges_from.get(table_id, ())
+            )
+        return known
 
     def _former(self, key: Key) -> Former | None:
         """What was written to the row; ``None`` if nothing was."""
@@ -301,13 +319,20 @@ class Aftermath:
         found = self._database.execute(query, [key[0], _blob(key[1])]).fetchone()
         return None if found is None or found[0] is None else _parsed(found[0])
 
-    def _met(self, table_id: int, number: int) -> Iterator[list[tuple[Row, Former | None]]]:
+    def _met(self, table_id: int, number: int, condition: str = "") -> Iterator[list[tuple[Row, Former | None]]]:
         """The rows met, so many at a time, with what was written to them; ``None`` if nothing was."""
         last = b""
-        query = f"SELECT pk, former FROM met WHERE table_id = ? AND pk > ? ORDER BY pk LIMIT {number}"
+        query = f"SELECT pk, former FROM met WHERE table_id = ? AND pk > ? {condition} ORDER BY pk LIMIT {number}"
         while rows := self._database.execute(query, [table_id, last]).fetchall():
             last = rows[-1][0]
             yield [(_key(pk), None if former is None else _parsed(former)) for pk, former in rows]
+
+
+def _looks_down(tree: Tree, table_id: int) -> bool:
+    """Whether rows of a table can be in the tree because others refer to them."""
+    branches = [tree.layers[number].branch for number in tree.layers_on.get(table_id, ())]
+    is_above = (branch is not None and branch.direction is Direction.ABOVE for branch in branches)
+    return bool(tree.bringing.get(table_id)) or any(is_above)
 
 
 def _branches(tree: Tree, layer: int, direction: Direction) -> Iterator[tuple[int, Branch]]:

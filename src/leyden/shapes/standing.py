@@ -74,7 +74,7 @@ class Standing:
     # ---- ancestors -----------------------------------------------------------------------------------------------
 
     def _is_ancestor(self, version: Version) -> bool:
-        if not self.tree.edges_to.get(version.table.id) or not self.may_come_along(version):
+        if not self.tree.bringing.get(version.table.id) or not self.may_come_along(version):
             return False
         first = version.key
         known = self._ancestors.get(first)
@@ -91,7 +91,7 @@ class Standing:
                 if self._is_in_a_layer(child):
                     self._ancestors[first] = True
                     return True
-                if self.may_come_along(child):
+                if self.tree.bringing.get(child.table.id) and self.may_come_along(child):
                     pending.append(child)
         self._ancestors[first] = False
         return False
@@ -101,8 +101,8 @@ class Standing:
         return owner is None or owner.holds(version.row)
 
     def _children(self, version: Version) -> Iterator[Version]:
-        """Rows that refer to ``version`` and could be a reason for it to be in the tree."""
-        for edge in self.tree.edges_to.get(version.table.id, ()):
+        """Rows that refer to ``version``, which is in no layer, and could be a reason for it to be in the tree."""
+        for edge in self.tree.bringing.get(version.table.id, ()):
             numbers = self.tree.layers_on.get(edge.child.id, [])
             # In the only layer on its table, or nowhere: then it must have what the layer's filter needs.
             is_nowhere_else = len(numbers) == 1 and not self.tree.edges_to.get(edge.child.id)

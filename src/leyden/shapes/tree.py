@@ -88,6 +88,8 @@ class Tree:
         for edge in edges:
             self.edges_from[edge.child.id].append(edge)
             self.edges_to[edge.parent.id].append(edge)
+        #: Of those to a table, by which a row of it can come along that is in none of its layers.
+        self.bringing = {table_id: self._bringing(edges) for table_id, edges in self.edges_to.items()}
         #: Equal for trees that differ in the filters of their roots only.
         self.pattern = self._pattern(edges)
         self._hash = hash((self.root, self.pattern))
@@ -119,6 +121,20 @@ class Tree:
         root = self.root.table.id
         is_root_only = self.layers_on[root] == [0] and root not in self.edges_to
         return frozenset(self.tables.keys() - {root} if is_root_only else self.tables.keys())
+
+    def _bringing(self, edges: Sequence[Edge]) -> list[Edge]:
+        """Without those by which rows hang below: these are in the tree because the row that they refer to is in its
+        layer, and so are no reason for it."""
+        return [
+            edge
+            for edge in edges
+            if self.edges_to.get(edge.child.id)
+            or not all(self._hangs_by(edge, number) for number in self.layers_on.get(edge.child.id, ()))
+        ]
+
+    def _hangs_by(self, edge: Edge, number: int) -> bool:
+        branch = self.layers[number].branch
+        return branch is not None and branch.direction is Direction.BELOW and branch.edge.name == edge.name
 
     def _pattern(self, edges: Sequence[Edge]) -> str:
         layers = [
