@@ -16,6 +16,9 @@ Step = Callable[[World, Random], Awaitable[None]]
 #: Subscriptions that a client has at a time.
 SUBSCRIPTIONS = 5
 
+#: Tables of a world in the end.
+TABLES = 6
+
 
 async def change_rows(world: World, random: Random) -> None:
     """Statements of one session, in a transaction or by themselves."""
@@ -101,7 +104,8 @@ def _cut(world: World, client: SimulatedClient, messages: int) -> None:
 
 
 async def something_rare(world: World, random: Random) -> None:
-    await random.choice((_restart, _back_up, _put_back, _add_column, change_rows, use_an_app))(world, random)
+    steps = (_restart, _back_up, _put_back, _add_column, _add_table, change_rows, use_an_app)
+    await random.choice(steps)(world, random)
 
 
 async def _restart(world: World, random: Random) -> None:
@@ -134,6 +138,12 @@ async def _add_column(world: World, random: Random) -> None:
     table, column = random_shapes.draw_column(random, world.schema)
     outcome = await world.sessions[number].execute(f"ALTER TABLE {table} ADD COLUMN {column.name} {column.type}")
     world.note(f"session {number}: {table} gets {column} -> {outcome}")
+
+
+async def _add_table(world: World, random: Random) -> None:
+    if len(world.schema.tables) < TABLES and not world.is_altered:
+        table = random_shapes.draw_table(random, world.schema)
+        world.note(f"{table.definition} -> {await world.add_table(table)}")
 
 
 async def become_quiet(world: World, random: Random) -> None:

@@ -11,7 +11,6 @@ import base64
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -23,11 +22,12 @@ from leyden.config import load_settings
 from leyden.edge.connection import Connection
 from leyden.edge.core import Core
 from leyden.events import Event, Peer, UnexpectedError
+from leyden.model import EPOCH_TAG
 from leyden.postgres import sessions
 from leyden.satellite import satellite_pb2 as pb
 from leyden.service import Service
 from memory_socket import MemorySocket
-from random_shapes import USERS, Column, Rows, Schema
+from random_shapes import USERS, Column, Schema, Table
 from simulated_client import Copy, SimulatedClient
 
 #: Time for everything to become quiet (seconds).
@@ -35,6 +35,9 @@ QUIET_AFTER = 20.0
 
 #: Time after which something that is not quiet is taken to wait for a transaction of SQL (seconds).
 WAITING_AFTER = 0.1
+
+#: Time in which what the stream has brought becomes visible to others (seconds).
+VISIBLE_AFTER = 0.2
 
 #: Sizes of the log, in bytes: one that forgets soon, and one that never does.
 LOG_SIZES = (6_000, 1 << 26)
@@ -137,6 +140,7 @@ class World:
         self._put_back: set[str] = set()
         self.sessions: list[Session] = []
         self._running = contextlib.AsyncExitStack()
+        self._added: list[Table] = []
         self._serving: set[asyncio.Task[None]] = set()
         self._failures: list[BaseException] = []
 
@@ -146,9 +150,8 @@ class World:
         self._control = await sessions.connect(self._dsn, autocommit=True)
         self.sessions = [await Session.connected(self._dsn) for _ in range(SESSIONS)]
         for table in self.schema.tables.values():
-            self.note(table.definition)
-            await self._control.execute(table.definition.encode())
-            await self._control.execute(f"CALL electric.electrify('{table.name}')".encode())
+            self.note(f"{table.definition} -> {await self.add_table(table)}")
+        self._added.clear()
         for statement in random_shapes.first_rows(self._random, self.schema):
             self.note(statement)
             await self.sessions[0].execute(statement)
@@ -236,8 +239,26 @@ class World:
 
     # ---- schema --------------------------------------------------------------------------------------------------
 
-    async def _learn_columns(self) -> None:
-        """The app comes to know the columns that were added."""
+    @property
+    def is_altered(self) -> bool:
+        """Whether there is a table that the app does not know yet."""
+        return bool(self._added)
+
+    async def add_table(self, table: Table) -> str:
+        try:
+            async with self._control.transaction():
+                await self._control.execute("SET LOCAL lock_timeout = '20ms'")
+                await self._control.execute(table.definition.encode())
+                await self._control.execute(f"CALL electric.electrify('{table.name}')".encode())
+        except psycopg.Error as error:
+            return type(error).__name__
+        self._added.append(table)
+        return "electrified"
+
+    async def _learn_schema(self) -> None:
+        """The app comes to know the tables and columns that were added."""
+        self.schema.tables |= {table.name: table for table in self._added}
+        self._added.clear()
         cursor = await self._control.execute(
             "SELECT table_name, column_name, udt_name FROM information_schema.columns"
             " WHERE table_schema = 'public' ORDER BY table_name, ordinal_position"
@@ -267,7 +288,7 @@ class World:
                         await self.core.catch_up()
         except TimeoutError:
             raise Difference("\n".join(["not quiet:", *self._unrest()])) from None
-        await self._learn_columns()
+        await self._learn_schema()
         for client in self.clients:
             await self._check(client)
 
@@ -320,20 +341,29 @@ class World:
             if not possible.get(code, False):
                 raise Difference(f"{client.id} had to begin afresh without need: {_START_ERROR.Code.Name(code)}")
         client.resets.clear()
-        shapes = client.shapes
-        expected = await random_shapes.expected_rows(self._control, self.schema, shapes, client.user)
+        if await self._differences(client):
+            # The stream may be a moment ahead of what Postgres lets others see.
+            await asyncio.sleep(VISIBLE_AFTER)
+            differences = await self._differences(client)
+            if differences:
+                asked = "; ".join(map(str, client.shapes))
+                raise Difference("\n".join([f"{client.id} ({client.user}) has for: {asked}", *differences]))
+
+    async def _differences(self, client: SimulatedClient) -> list[str]:
+        expected = await random_shapes.expected_rows(self._control, self.schema, client.shapes, client.user)
+        tags = await random_shapes.current_tags(self._control)
         self.counts["rows compared"] += sum(map(len, expected.values()))
-        differences = list(_differences(client, client.store.rows(self.schema), expected))
-        if differences:
-            asked = "; ".join(map(str, shapes))
-            raise Difference("\n".join([f"{client.id} ({client.user}) has for: {asked}", *differences]))
-
-
-def _differences(client: SimulatedClient, held: Rows, expected: Rows) -> Iterator[str]:
-    for table in expected:
-        rows = held.get(table, {})
-        for key in sorted(rows.keys() | expected[table].keys(), key=str):
-            has, should = rows.get(key), expected[table].get(key)
-            if has != should:
-                yield f"  {table} {key}: has {has}, should have {should}; received:"
-                yield from (f"    {what}" for what in client.received[table, key])
+        held = client.store.rows(self.schema)
+        differences: list[str] = []
+        for table, rows in expected.items():
+            present = held.get(table, {})
+            for key in sorted(present.keys() | rows.keys(), key=str):
+                has, should = present.get(key), rows.get(key)
+                tagged = sorted(client.store.tags(table, key)) if key in rows else []
+                current = sorted(tags.get((table, tuple(map(str, key))), (EPOCH_TAG,))) if key in rows else []
+                if (has, tagged) != (should, current):
+                    differences.append(
+                        f"  {table} {key}: has {has} {tagged}, should have {should} {current}; received:"
+                    )
+                    differences += (f"    {what}" for what in client.received[table, key])
+        return differences

@@ -9,6 +9,7 @@ Keys and values come from few, so that statements meet each other's rows, and fi
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -135,27 +136,29 @@ class Write:
 
 
 def draw_schema(random: Random) -> Schema:
-    """Two to four tables. Each but the first references earlier ones, so there are chains, trees and diamonds."""
+    """Two to four tables, which may reference earlier ones: there are single tables, chains, trees and diamonds."""
     schema = Schema()
-    for number in range(random.randint(2, 4)):
-        earlier = [table for table in schema.tables.values() if len(table.key) == 1]
-        key_type: Type = random.choice(("int4", "int4", "text"))
-        key = [Column("id", key_type)]
-        if number and random.random() < 0.2:
-            key.append(Column("part", random.choice(("int4", "text"))))
-        columns = [
-            Column(f"c{place}", random.choice(("int4", "text", "bool"))) for place in range(random.randint(1, 3))
-        ]
-        if random.random() < 0.15:
-            columns.append(Column(OWNER, "text"))
-        references = []
-        for parent in random.sample(earlier, min(len(earlier), random.choice((1, 1, 2)))):
-            column = Column(f"{parent.name}_id", parent.key[0].type)
-            columns.insert(random.randint(0, len(columns)), column)
-            references.append(Reference(column.name, parent.name, random.choice(("CASCADE", "SET NULL", "NO ACTION"))))
-        table = Table(f"t{number}", tuple(key), tuple(columns), tuple(references))
+    for _ in range(random.randint(2, 4)):
+        table = draw_table(random, schema)
         schema.tables[table.name] = table
     return schema
+
+
+def draw_table(random: Random, schema: Schema) -> Table:
+    """One more."""
+    key = [Column("id", random.choice(("int4", "int4", "text")))]
+    if schema.tables and random.random() < 0.2:
+        key.append(Column("part", random.choice(("int4", "text"))))
+    columns = [Column(f"c{place}", random.choice(("int4", "text", "bool"))) for place in range(random.randint(1, 3))]
+    if random.random() < 0.15:
+        columns.append(Column(OWNER, "text"))
+    references = []
+    parents = [table for table in schema.tables.values() if len(table.key) == 1]
+    for parent in random.sample(parents, min(len(parents), random.choice((0, 1, 1, 2)))):
+        column = Column(f"{parent.name}_id", parent.key[0].type)
+        columns.insert(random.randint(0, len(columns)), column)
+        references.append(Reference(column.name, parent.name, random.choice(("CASCADE", "SET NULL", "NO ACTION"))))
+    return Table(f"t{len(schema.tables)}", tuple(key), tuple(columns), tuple(references))
 
 
 def draw_column(random: Random, schema: Schema) -> tuple[str, Column]:
@@ -231,7 +234,7 @@ def _other(random: Random, table: Table) -> str:
     match random.randrange(6):
         case 0 if random.random() < 0.3:
             return f"TRUNCATE {table.name} CASCADE"
-        case 1 if table.key[0].type == "int4" and random.random() < 0.2:
+        case 1 if table.key[0].type == "int4" and random.random() < 0.4:
             return _many(random, table)
         case 2:
             new, old = _key(random, table)[0], random.choice(_KEYS[table.key[0].type])
@@ -360,6 +363,12 @@ async def expected_rows(conn: Connection, schema: Schema, shapes: Iterable[Shape
                 selected[table] |= keys
     _add_ancestors(schema, everything, selected, user)
     return {name: {key: everything[name][key] for key in keys} for name, keys in selected.items()}
+
+
+async def current_tags(conn: Connection) -> dict[tuple[str, Key], tuple[str, ...]]:
+    """The tags of rows, by table and key; those written before their table was electrified have none."""
+    cursor = await conn.execute("SELECT table_id::regclass::text, pk, tags FROM leyden.row_state")
+    return {(table, tuple(json.loads(key))): tuple(tags) for table, key, tags in await cursor.fetchall()}
 
 
 async def _rows(conn: Connection, table: Table) -> dict[Key, dict[str, Value]]:

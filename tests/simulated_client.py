@@ -10,12 +10,10 @@ Its writes have no effect on the device before they come back: concurrent change
 from __future__ import annotations
 
 import itertools
-import json
 import re
-import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -26,72 +24,17 @@ from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.frames import decode, encode
 from memory_socket import MemorySocket
-from random_shapes import Column, Key, Schema, Shape, Value, Write
-from simulated_client_decoding import Operation, Relations, Violation, require
+from random_shapes import Key, Schema, Shape, Write
+from simulated_client_decoding import Operation, Violation, require
+from simulated_client_inbound import Delivery, Inbound, Transaction
+from simulated_client_outbox import Outbox, Upload
 from simulated_client_store import Store
+from simulated_client_subscriptions import Subscriptions
 
 _START_ERROR = pb.SatInStartReplicationResp.ReplicationError
 
 #: Answers to a call to start that make the client let go of everything and begin afresh.
 _OUT_OF_SYNC = (_START_ERROR.BEHIND_WINDOW, _START_ERROR.INVALID_POSITION, _START_ERROR.SUBSCRIPTION_NOT_FOUND)
-
-_LSN = re.compile(rb"([0-9a-z]+)-([0-9]+)(?:-([0-9_]+))?")
-
-
-@dataclass
-class _Delivery:
-    """Initial data that is arriving."""
-
-    id: str
-    lsn: bytes
-    missing: set[str]
-    shape: str | None = None
-    operations: list[pb.SatTransOp] = field(default_factory=list)
-
-
-@dataclass
-class _Transaction:
-    begin: pb.SatOpBegin
-    operations: list[Operation] = field(default_factory=list)
-    migrations: list[pb.SatOpMigrate] = field(default_factory=list)
-
-
-@dataclass
-class _Seen:
-    """What was applied since the last transaction, for acknowledgements."""
-
-    subscriptions: list[str] = field(default_factory=list)
-    additional: list[int] = field(default_factory=list)
-    gone: list[str] = field(default_factory=list)
-
-
-class _Inbound:
-    """What the client knows of one connection."""
-
-    def __init__(self, last_lsn: bytes) -> None:
-        self.relations = Relations()
-        self.transaction: _Transaction | None = None
-        self.additional: list[Operation] | None = None
-        self.gone_ids: list[str] | None = None
-        self.gone: list[Operation] = []
-        self.window = 30
-        self.last_lsn = last_lsn
-        self.last_id: int | None = None
-        self.acknowledged_id: int | None = None
-        self.unacknowledged = 0
-        self.seen = _Seen()
-        #: Where the stream has come to.
-        self.reached = _order(last_lsn) if last_lsn else (0, "")
-
-
-@dataclass
-class Upload:
-    """A transaction of the client that has not come back."""
-
-    number: int
-    timestamp: int
-    #: Each with the tags observed of its row, and with those of the rows that it references, by table and key.
-    writes: list[tuple[Write, tuple[str, ...], dict[tuple[str, Value], tuple[str, ...]]]]
 
 
 @dataclass(frozen=True)
@@ -100,14 +43,6 @@ class Copy:
 
     store: Store
     outbox: tuple[Upload, ...]
-
-
-def _order(lsn: bytes) -> tuple[int, str]:
-    """Of two positions the later one is the greater."""
-    match = _LSN.fullmatch(lsn)
-    if match is None:
-        raise Violation(f"a position that is none: {lsn!r}")
-    return int(match[2]), "~" if match[3] is None else match[3].decode()
 
 
 class SimulatedClient:
@@ -119,35 +54,22 @@ class SimulatedClient:
         self._token = token
         self._schema = schema
         self.store = Store()
-        #: The shapes of each subscription by its key, as the app has them in its code.
-        self._shapes: dict[str, tuple[Shape, ...]] = {}
-        #: The server's id of each subscription known, by key; ``None`` while it is being asked for.
-        self._known: dict[str, str | None] = {}
-        self._requested: set[str] = set()
-        self._active: set[str] = set()
-        self._cancelled: set[str] = set()
+        self._subscriptions = Subscriptions()
+        self._outbox = Outbox(client_id, schema, self._send, lambda table: self.store.columns(table))
         #: Ids of subscriptions whose rows are to be dropped when the server says so on this connection.
         self._awaited_gone: set[str] = set()
-        #: Keys of those that were asked for and not delivered on the last connection.
-        self._unfulfilled: set[str] = set()
         self._request_ids_of: dict[str, set[str]] = {}
-        self._delivery: _Delivery | None = None
-        self._delivery_of: _Inbound | None = None
+        self._delivery: Delivery | None = None
+        self._delivery_of: Inbound | None = None
         self._lsn: bytes | None = None
         self._socket: MemorySocket | None = None
-        self._inbound = _Inbound(b"")
+        self._inbound = Inbound(b"")
         self._numbers = itertools.count(1)
         self._calls: dict[tuple[str, int], Callable[[pb.SatRpcResponse], None]] = {}
         self._exclusive: deque[Callable[[], str]] = deque()
         self._locked_by: str | None = None
         self._held_back: deque[Message] = deque()
         self._recorded: set[str] = set()
-        self._uploading = False
-        #: The relations announced on this connection, by table: the number and the columns.
-        self._announced: dict[str, tuple[int, tuple[str, ...]]] = {}
-        self._outbox: list[Upload] = []
-        self._last_timestamp = 0
-        self._uploads = itertools.count(1)
         self._uuids = itertools.count(1)
         #: What came for each row, by table and key, for reports.
         self.received: dict[tuple[str, Key], list[str]] = defaultdict(list)
@@ -167,12 +89,12 @@ class SimulatedClient:
     @property
     def subscriptions(self) -> list[str]:
         """Keys of the subscriptions that it has the rows of."""
-        return [key for key in self._known if key in self._active and self._known[key] not in self._cancelled]
+        return self._subscriptions.held
 
     @property
     def shapes(self) -> list[Shape]:
         """Those whose rows it must have when all is quiet."""
-        return [shape for key in self.subscriptions for shape in self._shapes[key]]
+        return [shape for key in self.subscriptions for shape in self._subscriptions.shapes[key]]
 
     @property
     def unsettled(self) -> str:
@@ -180,16 +102,16 @@ class SimulatedClient:
         waits = {
             "not online": not self.online,
             "calls": list(self._calls),
-            "data": sorted(self._requested),
+            "data": sorted(self._subscriptions.requested),
             "gone": sorted(self._awaited_gone),
-            "echoes": [upload.number for upload in self._outbox],
+            "echoes": [upload.number for upload in self._outbox.waiting],
         }
         return ", ".join(f"{name}: {what}" for name, what in waits.items() if what)
 
     def connect(self, socket: MemorySocket) -> None:
         require(self._socket is None, "connected twice")
         self._socket = socket
-        self._inbound = _Inbound(b"")
+        self._inbound = Inbound(b"")
         self._call(rpc.AUTHENTICATE, pb.SatAuthReq(id=self.id, token=self._token), self._authenticated)
 
     def disconnected(self) -> None:
@@ -200,12 +122,9 @@ class SimulatedClient:
         self._exclusive.clear()
         self._held_back.clear()
         self._locked_by = None
-        self._uploading = False
-        self._announced.clear()
         self._awaited_gone.clear()
-        for key in list(self._requested):
-            if self._known.get(key) is None:
-                self._forget(key)  # the app is told that the call failed
+        self._outbox.close()
+        self._subscriptions.fail_unanswered()
 
     def kill(self) -> None:
         """The process ends, and with it all that is not in the database."""
@@ -216,7 +135,7 @@ class SimulatedClient:
         self._lsn = self.store.remembered("lsn")
 
     def copied(self) -> Copy:
-        return Copy(self.store.copy(), tuple(self._outbox))
+        return Copy(self.store.copy(), tuple(self._outbox.waiting))
 
     def put_back(self, copy: Copy) -> None:
         """The device becomes what it was when ``copy`` was made. It only does not number its writes anew: the service
@@ -224,32 +143,21 @@ class SimulatedClient:
         self.kill()
         self.store.close()
         self.store = copy.store.copy()
-        self._outbox = list(copy.outbox)
+        self._outbox.waiting = list(copy.outbox)
         self._lsn = self.store.remembered("lsn")
 
     def subscribe(self, shapes: Iterable[Shape]) -> str:
         key = f"s{next(self._uuids)}"
-        self._shapes[key] = tuple(shapes)
+        self._subscriptions.shapes[key] = tuple(shapes)
         self._ask_for(key)
         return key
 
     def unsubscribe(self, keys: Iterable[str]) -> None:
-        self._unsubscribe([id_ for key in keys if (id_ := self._known[key]) is not None])
+        self._unsubscribe(self._subscriptions.ids_of(set(keys)))
 
     def write(self, writes: Iterable[Write]) -> None:
         """One transaction, sent as soon as may be."""
-        self._last_timestamp = timestamp = max(int(time.time() * 1000), self._last_timestamp + 1)
-        upload = Upload(next(self._uploads), timestamp, [])
-        for write in writes:
-            referenced: dict[tuple[str, Value], tuple[str, ...]] = {}
-            for reference in self._schema.tables[write.table].references:
-                parent = None if write.new is None else write.new.get(reference.column)
-                if parent is not None:
-                    referenced[reference.table, parent] = self.store.tags(reference.table, (parent,))
-            upload.writes.append((write, self.store.tags(write.table, write.key), referenced))
-        self._outbox.append(upload)
-        if self._uploading:
-            self._send_upload(upload)
+        self._outbox.add(writes, self.store.tags)
 
     # ---- calls ---------------------------------------------------------------------------------------------------
 
@@ -286,9 +194,9 @@ class SimulatedClient:
         self._call_exclusively(rpc.START_REPLICATION, self._start_request, self._started)
 
     def _start_request(self) -> Message:
-        self._remember_subscriptions_of_before()
-        listed = [id_ for key in sorted(self._active) if (id_ := self._known[key]) is not None]
-        self._inbound = _Inbound(self._lsn or b"")
+        self._subscriptions.read(self.store.remembered("subscriptions"))
+        listed = self._subscriptions.ids_of(self._subscriptions.active)
+        self._inbound = Inbound(self._lsn or b"")
         if self._lsn is None:
             require(not listed, "subscriptions without a position")
             request = pb.SatInStartReplicationReq(sql_dialect=pb.SatInStartReplicationReq.SQLITE)
@@ -312,24 +220,25 @@ class SimulatedClient:
             self._reset()
             return
         self._inbound.window = answer.unacked_window_size
-        pending = [key for key in self._known if key in self._unfulfilled]
+        pending = [key for key in self._subscriptions.known if key in self._subscriptions.unfulfilled]
 
         def go_on() -> None:
             for key in pending:
                 self._ask_for(key)
             self.online = True
 
-        if self._cancelled:
-            self._unsubscribe(sorted(self._cancelled), go_on)
+        cancelled = sorted(self._subscriptions.cancelled)
+        if cancelled:
+            self._unsubscribe(cancelled, go_on)
         else:
             go_on()
 
     def _ask_for(self, key: str) -> None:
-        self._known[key] = None
-        self._requested.add(key)
+        self._subscriptions.ask(key)
+        shapes = self._subscriptions.shapes[key]
         id_ = str(UUID(int=Random(f"{self.id}/{key}/{next(self._uuids)}").getrandbits(128), version=4))
         request = pb.SatSubsReq(subscription_id=id_)
-        for number, shape in enumerate(self._shapes[key]):
+        for number, shape in enumerate(shapes):
             definition = pb.SatShapeDef(selects=[_select(shape)])
             request.shape_requests.add(request_id=f"{id_}/{number}", shape_definition=definition)
         self._request_ids_of[id_] = {shape.request_id for shape in request.shape_requests}
@@ -338,46 +247,24 @@ class SimulatedClient:
             require(not response.HasField("error"), f"not subscribed: {response.error}")
             answer = pb.SatSubsResp.FromString(response.message)
             require(answer.subscription_id == id_, "another subscription than asked for")
-            require(not answer.HasField("err"), f"not subscribed to {self._shapes[key]}: {answer.err}")
-            self._known[key] = id_
-            self.store.remember("subscriptions", self._state)
+            require(not answer.HasField("err"), f"not subscribed to {shapes}: {answer.err}")
+            self._subscriptions.known[key] = id_
+            self._remember_subscriptions()
 
         self._call_exclusively(rpc.SUBSCRIBE, lambda: request, answered)
 
     def _unsubscribe(self, ids: list[str], then: Callable[[], None] = lambda: None) -> None:
         def answered(response: pb.SatRpcResponse) -> None:
             require(not response.HasField("error"), f"not unsubscribed: {response.error}")
-            self._cancelled.update(ids)
-            self.store.remember("subscriptions", self._state)
+            self._subscriptions.cancelled.update(ids)
+            self._remember_subscriptions()
             then()
 
         self._awaited_gone.update(ids)
         self._call(rpc.UNSUBSCRIBE, pb.SatUnsubsReq(subscription_ids=ids), answered)
 
-    # ---- what it remembers of its subscriptions --------------------------------------------------------------------
-
-    @property
-    def _state(self) -> str:
-        return json.dumps(
-            {
-                "known": self._known,
-                "requested": sorted(self._requested),
-                "active": sorted(self._active),
-                "cancelled": sorted(self._cancelled),
-            }
-        )
-
-    def _remember_subscriptions_of_before(self) -> None:
-        state = json.loads(self.store.remembered("subscriptions") or "{}")
-        self._known = state.get("known", {})
-        self._unfulfilled = set(state.get("requested", ()))
-        self._active = set(state.get("active", ()))
-        self._cancelled = set(state.get("cancelled", ()))
-        self._requested = set()
-
-    def _forget(self, key: str) -> None:
-        self._known.pop(key, None)
-        self._requested.discard(key)
+    def _remember_subscriptions(self) -> None:
+        self.store.remember("subscriptions", self._subscriptions.written())
 
     def _reset(self) -> None:
         """Lets go of all rows, and of all subscriptions: the stock client means to keep those, and forgets them.
@@ -385,13 +272,10 @@ class SimulatedClient:
         Here it differs: the stock client keeps what came along because others refer to it, which nobody can tell from
         what belongs to the app, and which is then not replaced when it comes again.
         """
-        self._known.clear()
-        self._requested.clear()
-        self._active.clear()
-        self._cancelled.clear()
+        self._subscriptions.clear()
         self._delivery = None
         self._lsn = None
-        self.store.reset(self._schema.tables, self._state)
+        self.store.reset(self._schema.tables, self._subscriptions.written())
         self._count("resets")
         if self._socket is not None:
             self._socket.cut()
@@ -416,7 +300,7 @@ class SimulatedClient:
 
     def pinged(self) -> None:
         """The server's ping has come, and with it whatever it sent before."""
-        self._recorded.update(id_ for id_ in self._known.values() if id_ is not None)
+        self._recorded.update(id_ for id_ in self._subscriptions.known.values() if id_ is not None)
 
     def _handle(self, message: Message) -> None:
         if self._socket is None:
@@ -453,20 +337,13 @@ class SimulatedClient:
                 require(self._delivery is None or self._is_stale, "a GONE batch in initial data")
                 require(self._inbound.transaction is None, "a GONE batch in a transaction")
                 require(self._inbound.gone_ids is None, "a GONE batch within a GONE batch")
-                self._reach(message.lsn, again=True)
+                self._inbound.reach(message.lsn, again=True)
                 self._inbound.gone_ids = list(message.subscription_ids)
                 self._inbound.last_lsn = message.lsn
             case pb.SatUnsubsDataEnd():
                 self._end_gone_batch()
             case _:
                 raise Violation(f"{type(message).__name__}: {message}")
-
-    def _reach(self, lsn: bytes, *, again: bool) -> None:
-        """The stream has come to ``lsn``; ``again`` it may name the position of before."""
-        require(lsn, "an empty position")
-        reached, order = self._inbound.reached, _order(lsn)
-        require(order > reached or (again and order == reached), f"from position {reached} to {order}")
-        self._inbound.reached = order
 
     def _operations(self, message: pb.SatOpLog) -> None:
         inbound = self._inbound
@@ -489,8 +366,8 @@ class SimulatedClient:
             case "begin":
                 require(inbound.transaction is None and inbound.additional is None, "begin within a transaction")
                 require(op.begin.HasField("transaction_id") and op.begin.origin, f"incomplete begin: {op}")
-                self._reach(op.begin.lsn, again=False)
-                inbound.transaction = _Transaction(op.begin)
+                self._inbound.reach(op.begin.lsn, again=False)
+                inbound.transaction = Transaction(op.begin)
             case "commit":
                 transaction, inbound.transaction = inbound.transaction, None
                 require(transaction is not None, "commit without begin")
@@ -517,10 +394,10 @@ class SimulatedClient:
                     assert inbound.transaction is not None
                     inbound.transaction.operations.append(operation)
 
-    def _apply(self, transaction: _Transaction) -> None:
+    def _apply(self, transaction: Transaction) -> None:
         begin, inbound = transaction.begin, self._inbound
         if begin.origin == self.id:
-            self._outbox = [one for one in self._outbox if one.timestamp != begin.commit_timestamp]
+            self._outbox.came_back(begin.commit_timestamp)
         if transaction.migrations:
             require(not transaction.operations, "rows in a transaction with a migration")
             versions = {migration.version for migration in transaction.migrations}
@@ -537,10 +414,8 @@ class SimulatedClient:
             for operation in transaction.operations:
                 self._count(operation.kind)
         self.store.remember("seen", "")
-        self._lsn = inbound.last_lsn = begin.lsn
-        inbound.last_id = begin.transaction_id
-        inbound.unacknowledged += 1
-        inbound.seen = _Seen()
+        self._lsn = begin.lsn
+        inbound.applied(begin)
         self._acknowledge(at_once=False)
 
     def _add_additional(self, operations: list[Operation], ref: int) -> None:
@@ -554,7 +429,7 @@ class SimulatedClient:
     # ---- initial data ----------------------------------------------------------------------------------------------
 
     @property
-    def _delivering(self) -> _Delivery:
+    def _delivering(self) -> Delivery:
         if self._delivery is None:
             raise Violation("a part of initial data outside of it")
         return self._delivery
@@ -568,8 +443,8 @@ class SimulatedClient:
         id_ = message.subscription_id
         require(id_ in self._request_ids_of, "initial data of an unknown subscription")
         require(id_ in self._recorded, "initial data that may arrive together with the answer to the call")
-        self._reach(message.lsn, again=True)
-        self._delivery = _Delivery(id_, message.lsn, set(self._request_ids_of[id_]))
+        self._inbound.reach(message.lsn, again=True)
+        self._delivery = Delivery(id_, message.lsn, set(self._request_ids_of[id_]))
         self._delivery_of = self._inbound
 
     @property
@@ -589,12 +464,11 @@ class SimulatedClient:
         require(not delivery.missing and delivery.shape is None, f"shapes not delivered: {delivery.missing}")
         del self._request_ids_of[delivery.id]
         operations = self._inbound.relations.operations(delivery.operations, "insert")
-        key = self._key_of(delivery.id)
+        key = self._subscriptions.key_of(delivery.id)
         require(key is not None, "Data received for an unknown subscription")
         assert key is not None
-        self._requested.discard(key)
-        self._active.add(key)
-        self.store.add_initial(operations, delivery.lsn, self._state)
+        self._subscriptions.deliver(key)
+        self.store.add_initial(operations, delivery.lsn, self._subscriptions.written())
         self._note(f"{delivery.lsn.decode()} initial data of {key}", operations)
         self._lsn = delivery.lsn
         self._count("deliveries")
@@ -616,105 +490,29 @@ class SimulatedClient:
         self._count("gone rows", len(operations))
         for id_ in ids:
             self._awaited_gone.discard(id_)
-            key = self._key_of(id_)
-            if key is not None:
-                self._forget(key)
-                self._active.discard(key)
-                self._cancelled.discard(id_)
+            self._subscriptions.drop(id_)
         inbound.seen.gone += ids
         self._acknowledge(at_once=True)
-
-    def _key_of(self, id_: str) -> str | None:
-        return next((key for key, known in self._known.items() if known == id_), None)
 
     # ---- acknowledgements and uploads ------------------------------------------------------------------------------
 
     def _acknowledge(self, *, at_once: bool) -> None:
-        inbound = self._inbound
-        if inbound.last_id is None or inbound.last_id == inbound.acknowledged_id:
-            return
-        if at_once or inbound.unacknowledged >= inbound.window * 7 // 10:
-            inbound.acknowledged_id = inbound.last_id
-            ack = pb.SatOpLogAck(
-                ack_timestamp=int(time.time() * 1000),
-                lsn=inbound.last_lsn,
-                transaction_id=inbound.last_id,
-                subscription_ids=inbound.seen.subscriptions,
-                additional_data_source_ids=inbound.seen.additional,
-                gone_subscription_ids=inbound.seen.gone,
-            )
+        ack = self._inbound.acknowledgement(at_once=at_once)
+        if ack is not None:
             self._send(ack)
 
     def _asked(self, request: pb.SatRpcRequest) -> None:
         require(request.method == rpc.START_REPLICATION, f"asked to {request.method}")
-        require(not self._uploading, "asked to start uploading once more")
+        require(not self._outbox.is_open, "asked to start uploading once more")
         call = pb.SatInStartReplicationReq.FromString(request.message)
         answer = pb.SatRpcResponse(method=request.method, request_id=request.request_id)
         answer.message = pb.SatInStartReplicationResp().SerializeToString()
         self._send(answer)
-        self._uploading = True
-        for upload in self._outbox:
-            if upload.number > int.from_bytes(call.lsn, "big"):
-                self._send_upload(upload)
-
-    def _send_upload(self, upload: Upload) -> None:
-        own = f"{self.id}@{upload.timestamp}"
-        log = pb.SatOpLog()
-        begin = pb.SatOpBegin(commit_timestamp=upload.timestamp, lsn=upload.number.to_bytes(4, "big"))
-        log.ops.add().begin.CopyFrom(begin)
-        for write, observed, referenced in upload.writes:
-            for (table, key), tags in referenced.items():
-                relation_id, image = self._announce(table), self._packed(table, {"id": key})
-                compensation = pb.SatOpCompensation(relation_id=relation_id, pk_data=image, tags=[own, *tags])
-                log.ops.add().compensation.CopyFrom(compensation)
-            relation_id, tags = self._announce(write.table), (own, *observed)
-            new = None if write.new is None else self._packed(write.table, write.new)
-            old = None if write.old is None else self._packed(write.table, write.old)
-            if old is None:
-                log.ops.add().insert.CopyFrom(pb.SatOpInsert(relation_id=relation_id, row_data=new))
-            elif new is None:
-                log.ops.add().delete.CopyFrom(pb.SatOpDelete(relation_id=relation_id, old_row_data=old, tags=tags))
-            else:
-                update = pb.SatOpUpdate(relation_id=relation_id, row_data=new, old_row_data=old, tags=tags)
-                log.ops.add().update.CopyFrom(update)
-        log.ops.add().commit.CopyFrom(pb.SatOpCommit())
-        self._send(log)
-
-    def _announce(self, table: str) -> int:
-        columns = tuple(column.name for column in self._columns(table))
-        number, known = self._announced.get(table, (len(self._announced), None))
-        if columns != known:
-            self._announced[table] = (number, columns)
-            relation = pb.SatRelation(schema_name="public", table_name=table, relation_id=number)
-            for column in columns:
-                relation.columns.add(name=column, type="TEXT", is_nullable=True)
-            self._send(relation)
-        return number
-
-    def _columns(self, table: str) -> list[Column]:
-        """Those that this device knows."""
-        described = self._schema.tables[table]
-        known = self.store.columns(table)
-        return [column for column in (*described.key, *described.columns) if column.name in known]
-
-    def _packed(self, table: str, row: dict[str, Value]) -> pb.SatOpRow:
-        columns = self._columns(table)
-        packed = pb.SatOpRow()
-        bits = 0
-        for column in columns:
-            value = row.get(column.name)
-            bits = bits << 1 | (value is None)
-            text = "" if value is None else str(value)
-            if column.type == "bool" and value is not None:
-                text = "t" if value else "f"
-            packed.values.append(text.encode())
-        size = (len(columns) + 7) // 8
-        packed.nulls_bitmask = (bits << (8 * size - len(columns))).to_bytes(size, "big")
-        return packed
+        self._outbox.open(call.lsn)
 
     def _note(self, occasion: str, operations: Iterable[Operation]) -> None:
         for operation in operations:
-            what = f"{occasion}: {operation.kind} {operation.new or ''}"
+            what = f"{occasion}: {operation.kind} {operation.new or ''} {operation.tags}"
             self.received[operation.relation.table, operation.key].append(what)
 
     def _count(self, what: str, times: int = 1) -> None:

@@ -231,6 +231,16 @@ class SnapshotPoint:
         return xid < self.xmin or (xid < self.xmax and xid not in self.in_progress)
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Every transaction after ``position`` has an id of at least ``xid``. ``reenabled_since`` are the ids of the tables
+    that were given up and then electrified again by one of these: what was written in between left no trace."""
+
+    position: int
+    xid: int
+    reenabled_since: frozenset[int] = frozenset()
+
+
 # ---- up: client → Postgres --------------------------------------------------------------------------------------
 
 
@@ -297,6 +307,7 @@ class Upload:
     """One client transaction. ``lsn`` are the client's own four bytes; ``timestamp_ms`` its clock.
 
     In one with a ``flaw``, values that are none of their column's type stand as they were sent.
+    ``echo_missed`` tells that its author may have sent it before and never heard of it: then it is told again.
     """
 
     client_id: str
@@ -305,6 +316,7 @@ class Upload:
     timestamp_ms: int
     changes: tuple[ClientChange, ...]
     flaw: Flaw | None = None
+    echo_missed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ from leyden.log.memory import MemoryLog
 from leyden.model import Locale, Migration, Table
 from leyden.observe import Live, Metrics, Observers, log_and_audit
 from leyden.postgres import requirements, schema, sessions
+from leyden.postgres.checkpoints import Checkpoints
 from leyden.postgres.clients import ClientStore
 from leyden.postgres.embedded import EmbeddedPostgres
 from leyden.postgres.locale import read_locale
@@ -357,6 +358,7 @@ class Service:
             encoder=encoder,
             fanout=fanout,
             clients=ClientStore(pool),
+            checkpoints=Checkpoints(pool),
             snapshots=snapshots,
             loader=TableLoader(fanout, self._log, snapshots, world, catch_up, self.emit),
             writer=Writer(pool, ownership, self.emit),

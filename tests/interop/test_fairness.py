@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 
-from integration.test_edge import SECRET, Speaker, token
 from interop.conftest import ServiceFactory
 from interop.service import Leyden
 from leyden.satellite import satellite_pb2 as pb
+from speaker import SECRET, Speaker, token
 
 #: How much slower an innocent client's write may become. The bound is the project's own; 1.0 to 1.2 is usual.
 MOST = 1.5

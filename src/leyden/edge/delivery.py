@@ -1,4 +1,4 @@
-"""Initial data and GONE batches for one connection, one at a time and never interleaved with transactions.
+"""Initial data, GONE batches and repairs for one connection, one at a time and never interleaved with transactions.
 
 The splice is by visibility (docs/architecture.md): the client's stream is held at a position that the snapshot
 certainly covers; afterwards the transactions that the snapshot already saw are left out for the table, all others
@@ -25,18 +25,20 @@ from collections.abc import (
     Sequence,
     Set,
 )
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 
+from leyden.edge.covering import covering
 from leyden.edge.fanout import FanOut, Subscriber
 from leyden.edge.loading import TableLoader
+from leyden.edge.repairing import Repairing
 from leyden.edge.socket import Packet
 from leyden.events import Emit, SubscriptionDelivered, SubscriptionProgress
 from leyden.model import Row, SubscriptionRecord, Table
 from leyden.postgres.clients import ClientStore
 from leyden.postgres.snapshots import Snapshot, Snapshots
-from leyden.satellite.actions import World
-from leyden.satellite.encoding import Encoder
+from leyden.satellite.actions import Repair, World
+from leyden.satellite.encoding import Encoder, key_image
 from leyden.shapes.groups import Group
 from leyden.shapes.request import Shape
 from leyden.shapes.traversal import batches
@@ -47,9 +49,6 @@ from leyden.shapes.view import Part, View
 #: How long the client may take to prove that it has recorded the subscription (seconds).
 BARRIER_TIMEOUT = 2.0
 
-#: Pauses between attempts at a snapshot that sees all that the client was sent (seconds).
-SNAPSHOT_PAUSES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-
 #: Pause between looks at whether the client has been sent what the log held (seconds).
 BEHIND_PAUSE = 0.02
 
@@ -57,10 +56,6 @@ PROGRESS_ROWS = 100_000
 
 #: The table's id and the primary key of a row.
 RowKey = tuple[int, Row]
-
-
-class SnapshotTooOld(Exception):
-    """Postgres did not make visible in time what it had already committed."""
 
 
 class Deliveries:
@@ -89,7 +84,7 @@ class Deliveries:
         self._catch_up = catch_up
         self._emit = emit
         self._connection = connection
-        self._queue: asyncio.Queue[_Delivery | _Withdrawal] = asyncio.Queue()
+        self._queue: asyncio.Queue[_Delivery | _Withdrawal | Repairing] = asyncio.Queue()
 
     @property
     def waiting(self) -> int:
@@ -102,13 +97,31 @@ class Deliveries:
     def withdraw(self, ids: Sequence[str], gone: frozenset[Part]) -> None:
         self._queue.put_nowait(_Withdrawal(tuple(ids), gone))
 
+    def repair(self, repair: Repair) -> None:
+        """The client is held from now on until it is brought up to date with this moment."""
+        self._fanout.hold(self._subscriber)
+        self._queue.put_nowait(
+            Repairing(
+                repair,
+                self._subscriber,
+                self._fanout,
+                self._encoder,
+                self._snapshots,
+                self._world,
+                self._emit,
+                self._connection,
+            )
+        )
+
     async def run(self) -> None:
         while True:
             job = await self._queue.get()
             if isinstance(job, _Delivery):
                 await self._deliver(job)
-            else:
+            elif isinstance(job, _Withdrawal):
                 await self._withdraw(job)
+            else:
+                await job.run()
 
     # ---- initial data --------------------------------------------------------------------------------------------
 
@@ -228,16 +241,8 @@ class Deliveries:
             fanout.release(subscriber)
             await self._catch_up()
 
-    @asynccontextmanager
-    async def _covering(self, position: int) -> AsyncIterator[Snapshot]:
-        """A snapshot that sees every transaction up to ``position``."""
-        for pause in SNAPSHOT_PAUSES:
-            await asyncio.sleep(pause)
-            async with self._snapshots.open() as snapshot:
-                if self._fanout.is_seen_by(snapshot.point, position):
-                    yield snapshot
-                    return
-        raise SnapshotTooOld
+    def _covering(self, position: int) -> AbstractAsyncContextManager[Snapshot]:
+        return covering(self._snapshots, self._fanout, position)
 
     def _send(self, payloads: Iterable[bytes]) -> None:
         self._subscriber.socket.send(Packet(payloads))
@@ -276,20 +281,12 @@ class Deliveries:
             ]
         # In the newest description: the client may know fewer columns than a key comes with, but not more.
         newest = {table.id: table for table, _ in rows} | {table.id: table for table in self._world.tables.values()}
-        images = dict.fromkeys((newest[table.id], _key_image(newest[table.id], key)) for table, key in rows)
+        images = dict.fromkeys((newest[table.id], key_image(newest[table.id], key)) for table, key in rows)
         for payloads in self._encoder.gone_batches(job.ids, position, images):
             self._send(payloads)
             await subscriber.socket.drain()
         fanout.see(subscriber, remaining, {})
         fanout.release(subscriber)
-
-
-def _key_image(table: Table, key: Row) -> Row:
-    """A row of which only the primary key is known."""
-    row: list[bytes | None] = [None] * len(table.columns)
-    for position, value in zip(table.key_positions, key, strict=True):
-        row[position] = value
-    return tuple(row)
 
 
 @dataclass(frozen=True, slots=True)

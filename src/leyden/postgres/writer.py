@@ -28,7 +28,7 @@ from leyden.model import POSTGRES_ORIGIN, Author, ClientCompensation, Table, Upl
 from leyden.postgres.catalog import load_tables
 from leyden.postgres.clients import claim_upload, require_owner
 from leyden.postgres.rejected import Rejection
-from leyden.postgres.rejections import announce, record_refusal
+from leyden.postgres.rejections import announce, record_refusal, tell_again
 from leyden.postgres.revival import parents_of
 from leyden.postgres.rights import OwnerRule, Rights, tell_author
 from leyden.postgres.rows import Connection, RawKey, RowReader, RowWrite, StoredRow, name_server_row
@@ -60,7 +60,7 @@ PATIENCE_OF_OPERATORS = 4
 
 class Outcome(Enum):
     APPLIED = "applied"
-    #: Its LSN was reached before; nothing was done.
+    #: Its LSN was reached before; nothing was done, but that an author who may have missed its echo gets one.
     ALREADY_APPLIED = "already applied"
     #: Refused for good: kept in ``leyden.rejected``, its author is sent the truth, its LSN counts as done.
     REFUSED = "refused"
@@ -116,7 +116,7 @@ class Writer:
         except UploadRefusedError as error:
             return await self._refuse(upload, author, error.refusal)
         if not applied:
-            return Outcome.ALREADY_APPLIED
+            return await self._already_applied(upload)
         self._emit(events.UploadApplied(upload.client_id, len(upload.changes)))
         return Outcome.APPLIED
 
@@ -142,9 +142,17 @@ class Writer:
             return await record_refusal(conn, upload, author(), refusal)
 
         if not await self._persist(upload, record, refusable=False):
-            return Outcome.ALREADY_APPLIED
+            return await self._already_applied(upload)
         self._emit(events.UploadRefused(upload.client_id, refusal.sqlstate))
         return Outcome.REFUSED
+
+    async def _already_applied(self, upload: Upload) -> Outcome:
+        async def tell(conn: Connection, stepwise: bool) -> bool:
+            return await tell_again(conn, upload)
+
+        if upload.echo_missed:
+            await self._persist(upload, tell, refusable=False)
+        return Outcome.ALREADY_APPLIED
 
     async def _persist(
         self,

@@ -7,7 +7,7 @@ brings it in is an insert, one that takes it out makes it go.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from leyden.model import AddColumns, Change, Delete, Gone, Insert, Row, Table, Transaction, Update
@@ -55,6 +55,9 @@ class View:
     @property
     def tables_of_trees(self) -> Set[int]:
         return self._ranks.keys()
+
+    def groups_on(self, table_id: int) -> Sequence[Group]:
+        return self._groups_on.get(table_id, ())
 
     def holds(self, table: Table, row: Row, at: AsOf | None = None) -> bool:
         """Whether ``row`` is in it; ``at`` tells what it hangs on, and may be left out if no tree reaches ``table``."""

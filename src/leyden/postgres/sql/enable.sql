@@ -38,8 +38,8 @@ BEGIN
                    relation);
     EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER leyden_write, ENABLE ALWAYS TRIGGER leyden_truncate', relation);
 
-    INSERT INTO leyden.tables (table_id, schema_name, table_name, description)
-    VALUES (relation, 'public', description ->> 'name', description);
+    INSERT INTO leyden.tables (table_id, schema_name, table_name, description, reenabled_by)
+    VALUES (relation, 'public', description ->> 'name', description, CASE WHEN known IS NOT NULL THEN pg_current_xact_id() END);
     IF known IS NULL THEN
         PERFORM leyden.record_enums(description);
         PERFORM leyden.record_change(jsonb_build_object('kind', 'create_table', 'table', description));
@@ -75,6 +75,7 @@ BEGIN
         RETURN;
     END IF;
     DELETE FROM leyden.row_state WHERE table_id = relation;
+    DELETE FROM leyden.former_ties WHERE table_id = relation;
     EXECUTE format('DROP TRIGGER IF EXISTS leyden_write ON %s', relation);
     EXECUTE format('DROP TRIGGER IF EXISTS leyden_truncate ON %s', relation);
     EXECUTE format('DROP FUNCTION IF EXISTS leyden.%I()', 'on_write_' || relation::oid);
