@@ -10,6 +10,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from leyden import events
 from leyden.model import EPOCH_TAG, AddColumns, CreateTable, Delete, Insert, Update
@@ -260,7 +262,7 @@ async def test_the_message_of_a_clients_transaction_gives_author_time_and_correc
     ]
     announcement = json.dumps({"client": "c-1", "ms": 1234, "corrections": corrections})
     async with conn.transaction():
-        await conn.execute("SELECT pg_logical_emit_message(true, 'leyden.tx', %s)", [announcement])
+        await conn.execute("SELECT leyden.announce(%s)", [announcement])
         await conn.execute("INSERT INTO items VALUES (1, 'a')")
     transaction = await reader.next()
     assert (transaction.origin, transaction.committed_at_ms) == ("c-1", 1234)
@@ -276,10 +278,34 @@ async def test_an_empty_upload_arrives_and_other_messages_do_not(
 ) -> None:
     await conn.execute("SELECT pg_logical_emit_message(true, 'leyden.heartbeat', '')")
     await conn.execute("SELECT pg_logical_emit_message(true, 'somebody else', 'x')")
-    await conn.execute("SELECT pg_logical_emit_message(true, 'leyden.tx', 'not ours')")
-    await conn.execute('SELECT pg_logical_emit_message(true, \'leyden.tx\', \'{"client":"c","ms":5}\')')
+    await conn.execute("SELECT leyden.announce('not ours')")
+    await conn.execute('SELECT leyden.announce(\'{"client":"c","ms":5}\')')
     transaction = await reader.next()
     assert (transaction.origin, transaction.committed_at_ms, transaction.changes) == ("c", 5, ())
+
+
+async def test_no_other_role_can_pass_a_transaction_off_as_a_clients(
+    reader: Reader, conn: psycopg.AsyncConnection[Any], database: str
+) -> None:
+    """It would make the client drop its pending changes, and could hand it rows that are nowhere in Postgres."""
+    stranger = sql.Identifier(f"stranger of {conn.info.dbname}")
+    await conn.execute(sql.SQL("CREATE ROLE {0} LOGIN; GRANT INSERT ON items TO {0}").format(stranger))
+    lie = json.dumps({"client": "c-1", "ms": 5, "corrections": []})
+    try:
+        own = make_conninfo(database, user=f"stranger of {conn.info.dbname}")
+        async with await psycopg.AsyncConnection.connect(own) as theirs:
+            for prefix in ("leyden.tx", "leyden.tx ", "leyden.tx 00000000-0000-4000-8000-000000000000"):
+                await theirs.execute("SELECT pg_logical_emit_message(true, %s, %s)", [prefix, lie])
+            await theirs.execute("INSERT INTO items VALUES (1, 'theirs')")
+            await theirs.commit()
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                await theirs.execute("SELECT leyden.announce(%s)", [lie])
+    finally:
+        await conn.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(stranger))
+    transaction = await reader.next()
+    assert transaction.origin is None
+    assert transaction.committed_at_ms > 5
+    assert len(transaction.changes) == 1
 
 
 async def test_a_table_whose_columns_changed_behind_our_back_is_stopped(
@@ -289,7 +315,7 @@ async def test_a_table_whose_columns_changed_behind_our_back_is_stopped(
     await conn.execute("ALTER TABLE items RENAME COLUMN title TO heading")
     await conn.execute("ALTER TABLE items DISABLE TRIGGER leyden_write")
     await conn.execute("INSERT INTO items VALUES (1, 'a')")
-    await conn.execute('SELECT pg_logical_emit_message(true, \'leyden.tx\', \'{"client":"c","ms":5}\')')
+    await conn.execute('SELECT leyden.announce(\'{"client":"c","ms":5}\')')
     assert (await reader.next()).changes == ()
     assert events.TableChangedOutside("items", "column title is missing") in reader.noticed
     assert list(reader.replication.stopped) == [reader.table("items").id]

@@ -1,17 +1,30 @@
 """What the writer says of a client's transaction, at its head and in the WAL.
 
-Owns the form of that message. What becomes of it is ``ingest``'s.
+Owns the form of that message, and how it is known to be the service's. What becomes of it is ``ingest``'s.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
+
+import psycopg
 
 from leyden.model import Row
 
-#: Prefix of the logical message with which a client's transaction begins.
+#: Prefix of the logical message with which a client's transaction begins, in front of the seal.
 TRANSACTION_PREFIX = "leyden.tx"
+
+
+async def load_prefix(conn: psycopg.AsyncConnection[Any]) -> str:
+    """The prefix of the service's own messages (``announce.sql``): any role may emit messages, but nobody else knows
+    the seal."""
+    cursor = await conn.execute("SELECT value #>> '{}' FROM leyden.meta WHERE key = 'seal'")
+    row = await cursor.fetchone()
+    if row is None:
+        raise RuntimeError("the schema is not installed")
+    return f"{TRANSACTION_PREFIX} {row[0]}"
 
 
 class Announcement:
@@ -28,7 +41,7 @@ class Announcement:
 
     @classmethod
     def parse(cls, content: bytes) -> Announcement | None:
-        """``None`` when it is not one: any role may emit messages, and ours are always well formed."""
+        """``None`` when it is not one; ours are always well formed."""
         try:
             document = json.loads(content)
             client, ms = document["client"], document["ms"]

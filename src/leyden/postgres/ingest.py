@@ -61,6 +61,7 @@ class Ingest:
     replay of the window): versions known at T are then seen again and change nothing, and the rows before them
     come with the table as it was. Call :meth:`caught_up` once the stream has passed T.
     ``next_xid`` is the 64-bit ``xmax`` of ``pg_current_snapshot()``; it widens the stream's 32-bit ids.
+    ``announcements`` is the prefix of the messages that name authors.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Ingest:
         *,
         next_xid: int,
         emit: Emit,
+        announcements: str = TRANSACTION_PREFIX,
         on_migration: Callable[[Migration], None] | None = None,
     ) -> None:
         self.tables = tables
@@ -79,6 +81,7 @@ class Ingest:
         #: Tables whose rows are no longer delivered, with the reason.
         self.stopped: dict[int, str] = {}
         self._emit = emit
+        self._announcements = announcements
         self._on_migration = on_migration
         self._xid_reference = next_xid
         self._known_versions = {migration.version for migration in migrations}
@@ -244,7 +247,7 @@ class Ingest:
     def _take_message(self, message: pgoutput.LogicalMessage) -> None:
         if not message.transactional:
             self.advance(message.lsn)
-        elif message.prefix == TRANSACTION_PREFIX and self._announcement is None:
+        elif message.prefix == self._announcements and self._announcement is None:
             self._received += len(message.content)
             self._announcement = Announcement.parse(message.content)
 

@@ -14,7 +14,8 @@ from psycopg import sql
 
 from leyden.auth import NotStrictJson, parse_object
 from leyden.model import Row, Table
-from leyden.postgres.rows import Connection, Cursor, RawKey, from_text, key_columns, raw_rows
+from leyden.postgres.row_statements import from_text, key_columns
+from leyden.postgres.rows import Connection, Cursor, RawKey, raw_rows
 
 
 class InvalidKey(ValueError):

@@ -23,17 +23,11 @@ from leyden.postgres.rows import Connection, RawKey, RowReader, StoredRow, text
 from leyden.postgres.sqlstates import Refusal
 from leyden.postgres.upload_plan import change_keys
 
-#: Prefix of the logical message that names the author of a transaction.
-ANNOUNCEMENT = "leyden.tx"
-
 
 async def announce(conn: Connection, upload: Upload, corrections: Iterable[Mapping[str, Any]] = ()) -> None:
     """Write into the WAL whose transaction this is: ``{client, ms, corrections}``."""
     message = {"client": upload.client_id, "ms": upload.timestamp_ms, "corrections": list(corrections)}
-    await conn.execute(
-        "SELECT pg_catalog.pg_logical_emit_message(true, %s::text, %s::text)",
-        [ANNOUNCEMENT, json.dumps(message, ensure_ascii=False)],
-    )
+    await conn.execute("SELECT leyden.announce(%s)", [json.dumps(message, ensure_ascii=False)])
 
 
 async def record_refusal(conn: Connection, upload: Upload, author: Author, refusal: Refusal) -> bool:

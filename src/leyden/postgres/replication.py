@@ -29,6 +29,7 @@ from leyden.events import (
 from leyden.log import OutsideWindow, TransactionLog
 from leyden.model import Migration, Table, Transaction
 from leyden.postgres import catalog, checkpoints
+from leyden.postgres.announcement import load_prefix
 from leyden.postgres.ingest import Ingest
 from leyden.postgres.publication import slot_name
 from leyden.postgres.sessions import connect
@@ -208,6 +209,7 @@ class Replication:
                 row = await cursor.fetchone()
                 tables = await catalog.load_tables(control)
                 migrations = await catalog.load_migrations(control)
+                announcements = await load_prefix(control)
             self._tables.clear()
             self._tables.update(tables)
             self.migrations[:] = migrations
@@ -217,6 +219,7 @@ class Replication:
                 self.migrations,
                 next_xid=int(row[0]) if row is not None else 0,
                 emit=self._emit,
+                announcements=announcements,
                 on_migration=self._on_migration,
             )
             self._transactions = 0

@@ -31,6 +31,7 @@ _FUNCTION_FILES = (
     "guard.sql",
     "electric.sql",
     "revocations.sql",
+    "announce.sql",
     "attach.sql",
 )
 

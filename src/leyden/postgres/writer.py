@@ -74,8 +74,8 @@ class Writer:
     """Writes uploads into Postgres. Uploads of one client must be applied one after another, in their order;
     those of different clients may run side by side, as many as ``pool`` has connections.
 
-    The pool's sessions must run with the settings of :mod:`leyden.postgres.sessions`. ``owner_rule`` tells whose rows
-    are, where no database role decides.
+    The pool's sessions must run with the settings of :mod:`leyden.postgres.sessions`, and are left in autocommit mode.
+    ``owner_rule`` tells whose rows are, where no database role decides.
     """
 
     def __init__(
@@ -209,23 +209,42 @@ def _may_do_with_less(upload: Upload, error: psycopg.Error) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _transaction(conn: Connection, pipeline: psycopg.AsyncPipeline) -> AsyncIterator[None]:
-    """A transaction, or one within another, in a pipeline.
+async def _transaction(conn: Connection) -> AsyncIterator[psycopg.AsyncPipeline]:
+    """A transaction in a pipeline that waits for answers only where it is synchronised, and at the end. psycopg's own
+    waits behind BEGIN, before and behind COMMIT as well."""
+    await conn.set_autocommit(True)  # or psycopg begins one, too
+    async with conn.pipeline() as pipeline:
+        await conn.execute("BEGIN", prepare=False)
+        try:
+            yield pipeline
+        except BaseException as error:
+            with contextlib.suppress(psycopg.Error):  # one more must not hide the first
+                await _drain(conn, pipeline)
+                await conn.rollback()
+            if not isinstance(error, psycopg.Rollback):
+                raise
+        else:
+            await conn.execute("COMMIT", prepare=False)
 
-    After a failure the pipeline skips everything up to the next synchronisation, the ROLLBACK too. So it is
-    synchronised first, as often as there is something to complain about.
-    """
+
+@contextlib.asynccontextmanager
+async def _savepoint(conn: Connection, pipeline: psycopg.AsyncPipeline) -> AsyncIterator[None]:
+    """What fails in it is undone, and the transaction around it goes on."""
     async with conn.transaction():
         try:
             yield
         except psycopg.Error:
-            while not conn.closed:
-                try:
-                    await pipeline.sync()
-                except psycopg.Error:
-                    continue
-                break
+            await _drain(conn, pipeline)
             raise
+
+
+async def _drain(conn: Connection, pipeline: psycopg.AsyncPipeline) -> None:
+    """After a failure the pipeline skips everything up to the next synchronisation, a ROLLBACK too. So it is
+    synchronised, as often as there is something to complain about."""
+    while not conn.closed:
+        with contextlib.suppress(psycopg.Error):
+            await pipeline.sync()
+            return
 
 
 class _UploadTransaction:
@@ -255,7 +274,7 @@ class _UploadTransaction:
         not true.
         """
         planned = plan_upload(self._upload.changes)
-        async with self._conn.pipeline() as pipeline, _transaction(self._conn, pipeline):
+        async with _transaction(self._conn) as pipeline:
             # First of all, so that the stream learns the author before the first change.
             await announce(self._conn, self._upload)
             await tell_author(self._conn, self._author, self._upload.client_id)
@@ -384,7 +403,7 @@ class _UploadTransaction:
         """A compensation of a living row: it keeps the row alive for those who may write it, and is left out for
         others, who may refer to it all the same."""
         with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
-            async with _transaction(self._conn, pipeline):
+            async with _savepoint(self._conn, pipeline):
                 await write.send(self._conn, self._author.role)
                 await pipeline.sync()
                 if not write.hit():
@@ -396,7 +415,7 @@ class _UploadTransaction:
         """
         revival = RowWrite(row, replace(row.state, main=row.state.dead))
         with contextlib.suppress(psycopg.IntegrityError):
-            async with _transaction(self._conn, pipeline):
+            async with _savepoint(self._conn, pipeline):
                 await revival.send(self._conn, self._author.role)
                 await pipeline.sync()
                 raise psycopg.Rollback

@@ -144,7 +144,7 @@ class World:
             letter = data[:1].decode()
             if letter == "M":
                 prefix, _, rest = data[10:].partition(b"\0")
-                assert prefix == b"leyden.tx"
+                assert prefix.startswith(b"leyden.tx ")
                 (length,) = struct.unpack(">I", rest[:4])
                 seen.append(json.loads(rest[4 : 4 + length]))
             elif letter != "R":
