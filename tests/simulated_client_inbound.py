@@ -55,13 +55,14 @@ class Inbound:
         self._unacknowledged = 0
         self.seen = Seen()
         #: Where the stream has come to.
-        self._reached = order_of(last_lsn) if last_lsn else (0, "")
+        self._reached = self._resumed = order_of(last_lsn) if last_lsn else (0, "")
 
     def reach(self, lsn: bytes, *, again: bool) -> None:
         """The stream has come to ``lsn``; ``again`` it may name the position of before."""
         require(lsn, "an empty position")
         order = order_of(lsn)
-        forward = order > self._reached or (again and order == self._reached)
+        # a repair comes in several transactions at the position of before, so that it begins again if it is cut off
+        forward = order > self._reached or ((again or order == self._resumed) and order == self._reached)
         require(forward, f"from position {self._reached} to {order}")
         self._reached = order
 
