@@ -154,6 +154,8 @@ class Writer:
         return Outcome.REFUSED
 
     async def _already_applied(self, upload: Upload) -> Outcome:
+        """Its author would not send it again if it had heard of it. Who may have missed more is told more."""
+
         async def tell(conn: Connection, stepwise: bool) -> bool:
             return await tell_again(conn, upload)
 

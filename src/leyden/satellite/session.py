@@ -42,6 +42,7 @@ from leyden.satellite.frames import MalformedFrame, decode
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import ForeignPosition, InvalidPosition
 from leyden.satellite.uploads import InvalidUpload, UploadDecoder
+from leyden.shapes.aftermath import can_be_told
 from leyden.shapes.request import Include, Select, Shape, ShapeError, ShapeRequest, filters_of, plan, resumed
 from leyden.shapes.view import Part, View
 from leyden.shapes.where import Claims
@@ -340,7 +341,7 @@ class Session:
         if self._expired:
             raise self._rpc_error(request, pb.SatErrorResp.AUTH_REQUIRED, "the token expired meanwhile")
         view = View(self._held())
-        if checkpoint is None or checkpoint.reenabled_since & view.described.keys():
+        if checkpoint is None or not can_be_told(view, checkpoint, self._world.migrations):
             raise self._behind(request)
         repair = Repair(seeking.call.lsn, position, seeking.version, checkpoint, self._claims.user_id)
         stream = StartStream(position, view, seeking.dialect, repair=repair)

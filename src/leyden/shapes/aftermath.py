@@ -18,7 +18,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from leyden.model import Row, Table
+from leyden.model import AddColumns, Checkpoint, Migration, Row, Table
 from leyden.shapes.groups import Group
 from leyden.shapes.standing import Standing
 from leyden.shapes.tree import Branch, Direction, Edge, Tree, ranked
@@ -38,6 +38,24 @@ SLICE = 200
 
 #: In place of the number of a layer: the row as an ancestor.
 _ANCESTOR = -1
+
+
+def can_be_told(view: View, checkpoint: Checkpoint, migrations: Iterable[Migration]) -> bool:
+    """Whether all that happened since ``checkpoint`` left a trace on the tables of ``view``. It did not while a table
+    was given up, nor when all rows of one got an owner at once, as the default of the new column."""
+    handed_over = {
+        change.table.id
+        for migration in migrations
+        for change in migration.changes
+        if migration.xid >= checkpoint.xid and isinstance(change, AddColumns) and _gives_owners(change)
+    }
+    return (checkpoint.reenabled_since | handed_over).isdisjoint(view.tables)
+
+
+def _gives_owners(change: AddColumns) -> bool:
+    return OWNER_COLUMN in change.columns and any(
+        column.name == OWNER_COLUMN and column.default is not None for column in change.table.columns
+    )
 
 
 def tied_columns(table: Table) -> frozenset[str]:

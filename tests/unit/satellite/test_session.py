@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leyden.model import (
+    AddColumns,
     Checkpoint,
     ClientRecord,
     Column,
@@ -460,6 +461,22 @@ def test_a_client_of_whom_it_is_not_known_what_it_lacks_is_behind(checkpoint: Ch
     assert answer(send, pb.SatInStartReplicationResp).err.code == START_ERROR.BEHIND_WINDOW
     assert isinstance(close, Close)
     assert client.send(pb.SatOpLog()) == []
+
+
+@pytest.mark.parametrize(("default", "xid", "told"), [("bob", 7, False), (None, 7, True), ("bob", 6, True)])
+def test_rows_that_got_an_owner_without_being_written_cannot_be_told(
+    default: str | None, xid: int, *, told: bool
+) -> None:
+    owner = Column("electric_user_id", "text", False, default=default)
+    table = replace(ITEMS, columns=(*COLUMNS, owner))
+    migration = Migration("20240103", xid, 1, (AddColumns(table, ("electric_user_id",)),))
+    client = Client(tables={"items": table, "notes": NOTES}, migrations=(M1, M2, migration))
+    client.authenticate()
+    client.session.authenticated(RECORD, {})
+    client.start(lsn=b"e-49", subscription_ids=[S1])
+    outputs = client.session.checkpoint_found(CHECKPOINT)
+
+    assert isinstance(outputs[-1], StartStream if told else Close)
 
 
 def test_a_table_that_was_given_up_for_a_while_is_no_matter_to_who_does_not_see_it() -> None:
