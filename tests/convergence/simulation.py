@@ -60,6 +60,12 @@ PAUSE = 0.04
 #: For everything to come back once all have fallen silent (seconds).
 PATIENCE = 90
 
+#: Sessions with a transaction that has written.
+COMMITTING = (
+    "SELECT FROM pg_stat_activity WHERE datname = current_database() AND backend_xid IS NOT NULL"
+    " AND pid <> pg_backend_pid()"
+)
+
 #: Days by which the clocks of the devices are wrong.
 SKEWS = (-40.0, -1.0, 0.0, 0.5, 30.0)
 
@@ -280,6 +286,9 @@ async def settle(users: list[User], conn: psycopg.AsyncConnection[Any], number: 
             await _until(lambda: all(user.link.synced.is_set() and not user.device.oplog for user in users), users)
             await conn.execute("INSERT INTO finished VALUES (%s)", (number,))
             await _until(lambda: all(last in user.device.rows for user in users), users)
+            # A commit is streamed from the moment it is in the WAL, a moment before other sessions see it.
+            while await (await conn.execute(COMMITTING)).fetchone():  # noqa: ASYNC110 - the database does not tell
+                await asyncio.sleep(0.01)
     except TimeoutError:
         states = [f"{user}, last row: {last in user.device.rows}" for user in users]
         raise AssertionError("not at rest:\n" + "\n".join(states)) from None
