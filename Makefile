@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test check format bench clients crash fuzz model proto lock clean
+.PHONY: help install demo test check format bench clients convergence crash fuzz model proto lock clean
 
 help:
 	@echo "make demo     a shared to-do list in two browser tabs, on an embedded Postgres"
@@ -14,6 +14,7 @@ help:
 	@echo "make fuzz     hostile tokens and keys for FUZZ_SECONDS (600)"
 	@echo "make crash    kills service and Postgres CRASHES (50) times while clients write"
 	@echo "make clients  three stock clients with random shapes for CLIENTS_SECONDS (300)"
+	@echo "make convergence  clients and SQL sessions that write to the same rows, CONVERGENCE_OPERATIONS (100,000) times"
 	@echo "make model    random shapes, SQL and connections against Postgres' own answers, for MODEL_STEPS (200,000)"
 	@echo "make clean    removes what the other targets made"
 
@@ -59,6 +60,12 @@ CLIENTS_SECONDS ?= 300
 clients: install
 	@CLIENTS_SECONDS=$(CLIENTS_SECONDS) $(if $(CLIENTS_SEED),CLIENTS_SEED=$(CLIENTS_SEED)) \
 	    $(BIN)/python -m pytest tests/interop/test_random_shapes.py -s
+
+# CONVERGENCE_SEED=N draws the same writes again.
+CONVERGENCE_OPERATIONS ?= 100000
+convergence: install
+	@CONVERGENCE_OPERATIONS=$(CONVERGENCE_OPERATIONS) $(if $(CONVERGENCE_SEED),CONVERGENCE_SEED=$(CONVERGENCE_SEED)) \
+	    $(BIN)/python -m pytest -s tests/integration/test_convergence.py
 
 # CRASH_SEED=N repeats the choice of moments and victims.
 CRASHES ?= 50

@@ -14,7 +14,7 @@ from interop.service import Leyden
 from leyden.postgres.embedded import EmbeddedPostgres
 
 #: Starts one more program; all are ended with the test.
-Factory = Callable[[], Awaitable[Driver]]
+Factory = Callable[..., Awaitable[Driver]]
 
 #: Starts a service with further environment variables.
 ServiceFactory = Callable[..., Awaitable[Leyden]]
@@ -70,11 +70,12 @@ async def demo(demo_directory: Path) -> AsyncIterator[Leyden]:
 
 @pytest.fixture
 async def driver() -> AsyncIterator[Factory]:
-    """``await driver()`` -> a process in which the unmodified npm client runs."""
+    """``await driver()`` -> a process in which the unmodified npm client runs; ``clock_ahead`` (seconds) makes it
+    wrong about the time."""
     running: list[Driver] = []
 
-    async def start() -> Driver:
-        running.append(await Driver.start("driver.mjs"))
+    async def start(clock_ahead: float = 0) -> Driver:
+        running.append(await Driver.start("driver.mjs", env={"DRIVER_CLOCK": str(round(clock_ahead * 1000))}))
         return running[-1]
 
     yield start

@@ -177,15 +177,19 @@ class RowWrite:
         """Whether every statement met the row as it was read. Valid once the pipeline has been synchronised.
 
         False means that a side effect of an earlier statement of this transaction (a cascade, another
-        trigger) changed the row after it was read, or that a trigger or a row policy suppressed the write, or that a
-        trigger gave the row another key.
+        trigger) changed the row after it was read, or that the write was suppressed.
         """
         assert self._state is not None
-        if self._main is not None and self._main.rowcount != 1:
+        return not self.suppressed() and self._state.rowcount == 1
+
+    def suppressed(self) -> bool:
+        """Whether the row itself was not written, or not under its key: the doing of a trigger, a rule or a row policy,
+        if it was there as it was read. Valid once the pipeline has been synchronised."""
+        if self._main is None:
             return False
-        if self._main is not None and self._main.description and raw_rows(self._main) != [(self.before.pk.encode(),)]:
-            return False
-        return self._state.rowcount == 1
+        if self._main.rowcount != 1:
+            return True
+        return bool(self._main.description) and raw_rows(self._main) != [(self.before.pk.encode(),)]
 
     def _main_row(self, *, names: bool) -> tuple[bytes, list[str | None]] | None:
         """The statement and its parameters; the row's name follows them if the statement ``names`` it."""

@@ -32,10 +32,10 @@ NO_DATA = "02000"
 #: ``insufficient_privilege``: no grant, or a row policy forbids the row.
 INSUFFICIENT_PRIVILEGE = "42501"
 
-#: Worth one more attempt, and refused then: the key was inserted by somebody else after we saw that it was not
+#: Worth a few more attempts, and refused then: the key was inserted by somebody else after we saw that it was not
 #: there (``unique_violation``; electrified tables have no other unique constraints), or a prepared statement is
 #: older than a change of its table (``feature_not_supported``).
-_RETRY_ONCE = frozenset({"23505", "0A000"})
+_PERHAPS_AN_ACCIDENT = frozenset({"23505", "0A000"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ def may_be_the_uploads_fault(error: psycopg.Error) -> bool:
 
 
 def is_worth_another_attempt(error: psycopg.Error) -> bool:
-    """Whether the whole transaction may be run again once; if it fails like this again, it was no accident."""
-    return error.sqlstate in _RETRY_ONCE
+    """Whether the whole transaction may be run again a few times; if it still fails like this, it was no accident."""
+    return error.sqlstate in _PERHAPS_AN_ACCIDENT
 
 
 def is_lack_of_right(error: psycopg.Error) -> bool:

@@ -50,6 +50,9 @@ from leyden.postgres.upload_plan import PlannedOperation, UploadRefusedError, pl
 #: Seconds before the second, third, … attempt after a failure that may pass; the last one repeats.
 RETRY_DELAYS = (0.02, 0.1, 0.5, 1.0, 2.0, 5.0)
 
+#: How often a key is inserted by somebody else after we saw that it was not there, until that counts as no accident.
+ACCIDENTS = 8
+
 
 #: Failures by trouble of the server after which the upload is taken for their cause, if it may be: after 20 s or so.
 PATIENCE_WITH_UPLOADS = 8
@@ -67,7 +70,12 @@ class Outcome(Enum):
 
 
 class _RowMovedError(Exception):
-    """A side effect within the transaction (a cascade, a trigger) changed a row after it was read."""
+    """A side effect within the transaction (a cascade, a trigger), or somebody who wrote a row that was not there yet,
+    changed a row of ``table`` after it was read."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(table)
+        self.table = table
 
 
 class Writer:
@@ -169,12 +177,16 @@ class Writer:
         Raises :class:`UploadRefusedError` for what Postgres refuses for good, if it may be refused.
         """
         stepwise = False
-        failures = 0
+        failures = accidents = 0
         while True:
             try:
                 async with self._pool.connection() as conn:
                     return await attempt(conn, stepwise)
-            except _RowMovedError:
+            except _RowMovedError as error:
+                # Read right before it was written and not the same: others were faster, or a trigger does it each time.
+                if stepwise and accidents >= ACCIDENTS:
+                    raise UploadRefusedError(_suppressed(error.table)) from None
+                accidents += stepwise
                 stepwise = True
             except UnicodeDecodeError:
                 raise UploadRefusedError(Refusal(UNTRANSLATABLE_TEXT, "a value is not UTF-8")) from None
@@ -188,7 +200,10 @@ class Writer:
                         raise
                     await self._pause(error, failures)
                     failures += 1
-                elif not stepwise and (is_worth_another_attempt(error) or _may_do_with_less(upload, error)):
+                elif (not stepwise and _may_do_with_less(upload, error)) or (
+                    is_worth_another_attempt(error) and accidents < ACCIDENTS
+                ):
+                    accidents += 1
                     stepwise = True
                 elif refusable and is_about_the_upload(error):
                     raise UploadRefusedError(refusal_of(error)) from None
@@ -201,6 +216,10 @@ class Writer:
             state = f" (SQLSTATE {error.sqlstate})" if error.sqlstate else ""
             self._emit(events.DatabaseUnavailable(f"Postgres did not take a client's upload{state}", delay))
         await self._sleep(delay)
+
+
+def _suppressed(table: str) -> Refusal:
+    return Refusal(NO_DATA, f"a write to table {table} was suppressed")
 
 
 def _may_do_with_less(upload: Upload, error: psycopg.Error) -> bool:
@@ -352,8 +371,9 @@ class _UploadTransaction:
         for write in writes:
             await write.send(self._conn, self._author.role)
         await pipeline.sync()
-        if not all(write.hit() for write in writes):
-            raise _RowMovedError
+        for write in writes:
+            if not write.hit():
+                raise _RowMovedError(write.before.table.name)
 
     async def _write_stepwise(self, pipeline: psycopg.AsyncPipeline, planned: list[PlannedOperation]) -> None:
         tables = {table.name: table for table in (await load_tables(self._conn)).values()}
@@ -395,9 +415,10 @@ class _UploadTransaction:
             await self._require_right_to_dead_version(pipeline, write.before)
         await write.send(self._conn, role)
         await pipeline.sync()
+        if write.suppressed():
+            raise UploadRefusedError(_suppressed(write.before.table.name))
         if not write.hit():
-            table = write.before.table
-            raise UploadRefusedError(Refusal(NO_DATA, f"a write to table {table.name} was suppressed"))
+            raise _RowMovedError(write.before.table.name)
 
     async def _write_if_allowed(self, pipeline: psycopg.AsyncPipeline, write: RowWrite) -> None:
         """A compensation of a living row: it keeps the row alive for those who may write it, and is left out for

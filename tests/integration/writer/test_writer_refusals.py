@@ -275,6 +275,19 @@ async def test_an_insert_that_races_with_postgres_is_resolved_against_its_row(sh
     assert await refused(shop) == []
 
 
+@pytest.mark.parametrize(("lost", "outcome"), [(4, Outcome.APPLIED), (1000, Outcome.REFUSED)])
+async def test_the_race_for_a_key_may_be_lost_a_few_times(shop: Any, lost: int, outcome: Outcome) -> None:
+    """Where rows come and go quickly it happens again and again, and is no reason to refuse."""
+    await shop.sql("CREATE SEQUENCE attempt")
+    await shop.sql(
+        "CREATE FUNCTION race() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        f" IF nextval('attempt') <= {lost} THEN RAISE unique_violation; END IF; RETURN NEW; END $$"
+    )
+    await shop.sql("CREATE TRIGGER race BEFORE INSERT ON customer FOR EACH ROW EXECUTE FUNCTION race()")
+    assert await shop.apply(shop.insert("customer", id="b", name="B")) is outcome
+    assert [sqlstate for _, _, sqlstate, _, _ in await refused(shop)] == ["23505"] * (outcome is Outcome.REFUSED)
+
+
 async def test_an_update_waits_for_postgres_and_sees_its_outcome(shop: Any, database: str) -> None:
     async with await psycopg.AsyncConnection.connect(session_conninfo(database)) as application:
         await application.execute("UPDATE customer SET email = NULL")

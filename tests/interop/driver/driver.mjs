@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 // Drives the real npm client `electric-sql` from another process. See README.md for every command.
+import './lib/clock.mjs'
 import './lib/console.mjs'
 import { EventEmitter } from 'node:events'
 import { pathToFileURL } from 'node:url'
