@@ -29,6 +29,7 @@ from leyden.service import Service
 from memory_socket import MemorySocket
 from random_shapes import USERS, Column, Schema, Table
 from simulated_client import Copy, SimulatedClient
+from slow_database import slow_database
 
 #: Time for everything to become quiet (seconds).
 QUIET_AFTER = 20.0
@@ -41,6 +42,9 @@ VISIBLE_AFTER = 0.2
 
 #: Sizes of the log, in bytes: one that forgets soon, and one that never does.
 LOG_SIZES = (6_000, 1 << 26)
+
+#: How late the database may be (seconds).
+DELAYS = (0.0, 0.002, 0.01)
 
 CLIENTS, SESSIONS = 3, 3
 
@@ -140,6 +144,7 @@ class World:
         self._put_back: set[str] = set()
         self.sessions: list[Session] = []
         self._running = contextlib.AsyncExitStack()
+        self._slowness = contextlib.ExitStack()
         self._added: list[Table] = []
         self._serving: set[asyncio.Task[None]] = set()
         self._failures: list[BaseException] = []
@@ -147,6 +152,7 @@ class World:
     # ---- life ----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
+        self._slowness.enter_context(slow_database(self._random, self._random.choice(DELAYS)))
         self._control = await sessions.connect(self._dsn, autocommit=True)
         self.sessions = [await Session.connected(self._dsn) for _ in range(SESSIONS)]
         for table in self.schema.tables.values():
@@ -159,6 +165,7 @@ class World:
 
     async def stop(self) -> None:
         await self.stop_service()
+        self._slowness.close()
         for session in self.sessions:
             await session.close()
         await self._control.close()
