@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test check format bench fuzz model proto lock clean
+.PHONY: help install demo test check format bench clients crash fuzz model proto lock clean
 
 help:
 	@echo "make demo     a shared to-do list in two browser tabs, on an embedded Postgres"
@@ -12,6 +12,8 @@ help:
 	@echo "make check    lint, types, import directions, and the fast tests"
 	@echo "make bench    the benchmarks, as ratios"
 	@echo "make fuzz     hostile tokens and keys for FUZZ_SECONDS (600)"
+	@echo "make crash    kills service and Postgres CRASHES (50) times while clients write"
+	@echo "make clients  three stock clients with random shapes for CLIENTS_SECONDS (300)"
 	@echo "make model    random shapes, SQL and connections against Postgres' own answers, for MODEL_STEPS (200,000)"
 	@echo "make clean    removes what the other targets made"
 
@@ -51,6 +53,17 @@ FUZZ_SECONDS ?= 600
 fuzz: .venv/.installed
 	@PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(if $(FUZZ_SEED),--seed $(FUZZ_SEED)) \
 	    $(if $(FUZZ_TARGET),--target $(FUZZ_TARGET)) $(if $(FUZZ_CASE),--case $(FUZZ_CASE))
+
+# Three stock clients against random changes. CLIENTS_SEED=N draws the same steps again.
+CLIENTS_SECONDS ?= 300
+clients: install
+	@CLIENTS_SECONDS=$(CLIENTS_SECONDS) $(if $(CLIENTS_SEED),CLIENTS_SEED=$(CLIENTS_SEED)) \
+	    $(BIN)/python -m pytest tests/interop/test_random_shapes.py -s
+
+# CRASH_SEED=N repeats the choice of moments and victims.
+CRASHES ?= 50
+crash: install
+	@CRASHES=$(CRASHES) $(BIN)/python -m pytest tests/interop/test_crashes.py -s
 
 # MODEL_SEED=N repeats what was drawn, though not the moments at which things happen.
 MODEL_STEPS ?= 200000

@@ -35,6 +35,9 @@ ISSUES = table(3, "issues", "id status project_id author_id", project_id="projec
 COMMENTS = table(4, "comments", "id body issue_id author_id", issue_id="issues", author_id="users")
 TABLES = {one.name: one for one in (USERS, PROJECTS, ISSUES, COMMENTS)}
 
+#: Child table, column and parent table of each foreign key.
+WAYS = [(table, key.columns[0], TABLES[key.ref_table]) for table in TABLES.values() for key in table.foreign_keys]
+
 #: All rows, by table id and key.
 Rows = dict[tuple[int, Row], Row]
 
@@ -81,7 +84,7 @@ class World:
         """Table and key of the rows of ``one``, in the order in which they are sent."""
         at = self.versions.as_of(self.position if position is None else position)
         found = [version for batch in batches(one, at, held or View()) for version in batch]
-        return [(version.table.name, version.key[0] or b"") for version in found]
+        return [(version.table.name, version.key[1][0] or b"") for version in found]
 
 
 def _change(one: Table, old: Row | None, new: Row | None) -> Change:
@@ -112,3 +115,56 @@ def applied(held: Rows, changes: Iterable[Change | Gone], sight: Sight) -> Rows:
             case Delete() | Gone():
                 del held[key]
     return held
+
+
+def filtered(table: Table, value: str) -> str:
+    return f"this.{table.columns[1].name} = '{value}'" if value else ""
+
+
+# ---- an independent definition -----------------------------------------------------------------------------------
+
+
+def passes(where: str, table: Table, one: Row) -> bool:
+    """The only filter in use: ``this.<second column> = '<value>'``."""
+    return not where or one[1] == where.split("'")[1].encode()
+
+
+def references(table: Table, one: Row, column: str) -> tuple[int, Row] | None:
+    target = next(key for key in table.foreign_keys if key.columns == (column,)).ref_table
+    value = one[[c.name for c in table.columns].index(column)]
+    return None if value is None else (TABLES[target].id, (value,))
+
+
+def selected(rows: Rows, select: Select, among: set[tuple[int, Row]] | None = None) -> set[tuple[int, Row]]:
+    """The rows in the layers of ``select``; its own must be ``among`` those given."""
+    table = TABLES[select.table]
+    mine = {
+        key
+        for key, one in rows.items()
+        if key[0] == table.id and passes(select.where, table, one) and (among is None or key in among)
+    }
+    found = set(mine)
+    for one in select.includes:
+        assert one.select is not None
+        (column,), other = one.foreign_key, TABLES[one.select.table]
+        if any(key.columns == (column,) and key.ref_table == table.name for key in other.foreign_keys):
+            near = {key for key, it in rows.items() if key[0] == other.id and references(other, it, column) in mine}
+        else:
+            near = {it for key in mine if (it := references(table, rows[key], column)) is not None}
+        found |= selected(rows, one.select, near)
+    return found
+
+
+def expected(rows: Rows, selects: list[Select]) -> Rows:
+    found = {key for select in selects for key in selected(rows, select)}
+    by_id = {table.id: table for table in TABLES.values()}
+    while True:
+        parents = {
+            it
+            for key in found
+            for foreign_key in by_id[key[0]].foreign_keys
+            if (it := references(by_id[key[0]], rows[key], foreign_key.columns[0])) is not None
+        }
+        if parents <= found:
+            return {key: rows[key] for key in found}
+        found |= parents

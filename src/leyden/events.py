@@ -277,6 +277,18 @@ class ReplicationResumed:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientRepaired:
+    """A client that came back from ``position``, to which the log does not reach back, is up to date again: it was sent
+    ``rows`` as they are now, and told of ``gone`` others that they are not for it."""
+
+    connection: int
+    position: int
+    rows: int
+    gone: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class SubscriptionDelivered:
     connection: int
     subscription: str
@@ -353,6 +365,7 @@ Event = (
     | ClientDisconnected
     | ProtocolViolated
     | ReplicationResumed
+    | ClientRepaired
     | SubscriptionDelivered
     | SubscriptionProgress
     | TablesLoaded

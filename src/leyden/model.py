@@ -24,12 +24,22 @@ EPOCH_TAG = "postgres_1@0"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column as the catalog describes it. ``type`` is the short catalog name (``int4``), or the enum's name."""
+    """A column as the catalog describes it. ``type`` is the short catalog name (``int4``), or the enum's name.
+
+    ``default`` is the text form of the constant that clients put into rows which say nothing of the column. It stays
+    when Postgres drops its own.
+    """
 
     name: str
     type: str
     not_null: bool
     is_enum: bool = False
+    default: str | None = None
+
+    @property
+    def unset(self) -> bytes | None:
+        """The value in a row that says nothing of the column, or is older than it."""
+        return None if self.default is None else self.default.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +231,16 @@ class SnapshotPoint:
         return xid < self.xmin or (xid < self.xmax and xid not in self.in_progress)
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Every transaction after ``position`` has an id of at least ``xid``. ``reenabled_since`` are the ids of the tables
+    that were given up and then electrified again by one of these: what was written in between left no trace."""
+
+    position: int
+    xid: int
+    reenabled_since: frozenset[int] = frozenset()
+
+
 # ---- up: client → Postgres --------------------------------------------------------------------------------------
 
 
@@ -275,14 +295,28 @@ class Author:
 
 
 @dataclass(frozen=True, slots=True)
+class Flaw:
+    """Why an upload cannot be applied, as was seen when it was read; ``message`` holds no value."""
+
+    sqlstate: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Upload:
-    """One client transaction. ``lsn`` are the client's own four bytes; ``timestamp_ms`` its clock."""
+    """One client transaction. ``lsn`` are the client's own four bytes; ``timestamp_ms`` its clock.
+
+    In one with a ``flaw``, values that are none of their column's type stand as they were sent.
+    ``echo_missed`` tells that its author may have sent it before and never heard of it: then it is told again.
+    """
 
     client_id: str
     user_id: str
     lsn: bytes
     timestamp_ms: int
     changes: tuple[ClientChange, ...]
+    flaw: Flaw | None = None
+    echo_missed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

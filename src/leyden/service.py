@@ -42,6 +42,7 @@ from leyden.log.memory import MemoryLog
 from leyden.model import Locale, Migration, Table
 from leyden.observe import Live, Metrics, Observers, log_and_audit
 from leyden.postgres import requirements, schema, sessions
+from leyden.postgres.checkpoints import Checkpoints
 from leyden.postgres.clients import ClientStore
 from leyden.postgres.embedded import EmbeddedPostgres
 from leyden.postgres.locale import read_locale
@@ -53,8 +54,11 @@ from leyden.satellite.encoding import Encoder
 from leyden.satellite.positions import Positions
 from leyden.shapes.where import ownership
 
-#: Connections to Postgres for snapshots, uploads and client state.
+#: Connections to Postgres for uploads and client state.
 POOL_SIZE = 10
+
+#: Snapshots open at a time. Each has a connection for as long as a client takes to receive its rows.
+SNAPSHOTS = 10
 
 #: Longest wait before Postgres is tried again (seconds).
 LONGEST_RETRY = 10.0
@@ -117,6 +121,7 @@ class Service:
         self._replication: Replication | None = None
         self._pool: Pool | None = None
         self._marks: Pool
+        self._readers: Pool
         #: Of the database; until it is read, filters that depend on it are refused.
         self._locale = Locale(order_is_bytes=False)
         self._core: Core | None = None
@@ -270,6 +275,11 @@ class Service:
             )
             self._pool = pool
             await stack.enter_async_context(pool)
+            # Apart: clients that take their rows slowly hold up those who want rows, not those who write or log in.
+            readers: Pool = AsyncConnectionPool(
+                sessions.session_conninfo(self.dsn), min_size=1, max_size=SNAPSHOTS, open=False
+            )
+            self._readers = await stack.enter_async_context(readers)
             # Apart: a delivery that needs one holds a connection of the other, and so might all others.
             marks: Pool = AsyncConnectionPool(sessions.session_conninfo(self.dsn), min_size=1, max_size=1, open=False)
             self._marks = await stack.enter_async_context(marks)
@@ -339,7 +349,7 @@ class Service:
         world = LiveWorld(self.settings.instance_id, replication, self._log, self._locale)
         encoder = Encoder(world.positions)
         fanout = FanOut(self._log, encoder, self.emit, before_each=self.access.sessions.expire)
-        snapshots = Snapshots(pool)
+        snapshots = Snapshots(self._readers)
         self._core = Core(
             world=world,
             authenticator=self.access.authenticator,
@@ -348,6 +358,7 @@ class Service:
             encoder=encoder,
             fanout=fanout,
             clients=ClientStore(pool),
+            checkpoints=Checkpoints(pool),
             snapshots=snapshots,
             loader=TableLoader(fanout, self._log, snapshots, world, catch_up, self.emit),
             writer=Writer(pool, ownership, self.emit),

@@ -17,7 +17,8 @@ def conn(database: str) -> Iterator[Conn]:
         connection.execute("""
             CREATE TYPE mood AS ENUM ('sad', 'happy');
             CREATE TABLE parents (id text PRIMARY KEY);
-            CREATE TABLE items (id text PRIMARY KEY, a text, m mood, p text CONSTRAINT items_p REFERENCES parents);
+            CREATE TABLE items (id text PRIMARY KEY, a text, m mood, p text CONSTRAINT items_p REFERENCES parents,
+                nn text NOT NULL);
             CREATE INDEX items_a ON items (a);
             CALL electric.electrify('parents');
             CALL electric.electrify('items');
@@ -47,7 +48,7 @@ def test_an_added_column_is_recorded_and_watched(conn: Conn) -> None:
     conn.execute("ALTER TABLE items ADD COLUMN n int4, ADD COLUMN t timestamptz")
     (change,) = latest(conn)
     assert (change["kind"], change["columns"], change["table"]) == ("add_columns", ["n", "t"], stored(conn))
-    conn.execute("INSERT INTO items (id) VALUES ('x')")
+    conn.execute("INSERT INTO items (id, nn) VALUES ('x', '')")
     assert conn.execute("SELECT col_tags ? 'n' FROM leyden.row_state").fetchone() == (True,)
 
 
@@ -116,10 +117,12 @@ REFUSED = [
     "ALTER TABLE items RENAME CONSTRAINT items_pkey TO items_key",
     "ALTER INDEX items_pkey RENAME TO items_key",
     "ALTER TABLE items ALTER COLUMN a TYPE varchar",
+    "ALTER TABLE items ALTER COLUMN a TYPE text USING upper(a)",
     "ALTER TABLE items ALTER COLUMN a SET NOT NULL",
+    "ALTER TABLE items ALTER COLUMN nn DROP NOT NULL",
     "ALTER TABLE items ALTER COLUMN a SET DEFAULT 'x'",
     "ALTER TABLE items ADD COLUMN b int4 NOT NULL",
-    "ALTER TABLE items ADD COLUMN b int4 DEFAULT 1",
+    "ALTER TABLE items ADD COLUMN b timestamptz DEFAULT now()",
     "ALTER TABLE items ADD COLUMN b numeric",
     "ALTER TABLE items ADD COLUMN b text REFERENCES parents",
     "ALTER TABLE items ADD COLUMN b text GENERATED ALWAYS AS (a) STORED",
@@ -131,8 +134,21 @@ REFUSED = [
     "ALTER TABLE items DROP CONSTRAINT items_p",
     "ALTER TABLE items DROP CONSTRAINT items_pkey",
     "ALTER TABLE items ADD COLUMN ok int4, DROP COLUMN a",
+    "ALTER TABLE items DROP COLUMN nn, ADD COLUMN nn text NOT NULL",
+    "ALTER TABLE items DROP COLUMN a, ADD COLUMN a text",
+    "ALTER TABLE items DROP CONSTRAINT items_p, ADD CONSTRAINT items_p FOREIGN KEY (p) REFERENCES items",
+    "ALTER TABLE items ADD COLUMN b text CHECK (b > '')",
+    "ALTER TABLE items ADD COLUMN b text UNIQUE",
+    "ALTER TABLE items ADD CHECK (a > '') NOT VALID",
+    "ALTER TABLE items ADD EXCLUDE (a WITH =)",
+    "CREATE CONSTRAINT TRIGGER t AFTER INSERT ON items FOR EACH ROW EXECUTE FUNCTION leyden.on_truncate()",
     "CREATE UNIQUE INDEX ON items (a)",
     "DROP INDEX items_a; CREATE INDEX items_a ON items (p)",
+    "DROP INDEX items_a; CREATE INDEX items_a ON parents (id)",
+    "DROP INDEX items_a; CREATE TABLE items_a (id text PRIMARY KEY); CALL electric.electrify('items_a')",
+    'CREATE INDEX "Items_A" ON parents (id)',
+    'CREATE INDEX "Parents" ON items (a)',
+    "CREATE INDEX sqlite_a ON items (a)",
     "DROP TABLE items",
     "CREATE TABLE z (); DROP TABLE z, items",
     "DROP TABLE parents CASCADE",
@@ -141,6 +157,7 @@ REFUSED = [
     "ALTER TYPE mood ADD VALUE 'angry'",
     "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'",
     "ALTER TYPE mood RENAME TO feeling",
+    "ALTER TYPE mood SET SCHEMA electric",
     "CREATE SCHEMA z; ALTER TABLE items SET SCHEMA z",
     "ALTER SCHEMA public RENAME TO z",
     "ALTER TABLE items REPLICA IDENTITY DEFAULT",
@@ -149,6 +166,13 @@ REFUSED = [
     "DROP TRIGGER leyden_write ON items",
     "DROP FUNCTION leyden.on_truncate() CASCADE",
     "ALTER PUBLICATION leyden DROP TABLE items",
+    "ALTER PUBLICATION leyden DROP TABLE leyden.row_state",
+    "ALTER PUBLICATION leyden SET TABLE leyden.row_state, leyden.versions, leyden.tables",
+    "ALTER PUBLICATION leyden SET TABLE leyden.row_state, leyden.versions, leyden.tables, parents, items (id, a)",
+    "ALTER PUBLICATION leyden SET TABLE leyden.row_state, leyden.versions, leyden.tables, parents, items WHERE (true)",
+    "ALTER PUBLICATION leyden SET (publish = 'insert, update, delete')",
+    "ALTER PUBLICATION leyden RENAME TO other",
+    "DROP PUBLICATION leyden",
     "CREATE TABLE kid () INHERITS (items)",
     "CREATE TABLE whole (LIKE items) PARTITION BY LIST (id); ALTER TABLE whole ATTACH PARTITION items DEFAULT",
     "DO $$ BEGIN EXECUTE 'ALTER TABLE items DROP COLUMN a'; END $$",
@@ -183,6 +207,16 @@ HARMLESS = [
     "DROP INDEX items_a; CREATE INDEX items_a ON items (a)",
     "CREATE INDEX ON items (lower(a)); CREATE INDEX ON items (a) WHERE a > ''; CREATE INDEX ON items USING hash (a)",
     "REINDEX TABLE items",
+    "REINDEX TABLE CONCURRENTLY items",
+    "DROP INDEX CONCURRENTLY items_a",
+    "ALTER TABLE items ALTER COLUMN a TYPE text",
+    "ALTER TABLE items CLUSTER ON items_pkey",
+    "CREATE TABLE z (LIKE items INCLUDING ALL); DROP TABLE z",
+    "CREATE STATISTICS s ON a, p FROM items",
+    "CREATE MATERIALIZED VIEW v AS SELECT * FROM items; DROP MATERIALIZED VIEW v",
+    "ALTER PUBLICATION leyden OWNER TO CURRENT_USER; ALTER PUBLICATION leyden SET (publish_via_partition_root = true)",
+    "CREATE TABLE z (id int PRIMARY KEY); ALTER PUBLICATION leyden ADD TABLE z; ALTER PUBLICATION leyden DROP TABLE z",
+    "CREATE PUBLICATION z FOR TABLE items; DROP PUBLICATION z",
     "CLUSTER items USING items_pkey",
     "VACUUM FULL items",
     "CREATE VIEW v AS SELECT * FROM items; DROP VIEW v",

@@ -84,6 +84,58 @@ def test_the_default_steps_over_a_name_that_sorts_after_the_clock(conn: Conn) ->
     assert versions(conn) == ["9999", "9999_000001", "9999_000002", "9999_000003"]
 
 
+def test_the_clock_may_go_back(conn: Conn) -> None:
+    with conn.transaction():
+        conn.execute("CALL electric.electrify('items')")
+        in_an_hour = "to_char((now() + interval '1 hour') AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISS_MS')"
+        conn.execute(f"CALL electric.migration_version({in_an_hour})".encode())
+    for name in "abc":
+        conn.execute(f"ALTER TABLE items ADD COLUMN {name} int4".encode())
+    first, *later = versions(conn)
+    assert later == [f"{first}_00000{number}" for number in (1, 2, 3)]
+    assert conn.execute("SELECT max(version) FROM leyden.versions").fetchone() == (later[-1],)
+
+
+def test_migrations_of_one_millisecond_follow_one_another(conn: Conn) -> None:
+    conn.execute("CALL electric.electrify('items')")
+    with conn.transaction():
+        now = "to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISS_MS')"
+        conn.execute(f"UPDATE leyden.meta SET value = to_jsonb({now}) WHERE key = 'last_version'".encode())
+        started = conn.execute(f"UPDATE leyden.versions SET version = {now} RETURNING version".encode()).fetchone()
+        conn.execute("ALTER TABLE items ADD COLUMN a int4")
+    assert started is not None
+    assert versions(conn) == [started[0], started[0] + "_000001"]
+
+
+@pytest.mark.parametrize(
+    "version", ["0", "7", "20240131120000_123", "20240131120000_123_000001", "1_000999", "1_999999", "_", "9" * 128]
+)
+def test_the_version_after_another_sorts_after_it(conn: Conn, version: str) -> None:
+    row = conn.execute(
+        'SELECT v, v COLLATE "C" > %(version)s FROM leyden.version_after(%(version)s) AS v', {"version": version}
+    ).fetchone()
+    assert row is not None
+    assert row[1]
+    assert re.fullmatch("[0-9_]+", row[0])
+    assert row[0] > version
+
+
+def test_a_version_from_before_a_restore_is_not_taken_for_this_transactions(conn: Conn) -> None:
+    """In the cluster that a dump is restored into, transaction ids begin anew."""
+    conn.execute("CALL electric.electrify('items')")
+    conn.execute("""
+        INSERT INTO leyden.versions (version, xid, committed_at, changes)
+        SELECT '000' || n, (pg_current_xact_id()::text::int8 + n)::text::xid8, now() - interval '1 day', '[]'
+        FROM generate_series(1, 9) AS n
+    """)
+    with conn.transaction():
+        conn.execute("SET CONSTRAINTS ALL IMMEDIATE; ALTER TABLE items ADD COLUMN a int4")
+        conn.execute("ALTER TABLE items ADD COLUMN b int4")
+    changed = conn.execute("SELECT changes FROM leyden.versions ORDER BY version DESC").fetchall()
+    assert [change["columns"] for change in changed[0][0]] == [["a"], ["b"]]
+    assert [changes for (changes,) in changed[2:]] == [[]] * 9
+
+
 def test_concurrent_migrations_get_versions_in_commit_order(database: str, conn: Conn) -> None:
     names = [f"t{number}" for number in range(8)]
     conn.execute("; ".join(f"CREATE TABLE {name} (id text PRIMARY KEY)" for name in names).encode())

@@ -211,6 +211,27 @@ async def test_an_added_column_is_known_from_its_migration_on(
     assert not reader.replication.stopped
 
 
+async def test_rows_older_than_a_column_have_its_default(reader: Reader, conn: psycopg.AsyncConnection[Any]) -> None:
+    await conn.execute("INSERT INTO items VALUES (1, 'old')")
+    await reader.next()
+    async with conn.transaction():
+        await conn.execute("INSERT INTO items VALUES (2, 'same transaction')")
+        await conn.execute("ALTER TABLE items ADD COLUMN n int4 NOT NULL DEFAULT 7, ADD COLUMN t text DEFAULT 'é'")
+        await conn.execute("ALTER TABLE items ALTER COLUMN n DROP DEFAULT")
+        await conn.execute("INSERT INTO items VALUES (3, 'new', NULL, 8, NULL)")
+    transaction = await reader.next()
+    assert [column.default for column in reader.table("items").columns] == [None, None, None, "7", "é"]
+    assert [change.row for change in transaction.changes if isinstance(change, Insert)] == [
+        (b"2", b"same transaction", None, b"7", "é".encode()),
+        (b"3", b"new", None, b"8", None),
+    ]
+    await conn.execute("UPDATE items SET done = true WHERE id = 1")
+    (update,) = (await reader.next()).changes
+    assert isinstance(update, Update)
+    assert update.old == (b"1", b"old", None, b"7", "é".encode())
+    assert update.new == (b"1", b"old", b"t", b"7", "é".encode())
+
+
 async def test_rows_written_before_the_table_was_electrified_are_not_sent(
     reader: Reader, conn: psycopg.AsyncConnection[Any]
 ) -> None:

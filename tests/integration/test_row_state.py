@@ -154,7 +154,9 @@ def test_a_rolled_back_write_leaves_nothing(conn: Conn) -> None:
     assert conn.execute("SELECT count(*) FROM leyden.row_state").fetchone() == (0,)
 
 
-AWKWARD_NAMES = ["by", "select", 'say "hi"', "it's", "%I $1 %s", "Ünïcödé", "tab\tnew\nline", "back\\slash", "n" * 63]
+AWKWARD_NAMES = [
+    *("_hidden", "by", "select", 'say "hi"', "it's", "%I $1 %s", "Ünïcödé", "tab\tnew\nline", "back\\slash", "n" * 63)
+]
 
 
 @pytest.mark.parametrize("name", AWKWARD_NAMES)
@@ -255,3 +257,68 @@ def test_writes_are_recorded_even_by_sessions_that_replicate(conn: Conn) -> None
     with conn.transaction():
         conn.execute("SET LOCAL session_replication_role = replica; INSERT INTO items VALUES ('x')")
     assert state(conn)[0] != []
+
+
+# ---- what rows were tied to --------------------------------------------------------------------------------------
+
+
+def former_ties(conn: Conn, *columns: str) -> list[tuple[str, tuple[str | None, ...]]]:
+    rows = conn.execute("SELECT pk, ties FROM leyden.former_ties ORDER BY ctid").fetchall()
+    assert all(ties.keys() == set(columns) for _, ties in rows)
+    return [(pk, tuple(ties[column] for column in columns)) for pk, ties in rows]
+
+
+@pytest.fixture
+def tied(conn: Conn) -> Conn:
+    """A table whose rows refer to another and have an owner."""
+    conn.execute("INSERT INTO items VALUES ('x'), ('y')")
+    conn.execute(
+        'CREATE TABLE kids (id int4 PRIMARY KEY, "item ""s" text REFERENCES items, electric_user_id uuid, n int4)'
+    )
+    conn.execute("CALL electric.electrify('kids')")
+    return conn
+
+
+TIES = ('item "s', "electric_user_id")
+ALICE = "00000000-0000-4000-8000-00000000000a"
+
+
+def test_ties_are_kept_when_a_row_is_tied_to_something_else(tied: Conn) -> None:
+    tied.execute("INSERT INTO kids VALUES (1, 'x', NULL)")
+    tied.execute("UPDATE kids SET n = 1")
+    tied.execute("UPDATE kids SET n = n, electric_user_id = electric_user_id")
+    assert former_ties(tied, *TIES) == []
+    tied.execute("UPDATE kids SET electric_user_id = %s", (ALICE,))
+    tied.execute("""UPDATE kids SET "item ""s" = 'y'""")
+    tied.execute("""UPDATE kids SET "item ""s" = NULL""")
+    assert former_ties(tied, *TIES) == [('["1"]', ("x", None)), ('["1"]', ("x", ALICE)), ('["1"]', ("y", ALICE))]
+
+
+def test_ties_are_kept_of_rows_that_end(tied: Conn) -> None:
+    tied.execute("INSERT INTO kids VALUES (1, 'x', %s), (2, 'y', NULL), (3, NULL, NULL)", (ALICE,))
+    tied.execute("UPDATE kids SET id = 7 WHERE id = 1")
+    tied.execute("DELETE FROM kids WHERE id = 2")
+    assert former_ties(tied, *TIES) == [('["1"]', ("x", ALICE)), ('["2"]', ("y", None))]
+    tied.execute("TRUNCATE kids")
+    assert sorted(former_ties(tied, *TIES)[2:]) == [('["3"]', (None, None)), ('["7"]', ("x", ALICE))]
+
+
+def test_ties_are_kept_whoever_writes(tied: Conn) -> None:
+    tied.execute("INSERT INTO kids VALUES (1, 'x', NULL)")
+    with tied.transaction():
+        tied.execute("""
+            SELECT set_config('leyden.server_row', 'kids'::regclass::oid || ':["1"]', true);
+            UPDATE kids SET "item ""s" = 'y';
+        """)
+    assert former_ties(tied, *TIES) == [('["1"]', ("x", None))]
+
+
+def test_an_owner_who_came_later_and_a_table_without_ties(conn: Conn) -> None:
+    conn.execute("INSERT INTO items VALUES ('x', 'a', 1)")
+    conn.execute("UPDATE items SET a = 'b'; DELETE FROM items WHERE b = 2")
+    conn.execute("ALTER TABLE items ADD COLUMN electric_user_id text")
+    conn.execute("UPDATE items SET electric_user_id = 'alice'")
+    conn.execute("DELETE FROM items")
+    assert former_ties(conn, "electric_user_id") == [('["x"]', (None,)), ('["x"]', ("alice",))]
+    conn.execute("SELECT leyden.disable('items')")
+    assert former_ties(conn, "electric_user_id") == []

@@ -126,6 +126,16 @@ async def test_a_superuser_who_installs_later_adds_the_guard(service_database: s
             conn.execute("DROP TABLE items")
 
 
+async def test_a_guard_that_was_switched_off_is_switched_on_again(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute("ALTER EVENT TRIGGER leyden_drop DISABLE; CREATE TABLE items (id text PRIMARY KEY)")
+        conn.execute("CALL electric.electrify('items')")
+        await install(database)
+        with pytest.raises(psycopg.errors.FeatureNotSupported):
+            conn.execute("DROP TABLE items")
+    assert meta(database, "ddl_guard") is True
+
+
 async def test_only_owners_may_electrify(service_database: str) -> None:
     await install(service_database)
     with psycopg.connect(make_conninfo(service_database, user="postgres"), autocommit=True) as conn:

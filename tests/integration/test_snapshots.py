@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
 from leyden.events import ignore
@@ -119,6 +120,25 @@ async def test_a_reading_that_nobody_closed_ends_with_the_snapshot(
                 await give_up()
         async with snapshots.open() as snapshot:
             assert len(await all_rows(snapshot, plain)) == 20_000
+
+
+async def test_limits_on_time_do_not_hold_for_a_snapshot(database: str, conn: psycopg.AsyncConnection[Any]) -> None:
+    await conn.execute("INSERT INTO plain SELECT generate_series(1, 20000)")
+    plain = await table(conn, "plain")
+    limits = ("statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
+    limited = make_conninfo(database, options=" ".join(f"-c {name}=300" for name in limits))
+    async with AsyncConnectionPool(session_conninfo(limited), min_size=1, max_size=1, open=False) as pool:
+        async with Snapshots(pool).open() as snapshot:
+            rows = 0
+            async for batch in snapshot.rows(plain, batch=5_000):
+                rows += len(batch)
+                await asyncio.sleep(0.2)
+            assert rows == 20_000
+            await asyncio.sleep(0.5)
+            assert await snapshot.newest_version()
+        async with pool.connection() as other:
+            shown = [await (await other.execute(f"SHOW {name}")).fetchone() for name in limits]  # type: ignore[arg-type]
+    assert shown == [("300ms",)] * 3
 
 
 async def test_a_snapshot_does_one_thing_at_a_time(snapshots: Snapshots, conn: psycopg.AsyncConnection[Any]) -> None:

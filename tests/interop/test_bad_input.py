@@ -24,7 +24,7 @@ from websockets.exceptions import ConnectionClosed
 from interop.client import Driver, DriverError
 from interop.conftest import Factory
 from interop.service import Leyden, database_url
-from interop.tables import complaints, connected, create_items, id_of
+from interop.tables import ITEMS, complaints, connected, create_items, id_of
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.frames import encode
 
@@ -300,24 +300,6 @@ BAD_UPLOADS = [
     BadUpload("too few values", [BEGIN, insert(NEW, "x"), COMMIT]),
     BadUpload("too many values", [BEGIN, insert(NEW, "x", "1", "2"), COMMIT]),
     BadUpload("no row", [BEGIN, {"insert": {"relationId": 1, "tags": []}}, COMMIT]),
-    BadUpload("NULL key", [BEGIN, insert(None, "x", "1"), COMMIT]),
-    BadUpload("no integer", [BEGIN, insert(NEW, "x", "one"), COMMIT], "Non-integer value given for int4 column: one"),
-    BadUpload(
-        "large integer",
-        [BEGIN, insert(NEW, "x", "2147483648"), COMMIT],
-        "Value out of range for int4 column: 2147483648",
-    ),
-    BadUpload("no uuid", [BEGIN, insert("7", "x", "1"), COMMIT], 'Unexpected value for uuid column: "7"'),
-    BadUpload(
-        "no UTF-8",
-        [BEGIN, insert(NEW, {"$hex": "c328"}, "1"), COMMIT],
-        "Invalid UTF-8 sequence found in text column",
-    ),
-    BadUpload(
-        "changed key",
-        [BEGIN, update([NEW, "x", "1"], [id_of(900_001), "x", "1"]), COMMIT],
-        "Attempt to update table items primary key(s) id (ImmutablePrimaryKey)",
-    ),
     BadUpload(
         "malformed tag",
         [BEGIN, {"delete": {"relationId": 1, "oldRowData": {"$row": [NEW, "x", "1"]}, "tags": ["nobody"]}}, COMMIT],
@@ -336,6 +318,45 @@ async def test_a_bad_upload_is_refused_with_its_reason_and_writes_nothing(
         error = await speaker("wait", match={"type": "SatErrorResp"}, since=since)
         assert (case.name, error["errorName"], error["value"]["message"]) == (case.name, INVALID_REQUEST, case.message)
         assert (case.name, (await speaker("waitClosed"))["code"]) == (case.name, 1007)
+        await bystander.assert_receives_rows()
+    strangers = bystander.conn.execute("SELECT count(*) FROM items WHERE content IS DISTINCT FROM 'as ever'").fetchone()
+    assert strangers == (0,)
+
+
+#: Well formed, and yet not to be applied: name, operation, SQLSTATE and reason.
+USELESS_UPLOADS = [
+    ("NULL key", insert(None, "x", "1"), "23502", "no key in a row of table items"),
+    ("no integer", insert(NEW, "x", "one"), "22000", "column n of table items: a value that is no int4"),
+    ("large integer", insert(NEW, "x", "2147483648"), "22000", "column n of table items: a value that is no int4"),
+    ("no uuid", insert("7", "x", "1"), "22000", "column id of table items: a value that is no uuid"),
+    ("no UTF-8", insert(NEW, {"$hex": "c328"}, "1"), "22000", "column content of table items: a value that is no text"),
+    ("changed key", update([NEW, "x", "1"], [id_of(900_001), "x", "1"]), "23000", "change of a key in table items"),
+]
+
+
+async def test_an_upload_that_cannot_be_applied_is_refused_alone(
+    service: Leyden, speaker: Speaker, bystander: Bystander
+) -> None:
+    for number, (name, operation, sqlstate, reason) in enumerate(USELESS_UPLOADS):
+        since = await speaker.login()
+        await speaker("send", type="SatRelation", value=ANNOUNCED)
+        begin = {"begin": {"commitTimestamp": "1700000000001", "lsn": {"$hex": "00000002"}}}
+        good = insert(id_of(800_000 + number), "as ever", "1")
+        ops = [BEGIN, insert(id_of(900_002), "x", "1"), operation, COMMIT, begin, good, COMMIT]
+        await speaker("send", type="SatOpLog", value={"ops": ops})
+        # both are answered by an echo
+        for timestamp in ("1700000000000", "1700000000001"):
+            echo = {"ops": [{"begin": {"commitTimestamp": timestamp, "origin": speaker.name}}]}
+            await speaker("wait", match={"type": "SatOpLog", "value": echo}, since=since)
+        assert (name, (await speaker("state"))["readyState"]) == (name, 1)
+        refused = bystander.conn.execute(
+            "SELECT sqlstate, message FROM leyden.rejected WHERE client_id = %s", [speaker.name]
+        ).fetchall()
+        assert (name, refused) == (name, [(sqlstate, reason)])
+        written = bystander.conn.execute(
+            "SELECT content FROM items WHERE id = %s", [id_of(800_000 + number)]
+        ).fetchone()
+        assert (name, written) == (name, ("as ever",))
         await bystander.assert_receives_rows()
     strangers = bystander.conn.execute("SELECT count(*) FROM items WHERE content IS DISTINCT FROM 'as ever'").fetchone()
     assert strangers == (0,)
@@ -460,6 +481,57 @@ async def test_a_refused_write_is_put_right_at_its_author_and_blocks_nobody(
     assert kept == [("device-a", state) for state in ("23514", "22021", "23514", "23514")]
     assert service.log.count("upload refused") == len(refused)
     assert "forbidden" not in service.log
+    assert complaints(client) == []
+
+
+async def test_values_that_are_none_of_their_columns_type_refuse_that_write_alone(
+    service: Leyden, conn: psycopg.Connection, driver: Factory
+) -> None:
+    """SQLite stores any value in any column, and an app makes mistakes."""
+    client = await driver()
+    conn.execute("INSERT INTO items VALUES (%s, 'one', 1), (%s, 'two', 2)", [id_of(1), id_of(2)])
+    await connected(client, service, "a", "items")
+    for statement in (
+        f"INSERT INTO items VALUES ('{id_of(3)}', 'three', 'many')",
+        f"INSERT INTO items VALUES ('{id_of(4)}', 'four', 4000000000)",
+        "INSERT INTO items VALUES ('no uuid', 'five', 5)",
+        f"UPDATE items SET n = 'two' WHERE id = '{id_of(2)}'",
+    ):
+        await client("run", client="a", sql=statement)
+        await client("waitOplogEmpty", client="a")
+    await client("run", client="a", sql=f"INSERT INTO items VALUES ('{id_of(6)}', 'six', 6)")
+    await client("waitOplogEmpty", client="a")
+    expected = [(1, "one"), (2, "two"), (6, "six")]
+    assert conn.execute("SELECT n, content FROM items ORDER BY n").fetchall() == expected
+    rows = await client("query", client="a", sql="SELECT n, content FROM items ORDER BY n")
+    assert [tuple(row.values()) for row in rows] == expected
+    kept = conn.execute("SELECT sqlstate, message, ops FROM leyden.rejected ORDER BY id").fetchall()
+    assert [sqlstate for sqlstate, _, _ in kept] == ["22000"] * 4
+    assert kept[0][1] == "column n of table items: a value that is no int4"
+    assert kept[0][2][0]["row"] == {"id": id_of(3), "content": "three", "n": "many"}
+    assert len(await client("wire", client="a", type="SatAuthReq", dir="sent")) == 1
+    assert complaints(client) == []
+
+
+async def test_writes_to_a_table_that_was_given_up_hold_nothing_up(
+    service: Leyden, conn: psycopg.Connection, driver: Factory
+) -> None:
+    schema = {"tables": {**ITEMS["tables"], "old": {"columns": {"id": "text"}, "pk": ["id"]}}, "migrations": []}
+    client = await driver()
+    conn.execute("CREATE TABLE old (id text PRIMARY KEY)")
+    conn.execute("CALL electric.electrify('old')")
+    conn.execute("INSERT INTO old VALUES ('secret')")
+    await connected(client, service, "a", "items", schema=schema)
+    conn.execute("SELECT leyden.disable('old')")
+    await client("run", client="a", sql="INSERT INTO old VALUES ('mine')")
+    await client("run", client="a", sql="INSERT INTO old VALUES ('secret')")  # a guessed key
+    await client("waitOplogEmpty", client="a")
+    await client("run", client="a", sql=f"INSERT INTO items VALUES ('{id_of(1)}', 'one', 1)")
+    await client("waitOplogEmpty", client="a")
+    assert conn.execute("SELECT n FROM items").fetchall() == [(1,)]
+    assert conn.execute("SELECT id FROM old").fetchall() == [("secret",)]
+    refused = conn.execute("SELECT DISTINCT sqlstate, message FROM leyden.rejected").fetchall()
+    assert refused == [("42P01", "table old is not shared with clients any more")]
     assert complaints(client) == []
 
 

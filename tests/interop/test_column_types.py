@@ -241,3 +241,48 @@ async def test_an_update_of_one_column_leaves_the_extremes_beside_it_alone(
         assert different(in_postgres(conn), expected) == {}
         assert different(await at(client, "a"), without_streamed_nan(expected)) == {}
     assert complaints(client) == []
+
+
+async def test_a_default_is_the_same_value_wherever_it_is_filled_in(
+    service: Leyden, conn: psycopg.Connection, driver: Factory
+) -> None:
+    """In rows from before the column by the client that has them, or by Postgres for one that comes later; in a new row
+    by Postgres or by the client that makes it."""
+    client = await driver()
+    constants = {
+        f"{column}_{number}": (column, expression)
+        for column, expressions in VALUES.items()
+        for number, expression in enumerate(expressions)
+        if not expression.startswith(("(", "repeat")) and expression != "'NaN'"  # which the stream turns into NULL
+    }
+    typed = {"id": "text"} | {name: TYPED[column] for name, (column, _) in constants.items()}
+    schema = {"tables": {"grown": {"columns": typed, "pk": ["id"]}}, "migrations": []}
+    conn.execute("CREATE TABLE grown (id text PRIMARY KEY); INSERT INTO grown VALUES ('old')")
+    conn.execute("CALL electric.electrify('grown')")
+    await connected(client, service, "a", "grown", schema=schema)
+    for number, (name, (column, expression)) in enumerate(constants.items()):
+        null = " NOT NULL" if number % 2 else ""
+        conn.execute(f"ALTER TABLE grown ADD COLUMN {name} {column}{null} DEFAULT {expression}")  # type: ignore[arg-type]
+    conn.execute("INSERT INTO grown (id) VALUES ('new')")
+    await client("waitRow", client="a", sql="SELECT id FROM grown WHERE id = 'new'")
+    await client("run", client="a", sql="INSERT INTO grown (id) VALUES ('by the client')")
+    await client("waitOplogEmpty", client="a")
+    await connected(client, service, "b", "grown", schema=schema)
+
+    assert conn.execute("SELECT count(*), count(DISTINCT to_jsonb(g) - 'id') FROM grown AS g").fetchone() == (3, 1)
+    texts = ", ".join(f"{name}::text" for name in constants)
+    forms = conn.execute(f"SELECT {texts} FROM grown WHERE id = 'old'").fetchone()  # type: ignore[arg-type]
+    assert forms is not None
+    expected = {
+        name: as_stored_by_a_client(column, form[0] if column == "bool" else form)
+        for (name, (column, _)), form in zip(constants.items(), forms, strict=True)
+    }
+    places = ", ".join(
+        f"{LOCALLY[column].replace(column, name, 1) if column in LOCALLY else name} AS {name}"
+        for name, (column, _) in constants.items()
+    )
+    for name in ("a", "b"):
+        rows = await client("query", client=name, sql=f"SELECT id, {places} FROM grown")
+        held = {one.pop("id"): one for one in rows}
+        assert different(held, dict.fromkeys(("old", "new", "by the client"), expected)) == {}
+    assert complaints(client) == []

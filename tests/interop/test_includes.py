@@ -163,8 +163,8 @@ async def test_includes_that_cannot_be_served_are_refused_and_the_client_goes_on
     with psycopg.connect(service.dsn, autocommit=True) as conn:
         conn.execute(TABLES)
         await connected(client, service, "a", schema=SCHEMA)
-        filtered = [{"foreign_key": ["author_id"], "select": {"tablename": "users", "where": "this.id = 1"}}]
-        nowhere = [{"foreign_key": ["nowhere"], "select": {"tablename": "users"}}]
+        filtered = [{"foreignKey": ["author_id"], "select": {"tablename": "users", "where": "this.id = 1"}}]
+        nowhere = [{"foreignKey": ["nowhere"], "select": {"tablename": "users"}}]
         for include in (filtered, nowhere):
             shape = {"tablename": "issues", "include": include}
             with pytest.raises(DriverError, match=r"(?i)include of table users"):

@@ -138,6 +138,65 @@ async def test_a_connected_client_receives_new_tables_and_columns_and_writes_the
     assert complaints(client) == []
 
 
+async def test_columns_with_a_default_and_of_an_enum_come_to_rows_from_before(service: Leyden, driver: Factory) -> None:
+    """A client that has rows, one that is offline and has written more, one that comes afterwards: all end up alike."""
+    client = await driver()
+    columns = {
+        **ITEMS["tables"]["items"]["columns"],
+        "done": "bool",
+        "mood": "text",
+        "at": "timestamptz",
+        "note": "text",
+    }
+    schema = {"tables": {"items": {"columns": columns, "pk": ["id"]}}, "migrations": []}
+    with psycopg.connect(service.dsn, autocommit=True) as conn:
+        create_items(conn, 2)
+        await connected(client, service, "a", "items", schema=schema)
+        await connected(client, service, "behind", "items", schema=schema)
+        await client("disconnect", client="behind")
+        insert = f"INSERT INTO items VALUES ('{id_of(3)}', 'offline', 3)"
+        await client("run", client="behind", sql=insert)
+        await client("run", client="behind", sql="UPDATE items SET content = 'offline' WHERE n = 1")
+
+        with conn.transaction():  # as Django does it
+            conn.execute("ALTER TABLE items ADD COLUMN done boolean DEFAULT false NOT NULL")
+            conn.execute("ALTER TABLE items ALTER COLUMN done DROP DEFAULT")
+        conn.execute("CREATE TYPE mood AS ENUM ('sad', 'ok')")
+        conn.execute("ALTER TABLE items ADD COLUMN mood mood NOT NULL DEFAULT 'ok', ADD COLUMN note text")
+        conn.execute("ALTER TABLE items ADD COLUMN at timestamptz DEFAULT '2024-02-29 12:00:00+02'")
+        await wait_for_migrations(client, "a", service)
+        at = "2024-02-29 10:00:00Z"
+        assert await client("query", client="a", sql="SELECT n, done, mood, note, at FROM items ORDER BY n") == [
+            {"n": n, "done": 0, "mood": "ok", "note": None, "at": at} for n in (1, 2)
+        ]
+        await client("run", client="a", sql=f"INSERT INTO items (id, n) VALUES ('{id_of(4)}', 4)")
+        await client("run", client="a", sql="UPDATE items SET mood = 'sad', done = 1 WHERE n = 2")
+        await client("waitOplogEmpty", client="a")
+
+        await client("connect", client="behind", timeoutMs=5000)
+        await wait_for_migrations(client, "behind", service)
+        await client("waitOplogEmpty", client="behind")
+        stored = conn.execute("SELECT n, content, done::int, mood::text, note FROM items ORDER BY n").fetchall()
+        assert stored == [
+            (1, "offline", 0, "ok", None),
+            (2, "row 2", 1, "sad", None),
+            (3, "offline", 0, "ok", None),
+            (4, None, 0, "ok", None),
+        ]
+        assert conn.execute("SELECT count(*) FROM leyden.rejected").fetchone() == (0,)
+        await connected(client, service, "later", "items", schema=schema)
+        for name in ("a", "behind", "later"):
+            await client("waitRow", client=name, sql="SELECT * FROM items", count=4)
+            rows = await client("query", client=name, sql="SELECT n, content, done, mood, note FROM items ORDER BY n")
+            assert [tuple(row.values()) for row in rows] == stored
+        times = [
+            await client("query", client=name, sql="SELECT at FROM items WHERE n <> 3 GROUP BY at")
+            for name in ("a", "behind", "later")
+        ]
+        assert times == [[{"at": at}]] * 3
+    assert complaints(client) == []
+
+
 async def test_more_migrations_than_the_window_of_acknowledgements_reach_a_fresh_client(
     service: Leyden, driver: Factory
 ) -> None:

@@ -25,7 +25,7 @@ class Kind(Enum):
 class Operation:
     """One client operation on one row.
 
-    ``incoming`` holds every column of the table, NULL where the client said nothing. ``mask`` names the
+    ``incoming`` holds every column of the table, its default where the client said nothing. ``mask`` names the
     non-key columns that the client claims to write: for an insert those it supplied, for an update those
     whose new value differs from its old one, none for a delete or a compensation. ``observed`` are the tags
     its author had seen.
@@ -63,7 +63,7 @@ def compensation(table: Table, key: Values, observed: frozenset[Tag] = frozenset
 
 
 def _full(table: Table, known: Values) -> Values:
-    return {column.name: known.get(column.name) for column in table.columns}
+    return {column.name: known.get(column.name, column.unset) for column in table.columns}
 
 
 def _value_columns(table: Table) -> frozenset[str]:

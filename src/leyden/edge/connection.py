@@ -21,6 +21,7 @@ from leyden.edge.authors import RoleRefused
 from leyden.edge.core import Core
 from leyden.edge.delivery import Deliveries
 from leyden.edge.fanout import TOO_FAR_BEHIND, Subscriber
+from leyden.edge.repairing import RepairInterruptedError
 from leyden.edge.sessions import Session as Entry
 from leyden.edge.socket import Packet, Socket
 from leyden.edge.writing import Writing
@@ -199,6 +200,8 @@ class Connection:
             return error
         if isinstance(error, OutsideWindow):
             return ConnectionEnded(1008, detail=TOO_FAR_BEHIND)
+        if isinstance(error, RepairInterruptedError):
+            return ConnectionEnded(1012, detail=str(error))
         if isinstance(error, psycopg.OperationalError):
             return ConnectionEnded(1013, detail=f"the database is not available: {type(error).__name__}")
         trace = "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
@@ -313,6 +316,9 @@ class Connection:
                     await self._core.clients.forget(self._client_id())
                 case protocol.KeepSubscriptions(ids, position):
                     await self._core.clients.keep_only(self._client_id(), list(ids), position)
+                case protocol.SeekCheckpoint(position):
+                    checkpoint = await self._core.checkpoints.find(position)
+                    await self._perform(self._session.checkpoint_found(checkpoint))
                 case protocol.StartStream():
                     await self._start_stream(output)
                 case protocol.StopStream():
@@ -439,16 +445,20 @@ class Connection:
         await core.loader.ensure(table for tree in start.view.trees for table in tree.tables.values())
         if self._over:
             return
-        payloads: list[bytes] = []
-        for number, migration in enumerate(start.migrations, 1):
-            others_follow = number < len(start.migrations)
-            payloads += core.encoder.migration(migration, start.dialect, start.position, others_follow=others_follow)
-        tables = list(start.view.described.values())
-        # As the rows of the log will be at first; each migration on the way announces what it changes.
-        payloads += core.encoder.relations(core.fanout.described_at(start.position, tables))
-        if payloads:
-            self._socket.send(Packet(payloads))
         view, position = start.view, start.position
+        tables = list(view.described.values())
+        if start.repair is None:
+            payloads: list[bytes] = []
+            for number, migration in enumerate(start.migrations, 1):
+                others_follow = number < len(start.migrations)
+                payloads += core.encoder.migration(migration, start.dialect, position, others_follow=others_follow)
+            # As the rows of the log will be at first; each migration on the way announces what it changes.
+            payloads += core.encoder.relations(core.fanout.described_at(position, tables))
+            if payloads:
+                self._socket.send(Packet(payloads))
+        else:
+            # Up to here it is brought without the log. Nothing that it uploads now can be below: its echo will follow.
+            position = core.fanout.head
         subscriber = Subscriber(self._client_id(), self._socket, start.dialect, view, position, self._dropped)
         self._subscriber = subscriber
         deliveries = self._deliveries = Deliveries(
@@ -463,6 +473,8 @@ class Connection:
             core.emit,
             self.number,
         )
+        if start.repair is not None:
+            deliveries.repair(start.repair)
         self._delivering = asyncio.create_task(self._guarded(deliveries.run))
         core.emit(ReplicationResumed(self.number, start.position, len(tables)))
         core.fanout.join(subscriber)

@@ -16,6 +16,7 @@ from leyden.edge.fanout import FanOut
 from leyden.edge.loading import TableLoader
 from leyden.edge.sessions import Session, Sessions
 from leyden.events import Emit, Peer
+from leyden.postgres.checkpoints import Checkpoints
 from leyden.postgres.clients import ClientStore
 from leyden.postgres.snapshots import Snapshots
 from leyden.postgres.writer import Writer
@@ -58,6 +59,7 @@ class Core:
     encoder: Encoder
     fanout: FanOut
     clients: ClientStore
+    checkpoints: Checkpoints
     snapshots: Snapshots
     loader: TableLoader
     writer: Writer

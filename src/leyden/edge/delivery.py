@@ -1,4 +1,4 @@
-"""Initial data and GONE batches for one connection, one at a time and never interleaved with transactions.
+"""Initial data, GONE batches and repairs for one connection, one at a time and never interleaved with transactions.
 
 The splice is by visibility (docs/architecture.md): the client's stream is held at a position that the snapshot
 certainly covers; afterwards the transactions that the snapshot already saw are left out for the table, all others
@@ -25,29 +25,29 @@ from collections.abc import (
     Sequence,
     Set,
 )
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 
+from leyden.edge.covering import covering
 from leyden.edge.fanout import FanOut, Subscriber
 from leyden.edge.loading import TableLoader
+from leyden.edge.repairing import Repairing
 from leyden.edge.socket import Packet
 from leyden.events import Emit, SubscriptionDelivered, SubscriptionProgress
 from leyden.model import Row, SubscriptionRecord, Table
 from leyden.postgres.clients import ClientStore
 from leyden.postgres.snapshots import Snapshot, Snapshots
-from leyden.satellite.actions import World
-from leyden.satellite.encoding import Encoder
+from leyden.satellite.actions import Repair, World
+from leyden.satellite.encoding import Encoder, key_image
 from leyden.shapes.groups import Group
 from leyden.shapes.request import Shape
 from leyden.shapes.traversal import batches
 from leyden.shapes.tree import Tree
+from leyden.shapes.versions import AsOf
 from leyden.shapes.view import Part, View
 
 #: How long the client may take to prove that it has recorded the subscription (seconds).
 BARRIER_TIMEOUT = 2.0
-
-#: Pauses between attempts at a snapshot that sees all that the client was sent (seconds).
-SNAPSHOT_PAUSES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 #: Pause between looks at whether the client has been sent what the log held (seconds).
 BEHIND_PAUSE = 0.02
@@ -56,10 +56,6 @@ PROGRESS_ROWS = 100_000
 
 #: The table's id and the primary key of a row.
 RowKey = tuple[int, Row]
-
-
-class SnapshotTooOld(Exception):
-    """Postgres did not make visible in time what it had already committed."""
 
 
 class Deliveries:
@@ -88,7 +84,7 @@ class Deliveries:
         self._catch_up = catch_up
         self._emit = emit
         self._connection = connection
-        self._queue: asyncio.Queue[_Delivery | _Withdrawal] = asyncio.Queue()
+        self._queue: asyncio.Queue[_Delivery | _Withdrawal | Repairing] = asyncio.Queue()
 
     @property
     def waiting(self) -> int:
@@ -101,13 +97,31 @@ class Deliveries:
     def withdraw(self, ids: Sequence[str], gone: frozenset[Part]) -> None:
         self._queue.put_nowait(_Withdrawal(tuple(ids), gone))
 
+    def repair(self, repair: Repair) -> None:
+        """The client is held from now on until it is brought up to date with this moment."""
+        self._fanout.hold(self._subscriber)
+        self._queue.put_nowait(
+            Repairing(
+                repair,
+                self._subscriber,
+                self._fanout,
+                self._encoder,
+                self._snapshots,
+                self._world,
+                self._emit,
+                self._connection,
+            )
+        )
+
     async def run(self) -> None:
         while True:
             job = await self._queue.get()
             if isinstance(job, _Delivery):
                 await self._deliver(job)
-            else:
+            elif isinstance(job, _Withdrawal):
                 await self._withdraw(job)
+            else:
+                await job.run()
 
     # ---- initial data --------------------------------------------------------------------------------------------
 
@@ -120,10 +134,11 @@ class Deliveries:
         await subscriber.socket.ping(BARRIER_TIMEOUT)
         rows = 0
         parts = [shape.part for shape in job.shapes]
-        async with self._splice(parts) as (position, snapshot, tables):
+        async with self._splice(parts) as splice:
+            position, snapshot, tables = splice.position, splice.snapshot, splice.tables
             before = view = subscriber.view
-            spliced = {part for part in parts if isinstance(part, Group) and not self._is_kept(part)} - view.parts
-            changed = {group.table.id for group in spliced}
+            spliced = set(parts) - splice.kept - view.parts
+            changed = {table_id for part in spliced for table_id in part.tables}
             held = await self._changed_but_held(position, changed)
             known = {id_: tables[id_] for part in parts for id_ in part.tables if id_ in tables}
             self._send(self._encoder.relations(known.values()))
@@ -137,7 +152,7 @@ class Deliveries:
                         assert isinstance(part, Group)
                         batches_of = self._snapshot_rows(part, tables[part.table.id], snapshot, view, held)
                     else:
-                        batches_of = self._kept_rows(part, position, view)
+                        batches_of = self._kept_rows(part, splice.at, view)
                     async with aclosing(batches_of):
                         async for payloads, number in batches_of:
                             self._send(payloads)
@@ -163,9 +178,9 @@ class Deliveries:
         """Whether the rows of ``part`` at any position are known here. Then no snapshot is needed, nor a splice."""
         return all(table_id in self._fanout.versions for table_id in part.tables)
 
-    async def _kept_rows(self, part: Part, position: int, held: View) -> AsyncGenerator[tuple[list[bytes], int]]:
+    async def _kept_rows(self, part: Part, at: AsOf, held: View) -> AsyncGenerator[tuple[list[bytes], int]]:
         """The rows of ``part`` that are not in ``held``, as messages, and how many."""
-        for batch in batches(part, self._fanout.versions.as_of(position), held):
+        for batch in batches(part, at, held):
             payloads: list[bytes] = []
             for table, versions in itertools.groupby(batch, key=lambda version: version.table):
                 payloads += self._encoder.initial_rows(table, [(one.row, one.tags) for one in versions])
@@ -199,14 +214,14 @@ class Deliveries:
         return {(table.id, table.key_of(row)) for table, row in changed if view.holds(table, row)}
 
     @asynccontextmanager
-    async def _splice(self, parts: Iterable[Part]) -> AsyncIterator[tuple[int, Snapshot, Mapping[int, Table]]]:
-        """Holds the client at a position; with it a snapshot that covers it, and the tables by id as they are described
-        at both. The client has been sent every migration that the snapshot sees. The tables of trees are kept."""
+    async def _splice(self, parts: Sequence[Part]) -> AsyncIterator[_Splice]:
+        """Holds the client at a position from which ``parts`` can be delivered."""
         subscriber, fanout = self._subscriber, self._fanout
         linked = [table for part in parts if isinstance(part, Tree) for table in part.tables.values()]
         while True:
             await self._loader.ensure(linked)
-            if any(self._is_kept(part) for part in parts):
+            kept = frozenset(part for part in parts if self._is_kept(part))
+            if kept:
                 # The client must have the same of each table at its position, also of those from earlier snapshots.
                 await self._catch_up()
             # In one step: what is known of tables and versions is what the log holds up to its head.
@@ -216,26 +231,18 @@ class Deliveries:
             while not subscriber.live and subscriber.position < head:  # noqa: ASYNC110 - it depends on the client
                 await asyncio.sleep(BEHIND_PAUSE)
             position = fanout.hold(subscriber)
-            if any(self._is_kept(part) for part in parts):
+            if kept:
                 subscriber.filters.clear()  # it has been sent all that they could concern
             async with self._covering(position) as snapshot:
-                if await snapshot.newest_version() <= newest:
-                    await self._loader.ensure(linked)
-                    yield position, snapshot, tables
+                # A table that is kept is forgotten when it is altered.
+                if await snapshot.newest_version() <= newest and all(map(self._is_kept, kept)):
+                    yield _Splice(position, snapshot, tables, kept, fanout.versions.as_of(position))
                     return
             fanout.release(subscriber)
             await self._catch_up()
 
-    @asynccontextmanager
-    async def _covering(self, position: int) -> AsyncIterator[Snapshot]:
-        """A snapshot that sees every transaction up to ``position``."""
-        for pause in SNAPSHOT_PAUSES:
-            await asyncio.sleep(pause)
-            async with self._snapshots.open() as snapshot:
-                if self._fanout.is_seen_by(snapshot.point, position):
-                    yield snapshot
-                    return
-        raise SnapshotTooOld
+    def _covering(self, position: int) -> AbstractAsyncContextManager[Snapshot]:
+        return covering(self._snapshots, self._fanout, position)
 
     def _send(self, payloads: Iterable[bytes]) -> None:
         self._subscriber.socket.send(Packet(payloads))
@@ -253,7 +260,7 @@ class Deliveries:
         kept = [part for part in gone.parts if self._is_kept(part)]
         for part in kept:
             for versions in batches(part, fanout.versions.as_of(position), remaining):
-                rows += [(version.table, version.key) for version in versions]
+                rows += [(version.table, version.key[1]) for version in versions]
                 await asyncio.sleep(0)
         others = gone.without(kept)
         if others.parts:
@@ -274,7 +281,7 @@ class Deliveries:
             ]
         # In the newest description: the client may know fewer columns than a key comes with, but not more.
         newest = {table.id: table for table, _ in rows} | {table.id: table for table in self._world.tables.values()}
-        images = dict.fromkeys((newest[table.id], _key_image(newest[table.id], key)) for table, key in rows)
+        images = dict.fromkeys((newest[table.id], key_image(newest[table.id], key)) for table, key in rows)
         for payloads in self._encoder.gone_batches(job.ids, position, images):
             self._send(payloads)
             await subscriber.socket.drain()
@@ -282,12 +289,18 @@ class Deliveries:
         fanout.release(subscriber)
 
 
-def _key_image(table: Table, key: Row) -> Row:
-    """A row of which only the primary key is known."""
-    row: list[bytes | None] = [None] * len(table.columns)
-    for position, value in zip(table.key_positions, key, strict=True):
-        row[position] = value
-    return tuple(row)
+@dataclass(frozen=True, slots=True)
+class _Splice:
+    """A position at which the client is held, and from what it is served there."""
+
+    position: int
+    #: Covers the position. The client has been sent every migration that it sees.
+    snapshot: Snapshot
+    #: By id, as they are described at both.
+    tables: Mapping[int, Table]
+    #: Whose rows are taken from ``at``, the others' from the snapshot. All trees are among them.
+    kept: frozenset[Part]
+    at: AsOf
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,7 +197,9 @@ class FanOut:
         """To be called about once a second: a socket that was slow may have room again."""
         for subscriber in tuple(self._waiting):
             self.pump(subscriber)
-        self.versions.trim(self._log.floor)
+        # Who is held is being sent rows as they were at its position.
+        held = [subscriber.position for subscriber in self._waiting if subscriber.held]
+        self.versions.trim(min([self._log.floor, *held]))
 
     def is_seen_by(self, point: SnapshotPoint, position: int) -> bool:
         """Whether the snapshot ``point`` sees every transaction up to ``position``.

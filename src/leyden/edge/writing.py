@@ -7,16 +7,22 @@ each attempt and once a second, because a token can expire or be revoked while P
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from leyden.edge.core import Core
 from leyden.edge.sessions import Session
 from leyden.edge.uploads import UploadQueue
 from leyden.model import Author, Upload
+from leyden.postgres.writer import Outcome
 
 #: How often it is asked whether what let the connection in holds still (seconds).
 TICK = 1.0
+
+#: By how much each refusal in a row makes a client's next upload wait longer, and how long it waits at most (seconds).
+#: A refusal costs two transactions, and who does nothing else must not cost others much.
+REFUSAL_PAUSE = 0.01
+LONGEST_PAUSE = 0.1
 
 #: Runs a job, and ends the connection when it fails.
 Guard = Callable[[Callable[[], Coroutine[Any, Any, None]]], Coroutine[Any, Any, None]]
@@ -29,11 +35,14 @@ class _OverError(Exception):
 class Writing:
     """Uploads go in by :meth:`put`; :meth:`finish` must be called when no more come."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
         self._core = core
+        self._sleep = sleep
         self._queue = UploadQueue(self._write)
         self._session: Session | None = None
         self._task: asyncio.Task[None] | None = None
+        self._refusals = 0
+        self._finishing = False
         #: Whether what waits is given up: its author is sending it again, or may not write any more.
         self.abandoned = False
 
@@ -65,6 +74,7 @@ class Writing:
 
     async def finish(self) -> None:
         """No more will come. What was received is written, unless it was given up."""
+        self._finishing = True
         await self._queue.finish(abandon=self.abandoned)
         if self._task is not None:
             self._remember(asyncio.create_task(self._mind(self._task)))
@@ -75,9 +85,13 @@ class Writing:
 
     async def _write(self, upload: Upload) -> None:
         try:
-            await self._core.writer.apply(upload, self._author)
+            outcome = await self._core.writer.apply(upload, self._author)
         except _OverError:
             self.stop()
+            return
+        self._refusals = self._refusals + 1 if outcome is Outcome.REFUSED else 0
+        if self._refusals > 1 and not self._finishing:
+            await self._sleep(min(REFUSAL_PAUSE * (self._refusals - 1), LONGEST_PAUSE))
 
     def _author(self) -> Author:
         """In whose name something is written at this moment. Raises :class:`_OverError` when nothing may be."""

@@ -50,6 +50,7 @@ _LEVELS: dict[type[Any], int] = {
     events.ClientDisconnected: logging.INFO,
     events.ProtocolViolated: logging.WARNING,
     events.ReplicationResumed: logging.DEBUG,
+    events.ClientRepaired: logging.INFO,
     events.SubscriptionDelivered: logging.INFO,
     events.SubscriptionProgress: logging.INFO,
     events.TablesLoaded: logging.INFO,

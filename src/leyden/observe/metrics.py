@@ -92,6 +92,13 @@ class Metrics:
             registry=registry,
             buckets=_DELIVERY_BUCKETS,
         )
+        self._repaired_rows = counter("leyden_repair_rows", "Rows sent to clients that came back after the window")
+        self._repair = Histogram(
+            "leyden_repair_seconds",
+            "Time to bring a client up to date that came back after the window",
+            registry=registry,
+            buckets=_DELIVERY_BUCKETS,
+        )
         self._interruptions = counter("leyden_replication_interruptions", "Interruptions of the stream from Postgres")
         self._outages = counter("leyden_database_outages", "Times that Postgres turned out to be unusable")
         self._errors = counter("leyden_unexpected_errors", "Defects met")
@@ -160,6 +167,9 @@ class Metrics:
                 self._changes.inc(changes)
             case events.UploadRefused():
                 self._uploads.labels("refused").inc()
+            case events.ClientRepaired(rows=rows, seconds=taken):
+                self._repaired_rows.inc(rows)
+                self._repair.observe(taken)
             case events.SubscriptionDelivered(rows=rows, seconds=taken):
                 self._delivered_rows.inc(rows)
                 self._delivery.observe(taken)

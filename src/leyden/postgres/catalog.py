@@ -32,9 +32,7 @@ def table_from_json(obj: Mapping[str, Any]) -> Table:
     return Table(
         id=obj["id"],
         name=obj["name"],
-        columns=tuple(
-            Column(c["name"], c["type"], not_null=c["not_null"], is_enum=c["is_enum"]) for c in obj["columns"]
-        ),
+        columns=tuple(map(_column, obj["columns"])),
         primary_key=tuple(obj["primary_key"]),
         primary_key_name=obj["primary_key_name"],
         foreign_keys=tuple(_foreign_key(f) for f in obj["foreign_keys"]),
@@ -78,6 +76,11 @@ def _change(obj: Mapping[str, Any]) -> SchemaChange:
             return CreateIndex(table_from_json(obj["table"]), _index(obj["index"]))
         case kind:
             raise ValueError(f"unknown kind of schema change: {kind}")
+
+
+def _column(obj: Mapping[str, Any]) -> Column:
+    default = obj.get("default")  # descriptions of releases that knew no defaults have none either
+    return Column(obj["name"], obj["type"], not_null=obj["not_null"], is_enum=obj["is_enum"], default=default)
 
 
 def _foreign_key(obj: Mapping[str, Any]) -> ForeignKey:

@@ -426,7 +426,7 @@ class Ingest:
             table = with_columns(table, [column for column in table.columns if column.name not in later])
             if row is not None:
                 # It may have been read when the table had fewer columns; later ones are only ever appended.
-                row = (row + (None,) * len(table.columns))[: len(table.columns)]
+                row = (row + tuple(column.unset for column in table.columns[len(row) :]))[: len(table.columns)]
             corrections.append(model.Correction(table, key, row, tags))
         return tuple(corrections)
 

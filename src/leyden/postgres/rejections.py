@@ -1,4 +1,4 @@
-"""Uploads refused for good: the record for the operator, the truth for the author.
+"""Uploads refused for good: the record for the operator, the truth for the author, who may have missed it at first.
 
 The wire has no message for "refused". Instead the transaction that stores the refusal announces itself as the
 client's own, which makes the client drop its pending changes, and carries in the announcement the true
@@ -66,6 +66,18 @@ async def record_refusal(conn: Connection, upload: Upload, author: Author, refus
                 Jsonb([change_to_json(change) for change in upload.changes]),
             ],
         )
+        await announce(conn, upload, await _corrections(conn, upload.changes))
+    return True
+
+
+async def tell_again(conn: Connection, upload: Upload) -> bool:
+    """Tell the author of an upload that was dealt with before what has become of it: of each row that it touched, the
+    state of now. Nothing is written. True.
+
+    Raises :class:`~leyden.postgres.clients.ClientBelongsToOther` and database errors.
+    """
+    async with conn.transaction():
+        await require_owner(conn, upload)
         await announce(conn, upload, await _corrections(conn, upload.changes))
     return True
 

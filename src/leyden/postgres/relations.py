@@ -31,7 +31,7 @@ class Source:
         "_added",
         "_described",
         "_later",
-        "_positions",
+        "_places",
         "_table",
         "id_position",
         "relation",
@@ -48,9 +48,9 @@ class Source:
         self._described: Table | None = None
         self._later = NO_COLUMNS
         self._added = NO_COLUMNS
-        #: For each described column its position in the message's rows; ``None`` if the two orders are the
-        #: same.
-        self._positions: tuple[int | None, ...] | None = None
+        #: For each described column its position in the message's rows, or the value that stands for it in all of them;
+        #: ``None`` if the two orders are the same.
+        self._places: tuple[int | bytes | None, ...] | None = None
         self.state_positions: tuple[int, ...] = ()
         self.version_positions: tuple[int, ...] = ()
         self.id_position = 0
@@ -88,11 +88,10 @@ class Source:
     ) -> Table | str:
         """Yield rows of the returned table from now on, or return why that is impossible.
 
-        The table is ``described`` without those columns of ``later``, columns of migrations that follow in the
-        stream, that the message lacks: whoever gets the rows has not seen those migrations either. Columns of
-        ``added``, which the rows' own transaction adds, may be lacking too and read as NULL, because a migration
-        goes before the rows of its transaction. Columns the description lacks are left out: they are generated
-        ones, or not for clients.
+        The table is ``described`` without the columns of ``later``, those of migrations that follow in the stream:
+        whoever gets the rows has not seen these migrations either. Columns of ``added``, which the rows' own
+        transaction adds, may be lacking in the message and read as the column's default then, because a migration goes
+        before the rows of its transaction. Columns the description lacks are left out: clients have not been told.
         """
         relation = self.relation
         if relation.namespace != "public" or relation.name != described.name:
@@ -101,11 +100,11 @@ class Source:
             return "its replica identity is not FULL"
         order = {column.name: position for position, column in enumerate(relation.columns)}
         columns: list[Column] = []
-        positions: list[int | None] = []
+        places: list[int | bytes | None] = []
         for column in described.columns:
-            position = order.get(column.name)
-            if position is None and column.name in later:
+            if column.name in later:
                 continue
+            position = order.get(column.name)
             if position is None and column.name not in added:
                 return f"column {column.name} is missing"
             if position is not None:
@@ -113,21 +112,18 @@ class Source:
                 if type_name != column.type:
                     return f"column {column.name} is now of type {type_name}, not {column.type}"
             columns.append(column)
-            positions.append(position)
-        same = positions == list(range(len(relation.columns)))
-        self._positions = None if same else tuple(positions)
+            places.append(column.unset if position is None else position)
+        same = places == list(range(len(relation.columns)))
+        self._places = None if same else tuple(places)
         self._described, self._later, self._added = described, later, added
         self._table = table = with_columns(described, columns)
         return table
 
     def row(self, values: Values) -> Row:
         """``values`` of this relation in the order of the bound description. No value may be UNCHANGED."""
-        if self._positions is None:
+        if self._places is None:
             return cast(Row, values)
-        return cast(
-            Row,
-            tuple(None if position is None else values[position] for position in self._positions),
-        )
+        return cast(Row, tuple(values[place] if isinstance(place, int) else place for place in self._places))
 
 
 def with_columns(table: Table, columns: Sequence[Column]) -> Table:

@@ -26,9 +26,9 @@ from leyden.events import (
     ReplicationStarted,
     UnexpectedError,
 )
-from leyden.log import TransactionLog
+from leyden.log import OutsideWindow, TransactionLog
 from leyden.model import Migration, Table, Transaction
-from leyden.postgres import catalog
+from leyden.postgres import catalog, checkpoints
 from leyden.postgres.ingest import Ingest
 from leyden.postgres.publication import slot_name
 from leyden.postgres.sessions import connect
@@ -43,6 +43,15 @@ _CONFIRM_STEP = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
+class _Pending:
+    """A checkpoint on its way: of the transactions after ``head``, those at or below ``target`` come before it."""
+
+    xid: int
+    target: int
+    head: int
+
+
+@dataclass(frozen=True, slots=True)
 class Timing:
     """Intervals in seconds."""
 
@@ -53,6 +62,8 @@ class Timing:
     nudge: float = 1.0
     #: Without any movement of the stream before a heartbeat is written.
     heartbeat: float = 15.0
+    #: Between checkpoints, while transactions come.
+    checkpoint: float = 60.0
     #: Without any sign of the server before the connection is given up.
     silence: float = 45.0
     #: Of uninterrupted work before the event loop gets to serve others.
@@ -99,6 +110,8 @@ class Replication:
         self._tables: dict[int, Table] = {}
         self._ingest: Ingest | None = None
         self._saved = (0, 0)
+        #: Position of the newest checkpoint taken by this process.
+        self._checkpoint: int | None = None
         self._transactions = 0
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
@@ -271,8 +284,10 @@ class Replication:
         self._log.trim(transaction.position - self._wal_window)
 
     async def _keep(self, control: Connection, wal: WalStream, ingest: Ingest) -> None:
-        """Status updates, confirmation and heartbeats; apart from reading, as they wait for the database."""
+        """Status updates, confirmation, heartbeats, checkpoints; apart from reading, as they wait for the database."""
         moved_at, seen = time.monotonic(), ingest.position
+        checkpoint: _Pending | None = None
+        due_at = time.monotonic()
         while True:
             await asyncio.sleep(self._timing.status)
             now = time.monotonic()
@@ -285,6 +300,28 @@ class Replication:
             elif now - moved_at >= self._timing.heartbeat:
                 moved_at = now
                 await _emit_heartbeat(control, transactional=False)
+            if checkpoint is not None and ingest.position >= checkpoint.target:
+                await self._store_checkpoint(control, checkpoint)
+                checkpoint = None
+            elif checkpoint is None and now >= due_at and self.caught_up.is_set():
+                due_at = now + self._timing.checkpoint
+                if self._log.head != self._checkpoint:
+                    checkpoint = await self._begin_checkpoint(control)
+
+    async def _begin_checkpoint(self, control: Connection) -> _Pending:
+        head = self._log.head
+        xid = await checkpoints.oldest_running(control)
+        # Only a commit is flushed at once, and so sure to be reached. All that had ended committed below it.
+        return _Pending(xid, await _emit_heartbeat(control, transactional=True), head)
+
+    async def _store_checkpoint(self, control: Connection, pending: _Pending) -> None:
+        try:
+            after = self._log.after(pending.head)
+        except OutsideWindow:
+            return  # the next one will do
+        position = max((one.position for one in after if one.position <= pending.target), default=pending.head)
+        await checkpoints.store(control, position, pending.xid)
+        self._checkpoint = position
 
     async def _confirm(self, control: Connection, wal: WalStream, ingest: Ingest) -> None:
         log = self._log

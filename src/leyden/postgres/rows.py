@@ -37,7 +37,8 @@ class StoredRow:
     """A row as it stands in the database.
 
     ``pk`` is the key in the canonical form of ``leyden.row_state``. ``tags`` and ``column_tags`` are exactly
-    what the state row holds (``None``: there is no state row), for comparison at the time of writing.
+    what the state row holds (``None``: there is no state row), for comparison at the time of writing, and so is
+    ``touched``: Postgres may have written the row once more with the tags it had (``None``: we wrote it ourselves).
     """
 
     table: Table
@@ -45,6 +46,7 @@ class StoredRow:
     state: RowState
     tags: tuple[str, ...] | None = None
     column_tags: str | None = None
+    touched: str | None = None
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -72,6 +74,10 @@ def row_values(table: Table, row: Row) -> Values:
 def text(value: bytes | None) -> str | None:
     """The form in which a value is bound. Raises :class:`UnicodeDecodeError` for what is not UTF-8."""
     return None if value is None else value.decode()
+
+
+def _encoded(value: str | None) -> bytes | None:
+    return None if value is None else value.encode()
 
 
 def raw_rows(cursor: Cursor) -> list[Row]:
@@ -119,7 +125,7 @@ class RowReader:
             ' ORDER BY {key} COLLATE "C" FOR NO KEY UPDATE OF t'
         )
         state = sql.SQL(
-            "SELECT s.pk, pg_catalog.to_jsonb(s.tags), s.col_tags, s.dead FROM leyden.row_state AS s"
+            "SELECT s.pk, pg_catalog.to_jsonb(s.tags), s.col_tags, s.dead, s.touched FROM leyden.row_state AS s"
             ' WHERE s.table_id = {table_id} AND s.pk IN (SELECT {wanted_key} COLLATE "C" FROM {wanted})'
             " ORDER BY s.pk FOR UPDATE OF s"
         )
@@ -144,7 +150,7 @@ class RowReader:
         assert pk is not None
         if state is None:
             return StoredRow(self.table, pk.decode(), RowState(main))
-        tags_json, column_tags_json, dead_json = state
+        tags_json, column_tags_json, dead_json, touched = state
         tags = json.loads(tags_json or b"[]")
         column_tags = column_tags_json or b"{}"
         dead = None
@@ -152,11 +158,11 @@ class RowReader:
             known: dict[str, str | None] = json.loads(dead_json)
             # A dead version may be older than a column of today.
             dead = {
-                column.name: None if (value := known.get(column.name)) is None else value.encode()
+                column.name: _encoded(known[column.name]) if column.name in known else column.unset
                 for column in self.table.columns
             }
         row_state = RowState(main, dead, parse_observed(tags), column_tags_from_json(json.loads(column_tags)))
-        return StoredRow(self.table, pk.decode(), row_state, tuple(tags), column_tags.decode())
+        return StoredRow(self.table, pk.decode(), row_state, tuple(tags), column_tags.decode(), text(touched))
 
 
 class RowWrite:
@@ -252,7 +258,7 @@ class RowWrite:
             dead = json.dumps({name: text(value) for name, value in state.dead.items()}, ensure_ascii=False)
         parameters = [before.table.id, before.pk, list(self.after.tags or ()), self.after.column_tags, dead]
         if before.tags is not None:
-            parameters += [list(before.tags), before.column_tags]
+            parameters += [list(before.tags), before.column_tags, before.touched]
         stands = sql.SQL("EXISTS (SELECT FROM {} AS t WHERE {})").format(
             _name(before.table), _key_matches(before.table, len(parameters))
         )
@@ -272,7 +278,8 @@ _INSERT_STATE = sql.SQL(
 #: Only if it is still the state that was read.
 _UPDATE_STATE = sql.SQL(
     "UPDATE leyden.row_state SET tags = {tags}, col_tags = $4::jsonb, dead = $5::jsonb, touched = pg_catalog.now()"
-    " WHERE table_id = $1::oid AND pk = $2::text AND tags = $6::text[] AND col_tags = $7::jsonb AND {agrees}"
+    " WHERE table_id = $1::oid AND pk = $2::text AND tags = $6::text[] AND col_tags = $7::jsonb"
+    " AND touched = coalesce($8::timestamptz, touched) AND {agrees}"
 )
 
 

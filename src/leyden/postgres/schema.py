@@ -25,12 +25,17 @@ _FUNCTION_FILES = (
     "describe.sql",
     "row_state.sql",
     "versions.sql",
+    "objections.sql",
+    "differences.sql",
     "enable.sql",
     "guard.sql",
     "electric.sql",
     "revocations.sql",
     "attach.sql",
 )
+
+#: Those of ``event_triggers.sql``.
+_EVENT_TRIGGERS = ("leyden_ddl", "leyden_drop", "leyden_rewrite")
 
 
 class SchemaTooNewError(Exception):
@@ -66,9 +71,7 @@ async def install(conn: psycopg.AsyncConnection[Any]) -> None:
 
 async def _install_guard(conn: psycopg.AsyncConnection[Any]) -> None:
     """Create the event triggers where the role may; remember in ``leyden.meta`` whether they are there."""
-    cursor = await conn.execute("SELECT count(*) FROM pg_event_trigger WHERE evtname IN ('leyden_ddl', 'leyden_drop')")
-    row = await cursor.fetchone()
-    guarded = row is not None and row[0] == 2
+    guarded = await is_guarded(conn)
     if not guarded:
         try:
             async with conn.transaction():
@@ -78,6 +81,15 @@ async def _install_guard(conn: psycopg.AsyncConnection[Any]) -> None:
             pass
     if await _recall(conn, "ddl_guard") != guarded:
         await _remember(conn, "ddl_guard", guarded)
+
+
+async def is_guarded(conn: psycopg.AsyncConnection[Any]) -> bool:
+    """Whether the event triggers are there and switched on."""
+    cursor = await conn.execute(
+        "SELECT count(*) FROM pg_event_trigger WHERE evtname = ANY (%s) AND evtenabled = 'A'", (list(_EVENT_TRIGGERS),)
+    )
+    row = await cursor.fetchone()
+    return row is not None and row[0] == len(_EVENT_TRIGGERS)
 
 
 async def _installed_migration(conn: psycopg.AsyncConnection[Any]) -> int:

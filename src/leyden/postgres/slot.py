@@ -9,13 +9,14 @@ another: what was written between two slots was never seen.
 
 from __future__ import annotations
 
-import hashlib
+import secrets
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from psycopg.types.json import Jsonb
 
+from leyden.postgres import checkpoints
 from leyden.postgres.wal_stream import System
 
 Connection = psycopg.AsyncConnection[Any]
@@ -66,6 +67,8 @@ async def claim(conn: Connection, slot: str, system: System) -> Claim:
             return Claim(slot, remembered["id"], floor, confirmed, fresh=False)
     if confirmed is not None:
         await conn.execute("SELECT pg_drop_replication_slot(%s)", [slot])
+    # Before the slot: what has ended by now, the slot will not bring.
+    oldest_running = await checkpoints.oldest_running(conn)
     cursor = await conn.execute(
         "SELECT lsn - '0/0'::pg_lsn FROM pg_create_logical_replication_slot(%s, 'pgoutput')", [slot]
     )
@@ -73,10 +76,11 @@ async def claim(conn: Connection, slot: str, system: System) -> Claim:
     if row is None:
         raise psycopg.OperationalError("pg_create_logical_replication_slot returned nothing")
     created_at = int(row[0])
-    origin = f"{system.identifier}/{system.timeline}/{slot}/{created_at}"
-    epoch = hashlib.sha256(origin.encode()).hexdigest()[:8]
+    # Drawn, not derived: what is done again from a backup can come to the very same position by other changes.
+    epoch = secrets.token_hex(4)
     async with conn.transaction():
         await remember(conn, floor=created_at, confirmed=created_at)
+        await checkpoints.begin_history(conn, created_at, oldest_running)
         await _write(
             conn,
             _EPOCH_KEY,

@@ -6,27 +6,45 @@ the stream the rows already contain; what is done with them is not known here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
-from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
+from leyden.memo import Memo
 from leyden.model import EPOCH_TAG, Row, SnapshotPoint, Table
+from leyden.postgres.checkpoints import find
 from leyden.postgres.copy_out import copy_out
 from leyden.postgres.row_key import key_expression
 from leyden.postgres.tag_text import parse_tags
+from leyden.postgres.written import (
+    KEY_RESULTS,
+    ROW_RESULTS,
+    Former,
+    WrittenRow,
+    parse_written_key,
+    parse_written_row,
+    written_keys,
+    written_rows,
+)
+
+Result = TypeVar("Result")
 
 #: A row and its tags.
 TaggedRow = tuple[Row, tuple[str, ...]]
 
+#: How long a reading takes depends on whoever takes the rows, over whatever link. Not every version has all limits.
+_WITHOUT_LIMITS = """
+SELECT set_config(name, '0', true)
+FROM unnest(ARRAY['statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout']) AS name
+WHERE current_setting(name, true) IS NOT NULL
+"""
 
-@lru_cache(maxsize=1_000)  # many rows share theirs
-def _tags(text: bytes | None) -> tuple[str, ...]:
-    return (EPOCH_TAG,) if text is None else parse_tags(text)
+#: Many rows share their tags.
+_TAGS: Memo[bytes | None, tuple[str, ...]] = Memo(lambda text: (EPOCH_TAG,) if text is None else parse_tags(text))
 
 
 class Snapshots:
@@ -46,6 +64,7 @@ class Snapshots:
         """
         async with self._pool.connection() as conn, conn.transaction():
             await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            await conn.execute(_WITHOUT_LIMITS)
             visible = _text(await conn.execute("SELECT pg_current_snapshot()"))
             # After the snapshot: what committed before it ends at or below this position.
             position = _text(await conn.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"))
@@ -71,7 +90,7 @@ class Snapshot:
     def __init__(self, conn: psycopg.AsyncConnection[Any], point: SnapshotPoint) -> None:
         self._conn = conn
         self.point = point
-        self._reading: AsyncGenerator[list[TaggedRow], None] | None = None
+        self._reading: AsyncGenerator[Any, None] | None = None
 
     async def newest_version(self) -> str:
         """The newest version of the clients' schema that the snapshot sees; empty for none."""
@@ -87,9 +106,39 @@ class Snapshot:
         The snapshot can do nothing else until the generator has ended or is closed. Raises :class:`psycopg.Error`,
         among others when a column of the description is gone.
         """
+
+        width = len(table.columns)
+
+        def tagged(values: list[bytes | None]) -> list[TaggedRow]:
+            tags = values[width :: width + 1]
+            del values[width :: width + 1]
+            return list(zip(_rows(values, width), map(_TAGS.__getitem__, tags), strict=True))
+
+        return self._read(selection(table, condition), width + 1, tagged, batch)
+
+    def written_rows(self, table: Table, xid: int) -> AsyncGenerator[list[WrittenRow]]:
+        """The rows of ``table`` that transactions from ``xid`` on wrote, those that they deleted among them, as
+        :meth:`rows` gives them."""
+
+        columns = len(table.columns) + ROW_RESULTS
+
+        def written(values: list[bytes | None]) -> list[WrittenRow]:
+            return [parse_written_row(table, result) for result in _rows(values, columns)]
+
+        return self._read(written_rows(table, xid), columns, written)
+
+    def written_keys(self, table: Table, xid: int) -> AsyncGenerator[list[tuple[Row, Former]]]:
+        """Only the keys of these, with what the rows were tied to besides."""
+
+        def written(values: list[bytes | None]) -> list[tuple[Row, Former]]:
+            return [parse_written_key(result) for result in _rows(values, KEY_RESULTS)]
+
+        return self._read(written_keys(table, xid), KEY_RESULTS, written)
+
+    async def can_tell_since(self, position: int) -> bool:
+        """Whether nothing was forgotten of what was written after ``position``, as the snapshot sees it."""
         self._require_idle()
-        self._reading = self._read(table, condition, batch)
-        return self._reading
+        return await find(self._conn, position) is not None
 
     async def close(self) -> None:
         """Ends a reading that was left early."""
@@ -101,16 +150,30 @@ class Snapshot:
         if self._reading is not None:
             raise RuntimeError("a reading of this snapshot is still open")
 
-    async def _read(
-        self, table: Table, condition: sql.Composable | None, batch: int | None
-    ) -> AsyncGenerator[list[TaggedRow], None]:
-        try:
-            query = selection(table, condition)
-            async with aclosing(copy_out(self._conn, query, len(table.columns) + 1, batch)) as batches:
-                async for rows in batches:
-                    yield [(row[:-1], _tags(row[-1])) for row in rows]
-        finally:
-            self._reading = None
+    def _read(
+        self,
+        query: sql.Composable,
+        columns: int,
+        read: Callable[[list[bytes | None]], Result],
+        batch: int | None = None,
+    ) -> AsyncGenerator[Result]:
+        """What ``read`` makes of the values of each batch, which come row after row in one list."""
+        self._require_idle()
+
+        async def reading() -> AsyncGenerator[Result]:
+            try:
+                async with aclosing(copy_out(self._conn, query, columns, batch)) as batches:
+                    async for values in batches:
+                        yield read(values)
+            finally:
+                self._reading = None
+
+        self._reading = generator = reading()
+        return generator
+
+
+def _rows(values: list[bytes | None], columns: int) -> Iterator[Row]:
+    return zip(*[iter(values)] * columns, strict=True)
 
 
 def selection(table: Table, condition: sql.Composable | None) -> sql.Composed:

@@ -16,6 +16,10 @@ _CONTENTION = frozenset({"40001", "40003", "40P01", "55P03"})
 #: intervention, system error, internal error.
 _SERVER_CLASSES = ("08", "53", "57", "58", "XX")
 
+#: Of these, what may come with one upload each time, whatever the state of the server: insufficient resources, a
+#: statement that takes longer than it may, the troubles of another server that a trigger asks, internal errors.
+_FAULT_OR_TROUBLE = ("08", "53", "57014", "58", "XX")
+
 #: A standby or a database that is read-only for now, as during a failover.
 _READ_ONLY = "25006"
 
@@ -54,6 +58,11 @@ def is_server_trouble(error: psycopg.Error) -> bool:
     if code is None:
         return isinstance(error, psycopg.OperationalError)
     return code == _READ_ONLY or code.startswith(_SERVER_CLASSES)
+
+
+def may_be_the_uploads_fault(error: psycopg.Error) -> bool:
+    """Whether trouble of the server that does not pass may be due to what was uploaded."""
+    return error.sqlstate is not None and error.sqlstate.startswith(_FAULT_OR_TROUBLE)
 
 
 def is_worth_another_attempt(error: psycopg.Error) -> bool:

@@ -28,7 +28,7 @@ from leyden.model import POSTGRES_ORIGIN, Author, ClientCompensation, Table, Upl
 from leyden.postgres.catalog import load_tables
 from leyden.postgres.clients import claim_upload, require_owner
 from leyden.postgres.rejected import Rejection
-from leyden.postgres.rejections import announce, record_refusal
+from leyden.postgres.rejections import announce, record_refusal, tell_again
 from leyden.postgres.revival import parents_of
 from leyden.postgres.rights import OwnerRule, Rights, tell_author
 from leyden.postgres.rows import Connection, RawKey, RowReader, RowWrite, StoredRow, name_server_row
@@ -42,6 +42,7 @@ from leyden.postgres.sqlstates import (
     is_lack_of_right,
     is_server_trouble,
     is_worth_another_attempt,
+    may_be_the_uploads_fault,
     refusal_of,
 )
 from leyden.postgres.upload_plan import PlannedOperation, UploadRefusedError, plan_upload
@@ -50,13 +51,16 @@ from leyden.postgres.upload_plan import PlannedOperation, UploadRefusedError, pl
 RETRY_DELAYS = (0.02, 0.1, 0.5, 1.0, 2.0, 5.0)
 
 
+#: Failures by trouble of the server after which the upload is taken for their cause, if it may be: after 20 s or so.
+PATIENCE_WITH_UPLOADS = 8
+
 #: Failures that may pass after which somebody who waits in front of a screen is told.
 PATIENCE_OF_OPERATORS = 4
 
 
 class Outcome(Enum):
     APPLIED = "applied"
-    #: Its LSN was reached before; nothing was done.
+    #: Its LSN was reached before; nothing was done, but that an author who may have missed its echo gets one.
     ALREADY_APPLIED = "already applied"
     #: Refused for good: kept in ``leyden.rejected``, its author is sent the truth, its LSN counts as done.
     REFUSED = "refused"
@@ -100,6 +104,9 @@ class Writer:
         if not upload.client_id or upload.client_id == POSTGRES_ORIGIN or "@" in upload.client_id:
             raise ValueError("this client id cannot stand in a tag")
 
+        if upload.flaw is not None:
+            return await self._refuse(upload, author, Refusal(upload.flaw.sqlstate, upload.flaw.message))
+
         async def write(conn: Connection, stepwise: bool) -> bool:
             return await _UploadTransaction(conn, upload, author(), self._owner_rule).run(stepwise)
 
@@ -108,7 +115,7 @@ class Writer:
         except UploadRefusedError as error:
             return await self._refuse(upload, author, error.refusal)
         if not applied:
-            return Outcome.ALREADY_APPLIED
+            return await self._already_applied(upload)
         self._emit(events.UploadApplied(upload.client_id, len(upload.changes)))
         return Outcome.APPLIED
 
@@ -134,9 +141,17 @@ class Writer:
             return await record_refusal(conn, upload, author(), refusal)
 
         if not await self._persist(upload, record, refusable=False):
-            return Outcome.ALREADY_APPLIED
+            return await self._already_applied(upload)
         self._emit(events.UploadRefused(upload.client_id, refusal.sqlstate))
         return Outcome.REFUSED
+
+    async def _already_applied(self, upload: Upload) -> Outcome:
+        async def tell(conn: Connection, stepwise: bool) -> bool:
+            return await tell_again(conn, upload)
+
+        if upload.echo_missed:
+            await self._persist(upload, tell, refusable=False)
+        return Outcome.ALREADY_APPLIED
 
     async def _persist(
         self,
@@ -165,6 +180,8 @@ class Writer:
                 raise
             except psycopg.Error as error:
                 if is_contention(error) or is_server_trouble(error):
+                    if refusable and failures >= PATIENCE_WITH_UPLOADS and may_be_the_uploads_fault(error):
+                        raise UploadRefusedError(refusal_of(error)) from None
                     if failures >= patience:
                         raise
                     await self._pause(error, failures)

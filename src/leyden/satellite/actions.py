@@ -8,7 +8,7 @@ from typing import Protocol
 
 from google.protobuf.message import Message
 
-from leyden.model import Locale, Migration, SubscriptionRecord, Table, Upload
+from leyden.model import Checkpoint, Locale, Migration, SubscriptionRecord, Table, Upload
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import Positions
 from leyden.shapes.request import Shape
@@ -59,13 +59,37 @@ class KeepSubscriptions:
 
 
 @dataclass(frozen=True, slots=True)
+class SeekCheckpoint:
+    """Find the last checkpoint that is not after ``position``, then call :meth:`Session.checkpoint_found`."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What a client lacks that has come to ``position``, from where the log does not go on any more. It is what was
+    written after ``checkpoint``, as far as ``user_id`` may see it.
+
+    ``lsn`` is the position as the client knows it, and ``version`` that of its newest migration if that tells it.
+    """
+
+    lsn: bytes
+    position: int
+    version: str | None
+    checkpoint: Checkpoint
+    user_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class StartStream:
-    """Stream transactions after ``position``, as ``view`` sees them. First send ``migrations`` at that position."""
+    """Stream transactions after ``position``, as ``view`` sees them. First send ``migrations`` at that position. With a
+    ``repair``, bring the client up to date otherwise, and stream what comes after that."""
 
     position: int
     view: View
     dialect: Dialect
     migrations: tuple[Migration, ...] = ()
+    repair: Repair | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +132,7 @@ Output = (
     | Refused
     | ForgetSubscriptions
     | KeepSubscriptions
+    | SeekCheckpoint
     | StartStream
     | StopStream
     | Deliver

@@ -43,6 +43,11 @@ BYTES_PER_MESSAGE = 1 << 20
 GONE_BATCH_ROWS = 500
 
 
+#: Time of what a client has missed: before any change of its own that it has not heard of yet. In the client the later
+#: one wins, so its own stays in sight until the server has decided.
+_LONG_AGO_MS = 0
+
+
 @lru_cache(maxsize=4096)
 def relation(table: Table) -> bytes:
     """The SatRelation payload of ``table``. The relation id is the table's oid, the same on every connection."""
@@ -118,16 +123,21 @@ def _gone(table: Table, row: Row) -> pb.SatTransOp:
     return pb.SatTransOp(gone=pb.SatOpGone(relation_id=table.id, pk_data=_row_encoder(table).key_only(row)))
 
 
+def key_image(table: Table, key: Row) -> Row:
+    """A row of which only the primary key is known."""
+    row: list[bytes | None] = [None] * len(table.columns)
+    for position, value in zip(table.key_positions, key, strict=True):
+        row[position] = value
+    return tuple(row)
+
+
 def _correction(correction: Correction, view: View, sight: Sight) -> pb.SatTransOp:
     """What puts the author right. A row outside what it may see goes, whatever the truth about it is: naming a key in
     a refused write must not be a way to read it."""
     table = correction.table
     if correction.row is not None and view.holds(table, correction.row, sight.after):
         return _insert(table, correction.row, correction.tags)
-    row: list[bytes | None] = [None] * len(table.columns)
-    for position, value in zip(table.key_positions, correction.key, strict=True):
-        row[position] = value
-    return _gone(table, tuple(row))
+    return _gone(table, key_image(table, correction.key))
 
 
 def _changed_tables(migration: Migration) -> list[Table]:
@@ -151,6 +161,14 @@ class Encoder:
         already has the migration's version (docs/protocol.md).
         """
         lsn = self._positions.encode(position, migration.version if others_follow else None)
+        return self._migration(migration, dialect, lsn)
+
+    def missed_migration(self, migration: Migration, dialect: Dialect, lsn: bytes) -> list[bytes]:
+        """The same for a client that stays at ``lsn`` with it."""
+        return self._migration(migration, dialect, lsn)
+
+    @staticmethod
+    def _migration(migration: Migration, dialect: Dialect, lsn: bytes) -> list[bytes]:
         begin = pb.SatOpBegin(
             commit_timestamp=migration.committed_at_ms,
             lsn=lsn,
@@ -239,6 +257,26 @@ class Encoder:
 
     SHAPE_END = encode(pb.SatShapeDataEnd())
     SUBSCRIPTION_END = encode(pb.SatSubsDataEnd())
+
+    # ---- repair ------------------------------------------------------------------------------------------------
+
+    def lsn(self, position: int) -> bytes:
+        return self._positions.encode(position)
+
+    @staticmethod
+    def repair_begin(lsn: bytes, xid: int) -> bytes:
+        """Opens a transaction of what the client has missed; with it, the client has come to ``lsn``."""
+        begin = pb.SatOpBegin(commit_timestamp=_LONG_AGO_MS, lsn=lsn, origin=POSTGRES_ORIGIN, transaction_id=xid)
+        return encode(pb.SatOpLog(ops=[pb.SatTransOp(begin=begin)]))
+
+    @staticmethod
+    def repair_end(lsn: bytes) -> bytes:
+        return encode(pb.SatOpLog(ops=[pb.SatTransOp(commit=pb.SatOpCommit(commit_timestamp=_LONG_AGO_MS, lsn=lsn))]))
+
+    @staticmethod
+    def gone(rows: Iterable[tuple[Table, Row]]) -> list[bytes]:
+        """Within a transaction: rows to drop, by their keys."""
+        return list(_chunks(_gone(table, key_image(table, key)) for table, key in rows))
 
     # ---- GONE --------------------------------------------------------------------------------------------------
 

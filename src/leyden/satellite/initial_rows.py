@@ -10,9 +10,10 @@ length as a varint and so many bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
-from itertools import chain, repeat
+from itertools import chain
+from operator import itemgetter
 
+from leyden.memo import Memo
 from leyden.model import Row, Table
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.frames import encode
@@ -23,74 +24,65 @@ _VARINT, _BYTES = 0, 2  # wire types
 #: What precedes the operations.
 _EMPTY_LOG = encode(pb.SatOpLog())
 
+_ROW, _TAGS = itemgetter(0), itemgetter(1)
+
 
 class InsertEncoder:
     """Encodes inserts into one table.
 
-    All rows of a message go through each step together, so that the loops are those of C functions: map, zip and join.
+    All rows of a message take each step together, so that the loops are those of C functions: map, zip and join.
     """
 
     def __init__(self, table: Table) -> None:
         self._relation_id = table.id
         self._columns = len(table.columns)
         self._converters = converters(table)
+        self._headers = Memo(self._header)
 
     def message(self, rows: Sequence[tuple[Row, tuple[str, ...]]]) -> bytes:
         """The payload of a SatOpLog with an insert for each of ``rows``, which come with their tags."""
-        values = list(chain.from_iterable(row for row, _ in rows))
-        columns = self._columns
+        values = list(chain.from_iterable(map(_ROW, rows)))
+        null_bits, present = self._without_nulls(values, len(rows))
         for position, convert in self._converters:
-            column = slice(position, None, columns)
-            values[column] = [None if value is None else convert(value) for value in values[column]]
-        null_bits = self._null_bits(values, len(rows))
-        present = [b"" if value is None else value for value in values]  # a NULL still takes an empty value
+            column = slice(position, None, self._columns)
+            # no type that is converted has an empty text
+            present[column] = [value and convert(value) for value in present[column]]
         pieces = [b""] * (2 * len(present))
-        pieces[0::2] = map(_value_prefix, map(len, present))
+        pieces[0::2] = map(_VALUE_PREFIXES.__getitem__, map(len, present))
         pieces[1::2] = present
-        bodies = list(map(b"".join, zip(*[iter(pieces)] * (2 * columns), strict=True)))
-        tags = [_tag_fields(tags) for _, tags in rows]
-        headers = map(_header, repeat(self._relation_id), repeat(columns), null_bits, map(len, bodies), map(len, tags))
+        bodies = list(map(b"".join, zip(*[iter(pieces)] * (2 * self._columns), strict=True)))
+        tags = list(map(_TAG_FIELDS.__getitem__, map(_TAGS, rows)))
+        keys = zip(null_bits, map(len, bodies), map(len, tags), strict=True)
+        headers = map(self._headers.__getitem__, keys)
         return _EMPTY_LOG + b"".join(chain.from_iterable(zip(headers, bodies, tags, strict=True)))
 
-    def _null_bits(self, values: list[bytes | None], rows: int) -> Sequence[int]:
-        """For each row a number that has a bit for each column, the first one highest, set where the row is NULL."""
+    def _without_nulls(self, values: list[bytes | None], rows: int) -> tuple[list[int], list[bytes]]:
+        """For each row the bits of its columns, the first one highest, set where it is NULL; and the values without
+        NULLs, which take an empty value on the wire."""
         bits = [0] * rows
         for position in range(self._columns):
             column = values[position :: self._columns]
-            if None in column:
+            if not all(column):
                 bit = 1 << (self._columns - 1 - position)
                 bits = [one | bit if value is None else one for one, value in zip(bits, column, strict=True)]
-        return bits
+        return bits, [value or b"" for value in values]
 
-
-@lru_cache(maxsize=4096)
-def _header(relation_id: int, columns: int, null_bits: int, values_size: int, tags_size: int) -> bytes:
-    """Everything in front of the values of a row: the beginnings of the messages around it, and its bitmask."""
-    mask_size = (columns + 7) // 8
-    mask = (null_bits << (8 * mask_size - columns)).to_bytes(mask_size, "big")
-    row = _key(pb.SatOpRow.NULLS_BITMASK_FIELD_NUMBER, _BYTES) + _varint(mask_size) + mask
-    insert = (
-        _key(pb.SatOpInsert.RELATION_ID_FIELD_NUMBER, _VARINT)
-        + _varint(relation_id)
-        + _key(pb.SatOpInsert.ROW_DATA_FIELD_NUMBER, _BYTES)
-        + _varint(len(row) + values_size)
-        + row
-    )
-    operation = (
-        _key(pb.SatTransOp.INSERT_FIELD_NUMBER, _BYTES) + _varint(len(insert) + values_size + tags_size) + insert
-    )
-    return _key(pb.SatOpLog.OPS_FIELD_NUMBER, _BYTES) + _varint(len(operation) + values_size + tags_size) + operation
-
-
-@lru_cache(maxsize=4096)
-def _value_prefix(size: int) -> bytes:
-    return _key(pb.SatOpRow.VALUES_FIELD_NUMBER, _BYTES) + _varint(size)
-
-
-@lru_cache(maxsize=1024)
-def _tag_fields(tags: tuple[str, ...]) -> bytes:
-    key = _key(pb.SatOpInsert.TAGS_FIELD_NUMBER, _BYTES)
-    return b"".join(key + _varint(len(tag)) + tag for tag in map(str.encode, tags))
+    def _header(self, key: tuple[int, int, int]) -> bytes:
+        """Everything in front of the values of a row: the beginnings of the messages around it, and its bitmask."""
+        null_bits, values_size, tags_size = key
+        mask_size = (self._columns + 7) // 8
+        mask = (null_bits << (8 * mask_size - self._columns)).to_bytes(mask_size, "big")
+        row = _key(pb.SatOpRow.NULLS_BITMASK_FIELD_NUMBER, _BYTES) + _varint(mask_size) + mask
+        insert = (
+            _key(pb.SatOpInsert.RELATION_ID_FIELD_NUMBER, _VARINT)
+            + _varint(self._relation_id)
+            + _key(pb.SatOpInsert.ROW_DATA_FIELD_NUMBER, _BYTES)
+            + _varint(len(row) + values_size)
+            + row
+        )
+        rest = values_size + tags_size
+        operation = _key(pb.SatTransOp.INSERT_FIELD_NUMBER, _BYTES) + _varint(len(insert) + rest) + insert
+        return _key(pb.SatOpLog.OPS_FIELD_NUMBER, _BYTES) + _varint(len(operation) + rest) + operation
 
 
 def _key(field_number: int, wire_type: int) -> bytes:
@@ -105,3 +97,16 @@ def _varint(number: int) -> bytes:
         number >>= 7
     digits.append(number)
     return bytes(digits)
+
+
+def _value_prefix(size: int) -> bytes:
+    return _key(pb.SatOpRow.VALUES_FIELD_NUMBER, _BYTES) + _varint(size)
+
+
+def _tag_fields(tags: tuple[str, ...]) -> bytes:
+    key = _key(pb.SatOpInsert.TAGS_FIELD_NUMBER, _BYTES)
+    return b"".join(key + _varint(len(tag)) + tag for tag in map(str.encode, tags))
+
+
+_VALUE_PREFIXES = Memo(_value_prefix)
+_TAG_FIELDS = Memo(_tag_fields)

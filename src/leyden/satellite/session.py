@@ -11,12 +11,13 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
-from leyden.model import ClientRecord, Migration, SubscriptionRecord
+from leyden.model import Checkpoint, ClientRecord, CreateEnum, Migration, SubscriptionRecord, Table
 from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.actions import (
@@ -28,6 +29,8 @@ from leyden.satellite.actions import (
     KeepSubscriptions,
     Output,
     Refused,
+    Repair,
+    SeekCheckpoint,
     Send,
     StartStream,
     StopStream,
@@ -75,6 +78,17 @@ class _Refuse(Exception):
         self.outputs.append(close)
 
 
+@dataclass(frozen=True, slots=True)
+class _Seeking:
+    """A call to start at a ``position`` that the log does not hold any more."""
+
+    request: pb.SatRpcRequest
+    call: pb.SatInStartReplicationReq
+    position: int
+    version: str | None
+    dialect: Dialect
+
+
 def _protocol_error(detail: str, message: str | None = None, lsn: bytes | None = None) -> _Refuse:
     error = pb.SatErrorResp(error_type=pb.SatErrorResp.INVALID_REQUEST, message=message, lsn=lsn)
     return _Refuse(error, Close(1007, detail=detail))
@@ -97,6 +111,10 @@ class Session:
         self._expired = False
         self._server_request = 0
         self._awaiting_start: int | None = None
+        #: A start that waits for what is known of the time before the log.
+        self._seeking: _Seeking | None = None
+        #: Whether the client sends again what it may have missed the echo of.
+        self._echo_missed = False
 
     @property
     def client(self) -> ClientRecord | None:
@@ -266,7 +284,7 @@ class Session:
     def _start(self, request: pb.SatRpcRequest, call: pb.SatInStartReplicationReq) -> list[Output]:
         client = self._client
         assert client is not None
-        if self.streaming:
+        if self.streaming or self._seeking is not None:
             raise self._rpc_error(request, pb.SatErrorResp.INVALID_REQUEST, "replication is already started")
         dialect = Dialect.POSTGRESQL if call.sql_dialect == call.POSTGRES else Dialect.SQLITE
         versions = [migration.version for migration in self._world.migrations]
@@ -288,20 +306,61 @@ class Session:
             self._parts.clear()
             stream = StartStream(self._world.head, View(), dialect, self._migrations_after(known))
             before: list[Output] = [ForgetSubscriptions()]
+            client = self._missing_echoes(client)
         else:
             position, version = self._resume_position(request, call.lsn)
             self._resume(request, client, call.subscription_ids, position)
+            if not self._world.holds(position):
+                self._seeking = _Seeking(request, call, position, version, dialect)
+                return [SeekCheckpoint(position)]
             # Those that the stream brings as well are skipped by the client the second time.
             missing = () if version is None else self._migrations_after(version)
             stream = StartStream(position, View(self._held()), dialect, missing)
             before = [KeepSubscriptions(tuple(call.subscription_ids), position)]
+        return self._started(request, client, before, stream)
+
+    def checkpoint_found(self, checkpoint: Checkpoint | None) -> list[Output]:
+        """The last checkpoint that is not after the position of the client that wants to resume, if there is one.
+
+        From there on everything is known that the client may lack, however old its position is.
+        """
+        if self._state is _State.CLOSED:
+            return []
+        seeking, self._seeking = self._seeking, None
+        if seeking is None or self._client is None:
+            raise RuntimeError("no checkpoint was asked for")
+        try:
+            return self._repair(self._client, seeking, checkpoint)
+        except _Refuse as refusal:
+            self._state = _State.CLOSED
+            return refusal.outputs
+
+    def _repair(self, client: ClientRecord, seeking: _Seeking, checkpoint: Checkpoint | None) -> list[Output]:
+        request, position = seeking.request, seeking.position
+        if self._expired:
+            raise self._rpc_error(request, pb.SatErrorResp.AUTH_REQUIRED, "the token expired meanwhile")
+        view = View(self._held())
+        if checkpoint is None or checkpoint.reenabled_since & view.described.keys():
+            raise self._behind(request)
+        repair = Repair(seeking.call.lsn, position, seeking.version, checkpoint, self._claims.user_id)
+        stream = StartStream(position, view, seeking.dialect, repair=repair)
+        before = [KeepSubscriptions(tuple(seeking.call.subscription_ids), position)]
+        return self._started(request, self._missing_echoes(client), before, stream)
+
+    def _missing_echoes(self, client: ClientRecord) -> ClientRecord:
+        """The echoes of what it uploaded last are among what it has missed: it is to send all that it waits for."""
+        self._echo_missed = True
+        return replace(client, upload_lsn=b"")
+
+    def _started(
+        self, request: pb.SatRpcRequest, client: ClientRecord, before: Sequence[Output], stream: StartStream
+    ) -> list[Output]:
         self._state = _State.STREAMING
         answer = pb.SatInStartReplicationResp(unacked_window_size=UNACKED_WINDOW)
         outputs: list[Output] = [*before, Send(rpc.success(request, answer))]
         if not self._uploading and self._awaiting_start is None:
             # Without our own startReplication the client never uploads anything; at a second one it disconnects.
-            # Who starts afresh has missed the echoes of before: it sends everything again that it has not heard of.
-            outputs.append(Send(self._start_upload(client.upload_lsn if call.lsn else b"")))
+            outputs.append(Send(self._start_upload(client.upload_lsn)))
         return [*outputs, stream]
 
     def _migrations_after(self, version: str) -> tuple[Migration, ...]:
@@ -326,11 +385,12 @@ class Session:
             raise self._start_error(
                 request, _START_ERROR.INVALID_POSITION, "Could not validate start replication request"
             ) from None
-        if not self._world.holds(position):
-            raise self._start_error(
-                request, _START_ERROR.BEHIND_WINDOW, "Cannot catch up to the server's current state"
-            )
+        if position > self._world.head:
+            raise self._behind(request)  # or before us: nothing we gave out
         return position, version
+
+    def _behind(self, request: pb.SatRpcRequest) -> _Refuse:
+        return self._start_error(request, _START_ERROR.BEHIND_WINDOW, "Cannot catch up to the server's current state")
 
     def _resume(self, request: pb.SatRpcRequest, client: ClientRecord, ids: Sequence[str], position: int) -> None:
         # In the order in which they were made; of a cancelled one it has no rows, and lists it all the same.
@@ -494,17 +554,24 @@ class Session:
     def _relation(self, message: pb.SatRelation) -> list[Output]:
         if self._uploads is None or not self._uploading:
             return []
+        tables = self._world.tables
         try:
-            self._uploads.relation(message, self._world.tables)
+            self._uploads.relation(message, tables, {} if message.table_name in tables else self._given_up())
         except InvalidUpload as error:
             raise _protocol_error(error.message, error.message) from None
         return []
 
+    def _given_up(self) -> dict[str, Table]:
+        """Every table that migrations brought to clients. What is not among the world's was given up, or is stopped."""
+        changes = (change for migration in self._world.migrations for change in migration.changes)
+        return {change.table.name: change.table for change in changes if not isinstance(change, CreateEnum)}
+
     def _oplog(self, message: pb.SatOpLog) -> list[Output]:
         if self._uploads is None or not self._uploading:
             return []  # as the old service does: the client sends it again after our startReplication
+        self._uploads.follow(self._world.tables)
         uploads, error = self._uploads.operations(message)
-        outputs: list[Output] = [Write(upload) for upload in uploads]
+        outputs: list[Output] = [Write(replace(upload, echo_missed=self._echo_missed)) for upload in uploads]
         if error is not None:
             self._state = _State.CLOSED
             outputs += _protocol_error("invalid upload", error.message, error.lsn).outputs

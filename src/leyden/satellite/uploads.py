@@ -1,12 +1,15 @@
 """Client → server: SatRelation and SatOpLog become :class:`leyden.model.Upload`.
 
-Parses, bounds and types every byte; what comes out needs no further doubt than whether Postgres will take it.
+Parses, bounds and types every byte. What is no upload at all ends the conversation. One that is well formed but cannot
+be applied comes out with its flaw, so that it is refused alone: the client goes offline for good otherwise, and sends
+it again whenever it is started.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from leyden.model import (
@@ -15,6 +18,7 @@ from leyden.model import (
     ClientDelete,
     ClientInsert,
     ClientUpdate,
+    Flaw,
     Table,
     Upload,
 )
@@ -27,6 +31,10 @@ MAX_TAGS = 10_000
 #: Changes of one transaction. It may span messages, so the limit on a message's size does not bound it.
 MAX_CHANGES = 500_000
 MAX_TIMESTAMP_MS = 253_402_300_799_999  # end of year 9999
+
+#: SQLSTATE of a value that cannot be used (``data_exception``), and of a table that is not there.
+_BAD_VALUE = "22000"
+_NO_TABLE = "42P01"
 
 
 class _HasFields(Protocol):
@@ -45,14 +53,20 @@ class InvalidUpload(Exception):
 @dataclass(frozen=True, slots=True)
 class _Column:
     name: str
-    not_null: bool  # as the client declared it
     parse: Callable[[bytes], bytes]
+    #: Whether NULL can only mean that the client did not know the column when it wrote the row: it has a default and
+    #: takes no NULL. What waits to be sent while a column comes has NULL there.
+    null_is_unset: bool
+    #: Of a value that does not parse.
+    flaw: Flaw
 
 
 @dataclass(frozen=True, slots=True)
 class _Relation:
     table: Table
     columns: tuple[_Column, ...]
+    #: Of every change.
+    flaw: Flaw | None
 
 
 class UploadDecoder:
@@ -64,14 +78,22 @@ class UploadDecoder:
         self._relations: dict[int, _Relation] = {}
         self._begin: tuple[bytes, int] | None = None
         self._changes: list[ClientChange] = []
+        #: The first one of the transaction under way.
+        self._flaw: Flaw | None = None
 
-    def relation(self, message: pb.SatRelation, tables: Mapping[str, Table]) -> None:
-        """Takes a table announcement; ``tables`` are the electrified tables by name.
+    def relation(
+        self, message: pb.SatRelation, tables: Mapping[str, Table], given_up: Mapping[str, Table] = MappingProxyType({})
+    ) -> None:
+        """Takes a table announcement; ``tables`` are the electrified tables by name, ``given_up`` those that clients
+        have from an earlier time.
 
         Types come from the server's schema, never from the client. A column that the client does not know (it is one
-        migration behind) simply stays out.
+        migration behind) simply stays out, and so does one that it did not know when it wrote a row.
         """
-        table = tables.get(message.table_name)
+        table, flaw = tables.get(message.table_name), None
+        if table is None and message.table_name in given_up:
+            table = given_up[message.table_name]
+            flaw = Flaw(_NO_TABLE, f"table {table.name} is not shared with clients any more")
         if message.schema_name != "public" or table is None:
             raise InvalidUpload("Unknown table in relation message")
         if len(self._relations) >= MAX_RELATIONS and message.relation_id not in self._relations:
@@ -84,16 +106,27 @@ class UploadDecoder:
             if column is None:
                 raise InvalidUpload(f"Unknown or repeated column in relation message of table {table.name}")
             parse = parser_for(column, labels.get(column.type, ()))
-            columns.append(_Column(column.name, not announced.is_nullable, parse))
+            unset = column.not_null and column.default is not None and column.name not in table.primary_key
+            bad = Flaw(_BAD_VALUE, f"column {column.name} of table {table.name}: a value that is no {column.type}")
+            columns.append(_Column(column.name, parse, unset, bad))
         if any(name in known for name in table.primary_key):
             raise InvalidUpload(f"Primary key missing in relation message of table {table.name}")
-        self._relations[message.relation_id] = _Relation(table, tuple(columns))
+        self._relations[message.relation_id] = _Relation(table, tuple(columns), flaw)
+
+    def follow(self, tables: Mapping[str, Table]) -> None:
+        """``tables`` are described like this now: what is uploaded from here on is for them, though the client may
+        announce their new columns much later."""
+        for relation_id, relation in self._relations.items():
+            table = tables.get(relation.table.name)
+            if table is not None and table != relation.table:
+                self._relations[relation_id] = replace(relation, table=table, flaw=None)
 
     def restart(self) -> None:
         """The upload starts anew on this connection: relations and any half transaction are forgotten."""
         self._relations.clear()
         self._begin = None
         self._changes = []
+        self._flaw = None
 
     def operations(self, message: pb.SatOpLog) -> tuple[list[Upload], InvalidUpload | None]:
         """The transactions completed by ``message`` in order, and what stopped the reading, if anything did.
@@ -123,13 +156,14 @@ class UploadDecoder:
                 raise InvalidUpload("Commit timestamp out of range")
             self._begin = (begin.lsn, begin.commit_timestamp)
             self._changes = []
+            self._flaw = None
             return None
         if self._begin is None:
             raise InvalidUpload
         if kind == "commit":
             (lsn, timestamp), self._begin = self._begin, None
             changes, self._changes = tuple(self._changes), []
-            return Upload(self._client_id, self._user_id, lsn, timestamp, changes)
+            return Upload(self._client_id, self._user_id, lsn, timestamp, changes, self._flaw)
         if len(self._changes) >= MAX_CHANGES:
             raise InvalidUpload(f"A transaction has at most {MAX_CHANGES} changes")
         self._changes.append(self._change(kind, operation))
@@ -140,7 +174,7 @@ class UploadDecoder:
             case "insert":
                 relation = self._relation(operation.insert.relation_id)
                 row = self._row(relation, operation.insert, "row_data")
-                return ClientInsert(relation.table, _with_key(relation.table, row), _observed(operation.insert.tags))
+                return ClientInsert(relation.table, row, _observed(operation.insert.tags))
             case "update":
                 update = operation.update
                 relation = self._relation(update.relation_id)
@@ -149,16 +183,17 @@ class UploadDecoder:
                     # clients of old releases wrote a compensation this way
                     return self._compensation(relation, new, update.tags)
                 old = self._row(relation, update, "old_row_data")
-                _same_key(relation.table, old, _with_key(relation.table, new))
+                for name in old.keys() - new.keys():
+                    new[name] = None  # it had a value: Postgres will say that it must have one
                 return ClientUpdate(relation.table, old, new, _observed(update.tags))
             case "delete":
                 relation = self._relation(operation.delete.relation_id)
-                old = self._row(relation, operation.delete, "old_row_data", nullable=True)
-                return ClientDelete(relation.table, _with_key(relation.table, old), _observed(operation.delete.tags))
+                old = self._row(relation, operation.delete, "old_row_data")
+                return ClientDelete(relation.table, old, _observed(operation.delete.tags))
             case "compensation":
                 compensation = operation.compensation
                 relation = self._relation(compensation.relation_id)
-                key = self._row(relation, compensation, "pk_data", nullable=True)
+                key = self._row(relation, compensation, "pk_data")
                 return self._compensation(relation, key, compensation.tags)
             case _:
                 raise InvalidUpload  # gone, migrate and additional data are the server's to send
@@ -172,23 +207,31 @@ class UploadDecoder:
         relation = self._relations.get(relation_id)
         if relation is None:
             raise InvalidUpload
+        self._note(relation.flaw)
         return relation
 
-    @staticmethod
-    def _row(relation: _Relation, holder: _HasFields, field: str, *, nullable: bool = False) -> dict[str, bytes | None]:
+    def _note(self, flaw: Flaw | None) -> None:
+        if self._flaw is None:
+            self._flaw = flaw
+
+    def _row(self, relation: _Relation, holder: _HasFields, field: str) -> dict[str, bytes | None]:
+        """The row's values. NULL where there must be none, or a key that is not whole, is left to Postgres and to the
+        writer."""
         if not holder.HasField(field):
             raise InvalidUpload
         try:
             values = unpack(getattr(holder, field), len(relation.columns))
-            row: dict[str, bytes | None] = {}
-            for column, value in zip(relation.columns, values, strict=True):
-                if value is None and column.not_null and not nullable:
-                    raise InvalidUpload
-                row[column.name] = None if value is None else column.parse(value)
         except InvalidRow:
             raise InvalidUpload from None
-        except InvalidValue as error:
-            raise InvalidUpload(str(error)) from None
+        row: dict[str, bytes | None] = {}
+        for column, value in zip(relation.columns, values, strict=True):
+            if value is None and column.null_is_unset:
+                continue
+            try:
+                row[column.name] = None if value is None else column.parse(value)
+            except InvalidValue:
+                row[column.name] = value
+                self._note(column.flaw)
         return row
 
 
@@ -202,16 +245,3 @@ def _observed(tags: Iterable[str]) -> frozenset[str]:
         if not (well_formed and len(tag) <= 256 and tag.isprintable()):
             raise InvalidUpload("Malformed tag")
     return observed
-
-
-def _same_key(table: Table, old: Mapping[str, bytes | None], new: Mapping[str, bytes | None]) -> None:
-    changed = [name for name in table.primary_key if old[name] != new[name]]
-    if changed:
-        names = ", ".join(changed)
-        raise InvalidUpload(f"Attempt to update table {table.name} primary key(s) {names} (ImmutablePrimaryKey)")
-
-
-def _with_key(table: Table, row: Mapping[str, bytes | None]) -> Mapping[str, bytes | None]:
-    if any(row[name] is None for name in table.primary_key):
-        raise InvalidUpload
-    return row

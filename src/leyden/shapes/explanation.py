@@ -107,7 +107,7 @@ def explain_row(understanding: Understanding, row: Row, selected: bool) -> Expla
     """Of ``row``, which Postgres has, and of which it says whether the subscription's condition is true."""
     shape, where, claims = _shape_of(understanding), understanding.where, understanding.claims
     table = shape.table
-    values = tuple(_shown(table, row))
+    values = tuple(shown(table, row))
     literals = {name: literal for name, _, literal in values}
     found = None if where is None else examine(where.tree, row, claims)
     owner, passing = _owner(table, row, claims, literals), _passing(found)
@@ -139,7 +139,7 @@ def _shape_of(understanding: Understanding) -> Shape:
     return understanding.shape
 
 
-def _shown(table: Table, row: Row) -> list[tuple[str, str | None, str]]:
+def shown(table: Table, row: Row) -> list[tuple[str, str | None, str]]:
     shown = []
     for column, value in zip(table.columns, row, strict=True):
         form = None if value is None else value.decode()

@@ -102,7 +102,7 @@ class PartIndex:
         if of_table is None:
             return
         for at in (sight.before, sight.after):
-            version = at.row(table_id, key)
+            version = at.row((table_id, key))
             found = [] if version is None else roots(tree, at, version)
             if found is None:
                 yield from trees

@@ -45,7 +45,7 @@ class Sight:
         return self._as_of(self.transaction.position)
 
     def _as_of(self, position: int) -> AsOf:
-        return AsOf({}, position) if self._versions is None else self._versions.as_of(position)
+        return AsOf({}, position) if self._versions is None else self._versions.as_of(position, remember=True)
 
     def effect(self, tree: Tree) -> Effect:
         known = self._effects.get(tree)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from leyden.model import Row, Transaction
+from leyden.model import Transaction
 from leyden.shapes.groups import images
 from leyden.shapes.tree import Branch, Direction, Edge, Tree
-from leyden.shapes.versions import AsOf, Version
-
-#: A row of any table: the table's id, and the row's primary key.
-Key = tuple[int, Row]
+from leyden.shapes.versions import AsOf, Key, Version
 
 #: More values than this of a column are not looked up, but the rows filtered one by one.
 MOST_VALUES = 100
@@ -46,23 +43,26 @@ class Standing:
 
     def _is_member(self, number: int, version: Version) -> bool:
         """Of layer ``number``. What is asked here goes from a layer to the one that it hangs on, so it ends."""
-        known = self._members.get((number, key_of(version)))
+        known = self._members.get((number, version.key))
         if known is None:
-            known = self._members[number, key_of(version)] = self._belongs(number, version)
+            known = self._members[number, version.key] = self._belongs(number, version)
         return known
 
     def _belongs(self, number: int, version: Version) -> bool:
         layer = self.tree.layers[number]
         if not layer.group.holds(version.row):
             return False
-        branch = layer.branch
-        if branch is None:
-            return True
+        return layer.branch is None or any(True for _ in self.reasons_for_layer(number, version))
+
+    def reasons_for_layer(self, number: int, version: Version) -> Iterator[tuple[Edge, Version]]:
+        """The rows of the layer that layer ``number`` hangs on with which ``version`` is connected, and by what."""
+        branch = self.tree.layers[number].branch
+        assert branch is not None
         if branch.direction is Direction.BELOW:
             others = self.referred_to(branch.edge, version)
         else:
             others = self.referring(branch.edge, version, self.values_for(branch.layer))
-        return any(self._is_member(branch.layer, other) for other in others)
+        return ((branch.edge, other) for other in others if self._is_member(branch.layer, other))
 
     def values_for(self, number: int) -> Mapping[int, Collection[bytes | None]]:
         """What the layer's rows must have in which columns: a great many others need not be looked at."""
@@ -76,7 +76,7 @@ class Standing:
     def _is_ancestor(self, version: Version) -> bool:
         if not self.tree.edges_to.get(version.table.id) or not self.may_come_along(version):
             return False
-        first = key_of(version)
+        first = version.key
         known = self._ancestors.get(first)
         if known is not None:
             return known
@@ -84,7 +84,7 @@ class Standing:
         met, pending = {first}, [version]
         while pending:
             for child in self._children(pending.pop()):
-                key = key_of(child)
+                key = child.key
                 if key in met:
                     continue
                 met.add(key)
@@ -112,22 +112,22 @@ class Standing:
 
     def referring(
         self, edge: Edge, version: Version, values: Mapping[int, Collection[bytes | None]] | None = None
-    ) -> Iterator[Version]:
-        """The rows that refer to ``version`` by ``edge``; only those with certain ``values``, if given."""
-        wanted = dict(values or {})
-        here = {there: version.row[place] for place, there in zip(edge.parent_places, edge.child_places, strict=True)}
-        if None in here.values():
-            return iter(())
-        if any(form not in wanted.pop(place, (form,)) for place, form in here.items()):
-            return iter(())
-        return self.at.rows(edge.child.id, {place: (form,) for place, form in here.items()} | wanted)
+    ) -> Iterable[Version]:
+        """The rows that refer to ``version`` by ``edge``; of a great many only those with certain ``values``."""
+        here = tuple([version.row[place] for place in edge.parent_places])
+        if None in here:
+            return ()
+        if not values:
+            return self.at.rows_with(edge.child.id, edge.child_places, here)
+        wanted = dict(zip(edge.child_places, ((form,) for form in here), strict=True))
+        return self.at.rows(
+            edge.child.id, wanted | {place: forms for place, forms in values.items() if place not in wanted}
+        )
 
-    def referred_to(self, edge: Edge, version: Version) -> Iterator[Version]:
+    def referred_to(self, edge: Edge, version: Version) -> Iterable[Version]:
         """The row that ``version`` refers to by ``edge``, if any."""
-        there = {place: version.row[here] for here, place in zip(edge.child_places, edge.parent_places, strict=True)}
-        if None in there.values():
-            return iter(())
-        return self.at.rows(edge.parent.id, {place: (form,) for place, form in there.items()})
+        there = tuple([version.row[place] for place in edge.child_places])
+        return () if None in there else self.at.rows_with(edge.parent.id, edge.parent_places, there)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class Effect:
     def is_seen(self) -> bool:
         """Whether any of these rows was or is in the tree."""
         return any(
-            standing.holds(standing.at.row(*key)) for key in self.concerned for standing in (self.after, self.before)
+            standing.holds(standing.at.row(key)) for key in self.concerned for standing in (self.after, self.before)
         )
 
 
@@ -171,7 +171,7 @@ def changed(transaction: Transaction) -> Iterator[Key]:
 def _shaken(old: Standing, new: Standing, key: Key) -> Iterator[Key]:
     """Rows whose place in the tree depends on the place or on the foreign keys of the row ``key``."""
     tree = old.tree
-    before, after = old.at.row(*key), new.at.row(*key)
+    before, after = old.at.row(key), new.at.row(key)
     layers_before, layers_after = old.layers(before), new.layers(after)
     moved = layers_before != layers_after or old.holds(before) != new.holds(after)
     table_id = key[0]
@@ -184,11 +184,11 @@ def _shaken(old: Standing, new: Standing, key: Key) -> Iterator[Key]:
                 assert branch is not None
                 if moved or _differ(before, after, _own_places(branch)):
                     for other in _along(standing, branch, version):
-                        yield key_of(other)
+                        yield other.key
         for edge in tree.edges_from.get(table_id, ()):
             if moved or _differ(before, after, edge.child_places):
                 for parent in standing.referred_to(edge, version):
-                    yield key_of(parent)
+                    yield parent.key
 
 
 def _own_places(branch: Branch) -> tuple[int, ...]:
@@ -196,7 +196,7 @@ def _own_places(branch: Branch) -> tuple[int, ...]:
     return branch.edge.parent_places if branch.direction is Direction.BELOW else branch.edge.child_places
 
 
-def _along(standing: Standing, branch: Branch, version: Version) -> Iterator[Version]:
+def _along(standing: Standing, branch: Branch, version: Version) -> Iterable[Version]:
     if branch.direction is Direction.BELOW:
         return standing.referring(branch.edge, version)
     return standing.referred_to(branch.edge, version)
@@ -206,10 +206,6 @@ def _differ(before: Version | None, after: Version | None, places: Collection[in
     if before is None or after is None:
         return True
     return any(before.row[place] != after.row[place] for place in places)
-
-
-def key_of(version: Version) -> Key:
-    return version.table.id, version.key
 
 
 #: Rows met on the way to roots after which the way is not followed further.
@@ -223,14 +219,14 @@ def roots(tree: Tree, at: AsOf, version: Version) -> list[Version] | None:
     found: list[Version] = []
     #: Rows as members of a layer, and (with ``None``) as ancestors.
     pending = [(number, version) for number in (*tree.layers_on.get(version.table.id, ()), None)]
-    met = {(number, key_of(version)) for number, _ in pending}
+    met = {(number, version.key) for number, _ in pending}
     while pending:
         number, one = pending.pop()
         if number == 0:
             found.append(one)
             continue
         for step in _towards_root(standing, number, one):
-            mark = (step[0], key_of(step[1]))
+            mark = (step[0], step[1].key)
             if mark not in met:
                 met.add(mark)
                 pending.append(step)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from leyden.model import Row
 from leyden.shapes.groups import Group
-from leyden.shapes.standing import Key, Standing, key_of
+from leyden.shapes.standing import Standing
 from leyden.shapes.tree import Direction, Layer, Tree
-from leyden.shapes.versions import BATCH, AsOf, Version
+from leyden.shapes.versions import BATCH, AsOf, Key, Version
 from leyden.shapes.view import Part, View
 
 
@@ -42,6 +43,8 @@ class _Traversal:
             table_id for table_id in tree.tables if len(tree.layers_on[table_id]) != 1 or tree.edges_to.get(table_id)
         }
         self._given: set[Key] = set()
+        #: References that were followed upwards: the table, the columns and the values referred to.
+        self._followed: set[tuple[int, tuple[int, ...], Row]] = set()
         #: Layers and their rows from which the way down was taken; only of layers whose rows can be met again.
         self._descended: set[tuple[int, Key]] = set()
 
@@ -66,9 +69,9 @@ class _Traversal:
             if not hanging:
                 continue
             if version.table.id in self._shared:
-                if (number, key_of(version)) in self._descended:
+                if (number, version.key) in self._descended:
                     continue
-                self._descended.add((number, key_of(version)))
+                self._descended.add((number, version.key))
             pending += [self._along(other, version) for other in hanging]
 
     def _along(self, number: int, version: Version) -> Iterator[tuple[int, Version]]:
@@ -96,14 +99,17 @@ class _Traversal:
                 pending.append((parent, self._parents(parent)))
 
     def _parents(self, version: Version) -> Iterator[Version]:
+        """What ``version`` refers to, as far as it was not met before."""
         for edge in self._tree.edges_from.get(version.table.id, ()):
-            yield from self._standing.referred_to(edge, version)
+            target = (edge.parent.id, edge.parent_places, tuple([version.row[place] for place in edge.child_places]))
+            if target not in self._followed:
+                self._followed.add(target)
+                yield from self._standing.referred_to(edge, version)
 
     def _is_new(self, version: Version) -> bool:
         if version.table.id not in self._shared:
             return True
-        key = key_of(version)
-        if key in self._given:
+        if version.key in self._given:
             return False
-        self._given.add(key)
+        self._given.add(version.key)
         return True

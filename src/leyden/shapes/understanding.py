@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from leyden.auth import Check, printable
 from leyden.model import Locale, Table
-from leyden.shapes.request import MAX_TABLE_NAME_BYTES, Select, Shape, ShapeError, ShapeRequest, plan
+from leyden.shapes.request import MAX_TABLE_NAME_BYTES, Include, Select, Shape, ShapeError, ShapeRequest, plan
 from leyden.shapes.where import OWNER_COLUMN, Claims, Where, WhereError, owner_predicate, parse_where
 from leyden.shapes.where.explanation import Finding, claims_in
 from leyden.shapes.where.spelling import as_written, quoted, spelled
@@ -50,6 +50,7 @@ class Asked:
     table: str
     where: str
     client: Client
+    includes: tuple[Include, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,9 @@ def understand(asked: Asked, facts: Facts) -> Understanding:
     table = facts.tables[asked.table]
     try:
         where = parse_where(asked.where, table, collation_is_c=facts.locale.order_is_bytes) if asked.where else None
-        shape = plan(ShapeRequest("", (Select(asked.table, asked.where),)), facts.tables, claims, facts.locale)
+        shape = plan(
+            ShapeRequest("", (Select(asked.table, asked.where, asked.includes),)), facts.tables, claims, facts.locale
+        )
     except (WhereError, ShapeError) as error:
         checks += [Check(FILTER_CHECK, "fail", error.message), *skipped(_CLAIMS_CHECK, _OWNER_CHECK)]
         return Understanding(tuple(checks), claims, position=error.position if isinstance(error, WhereError) else None)
@@ -182,5 +185,5 @@ def _as_parent(table: Table, tables: Mapping[str, Table]) -> tuple[str, ...]:
         return ()
     return (
         f"the table is referenced by {', '.join(children)}: a row may also come as the parent of a row of another"
-        " subscription, which is not looked at here",
+        " subscription; ask with that subscription, and with --row-of for this table",
     )

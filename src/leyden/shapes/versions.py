@@ -37,21 +37,25 @@ _NOW = 2**63 - 1
 #: Between the tags of a version. Tags are a client id, which is printable, and a number.
 _BETWEEN_TAGS = "\n"
 
+#: A row of any table: the table's id, and the row's primary key.
+Key = tuple[int, Row]
+
 #: A row and its tags.
 TaggedRow = tuple[Row, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A row at some position. ``table`` describes it as of then."""
+    """A row at some position. ``table`` describes it as of then; ``key`` is its table's id and its primary key."""
 
     table: Table
     row: Row
     tags: tuple[str, ...]
+    key: Key
 
-    @property
-    def key(self) -> Row:
-        return self.table.key_of(self.row)
+
+def version_of(table: Table, row: Row, tags: tuple[str, ...] = ()) -> Version:
+    return Version(table, row, tags, (table.id, table.key_of(row)))
 
 
 class VersionedTables:
@@ -123,27 +127,39 @@ class VersionedTables:
                 table.trim(position)
         self._forgotten = [table for table in self._forgotten if not table.drop()]
 
-    def as_of(self, position: int) -> AsOf:
-        return AsOf(dict(self._tables), position)
+    def as_of(self, position: int, *, remember: bool = False) -> AsOf:
+        """The tables at a position of the window. What is looked up is remembered on demand: for looking at a few rows
+        from many sides."""
+        return AsOf(dict(self._tables), position, remember=remember)
 
 
 class AsOf:
     """The tables at one position of the window."""
 
-    __slots__ = ("_rows", "_tables", "position")
+    __slots__ = ("_found", "_remember", "_tables", "position")
 
-    def __init__(self, tables: Mapping[int, _VersionedTable], position: int) -> None:
+    def __init__(self, tables: Mapping[int, _VersionedTable], position: int, *, remember: bool = False) -> None:
         self._tables = tables
-        self._rows: dict[tuple[int, Row], Version | None] = {}
+        self._remember = remember
+        self._found: dict[tuple[int, tuple[int, ...], Row], _Shared] = {}
         self.position = position
 
-    def row(self, table_id: int, key: Row) -> Version | None:
-        """The row with this primary key (text forms); looked up once."""
-        if (table_id, key) not in self._rows:
+    def row(self, key: Key) -> Version | None:
+        """The row with this key (text forms)."""
+        table_id, parts = key
+        return next(iter(self.rows_with(table_id, self._tables[table_id].key_places, parts)), None)
+
+    def rows_with(self, table_id: int, places: tuple[int, ...], values: Row) -> Iterable[Version]:
+        """The rows that have these ``values``, none of them NULL, in the columns at ``places``."""
+        question = (table_id, places, values)
+        found = self._found.get(question)
+        if found is None:
             table = self._tables[table_id]
-            values = {place: (part,) for place, part in zip(table.key_places, key, strict=True)}
-            self._rows[table_id, key] = next(table.find(self.position, values), None)
-        return self._rows[table_id, key]
+            rows = table.find(self.position, {place: (form,) for place, form in zip(places, values, strict=True)})
+            if not self._remember:
+                return rows
+            found = self._found[question] = _Shared(rows)
+        return found
 
     def rows(self, table_id: int, values: Mapping[int, Collection[bytes | None]]) -> Iterator[Version]:
         """The rows in whose columns (by place) there is one of the values; best if the first column is selective."""
@@ -153,6 +169,27 @@ class AsOf:
         """The rows in whose columns there is one of the values, a few hundred at a time. The tables may go on
         changing between two batches."""
         return self._tables[table_id].batches(self.position, values)
+
+
+class _Shared:
+    """What an iterator gives, for all who ask, and only as far as somebody does."""
+
+    __slots__ = ("_given", "_rest")
+
+    def __init__(self, rows: Iterator[Version]) -> None:
+        self._given: list[Version] = []
+        self._rest = rows
+
+    def __iter__(self) -> Iterator[Version]:
+        number = 0
+        while True:
+            if number == len(self._given):
+                more = next(self._rest, None)
+                if more is None:
+                    return
+                self._given.append(more)
+            yield self._given[number]
+            number += 1
 
 
 _numbers = itertools.count(1)
@@ -280,7 +317,7 @@ class _VersionedTable:
     def _versions(self, found: list[tuple[Any, ...]], position: int) -> list[Version]:
         table = next(table for since, table in self._descriptions if since <= position)
         end = 1 + len(table.columns)
-        return [Version(table, one[1:end], tuple(one[0].split(_BETWEEN_TAGS))) for one in found]
+        return [version_of(table, one[1:end], tuple(one[0].split(_BETWEEN_TAGS))) for one in found]
 
     @property
     def _description(self) -> Table:

@@ -7,15 +7,15 @@ brings it in is an insert, one that takes it out makes it go.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from leyden.model import AddColumns, Change, Delete, Gone, Insert, Row, Table, Transaction, Update
 from leyden.shapes.groups import Group, images
 from leyden.shapes.sight import Sight
-from leyden.shapes.standing import Key, Standing, changed
+from leyden.shapes.standing import Standing, changed
 from leyden.shapes.tree import Tree, ranked
-from leyden.shapes.versions import AsOf, Version
+from leyden.shapes.versions import AsOf, Key, Version, version_of
 
 #: What a client sees of the database for one shape that it asked for.
 Part = Group | Tree
@@ -56,14 +56,16 @@ class View:
     def tables_of_trees(self) -> Set[int]:
         return self._ranks.keys()
 
+    def groups_on(self, table_id: int) -> Sequence[Group]:
+        return self._groups_on.get(table_id, ())
+
     def holds(self, table: Table, row: Row, at: AsOf | None = None) -> bool:
         """Whether ``row`` is in it; ``at`` tells what it hangs on, and may be left out if no tree reaches ``table``."""
         if any(group.holds(row) for group in self._groups_on.get(table.id, ())):
             return True
         if at is None or table.id not in self._ranks:
             return False
-        version = Version(table, row, ())
-        return any(Standing(tree, at).holds(version) for tree in self.trees if table.id in tree.tables)
+        return any(Standing(tree, at).holds(version_of(table, row)) for tree in self.trees if table.id in tree.tables)
 
     def holds_all(self, table: Table) -> bool:
         """Whether it holds every row of ``table``."""
@@ -105,8 +107,8 @@ class View:
         leaving: list[Change | Gone] = []
         staying: list[Change | Gone] = []
         for key in concerned:
-            old, new = sight.before.row(*key), sight.after.row(*key)
-            before, after = self._is_seen(sight, key, old, after=False), self._is_seen(sight, key, new, after=True)
+            old, new = sight.before.row(key), sight.after.row(key)
+            before, after = self._is_seen(sight, old, after=False), self._is_seen(sight, new, after=True)
             old = _as_altered(old, altered)
             if old is not None and before and not after:
                 leaving.append(Delete(old.table, old.row) if new is None else Gone(old.table, old.row))
@@ -119,14 +121,14 @@ class View:
         staying.sort(key=lambda one: self._ranks[one.table.id])
         return leaving + staying
 
-    def _is_seen(self, sight: Sight, key: Key, version: Version | None, *, after: bool) -> bool:
-        if version is None:
+    def _is_seen(self, sight: Sight, row: Version | None, *, after: bool) -> bool:
+        if row is None:
             return False
-        table_id = key[0]
-        if any(group.holds(version.row) for group in self._groups_on.get(table_id, ())):
+        table_id = row.table.id
+        if any(group.holds(row.row) for group in self._groups_on.get(table_id, ())):
             return True
         effects = (sight.effect(tree) for tree in self.trees if table_id in tree.tables)
-        return any((effect.after if after else effect.before).holds(version) for effect in effects)
+        return any((effect.after if after else effect.before).holds(row) for effect in effects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +210,7 @@ def _as_altered(version: Version | None, altered: Mapping[int, Table]) -> Versio
     table = None if version is None else altered.get(version.table.id)
     if version is None or table is None:
         return version
-    return Version(table, version.row + (None,) * (len(table.columns) - len(version.row)), version.tags)
+    return version_of(table, version.row + (None,) * (len(table.columns) - len(version.row)), version.tags)
 
 
 def _deletions(transaction: Transaction) -> list[int]:

@@ -56,9 +56,7 @@ def test_a_table_that_clients_do_not_get_is_named_with_a_remedy(table: str, why:
 def test_a_table_that_changed_behind_the_services_back_is_suspended(
     change: str, why: str, explain: Explain, execute: Execute
 ) -> None:
-    execute(
-        "ALTER EVENT TRIGGER leyden_ddl DISABLE", "ALTER EVENT TRIGGER leyden_drop DISABLE", change,
-    )  # fmt: skip
+    execute(*(f"ALTER EVENT TRIGGER leyden_{one} DISABLE" for one in ("ddl", "drop", "rewrite")), change)
     result = explain("issues", "--pk", "7")
 
     assert result.exit_code == 1

@@ -93,7 +93,7 @@ class Histories:
         return [*parents, change]
 
     def observed(self, name: RowName) -> frozenset[Stamp]:
-        some = {stamp for stamp in self.seen[name] if self.random.random() < 0.5}
+        some = {stamp for stamp in sorted(self.seen[name], key=str) if self.random.random() < 0.5}
         if name in self.model.histories and self.random.random() < 0.5:
             some |= self.model.histories[name].tags()
         return frozenset(some)

@@ -145,3 +145,27 @@ async def test_a_later_upload_of_an_old_client_update_does_not_lift_other_column
         items.update("items", {"id": "Z", "content": "a", "content_b": "b"}, content="c"), ms=6, client=OTHER
     )
     assert await items.rows("items") == [("Z", "c", "server")]
+
+
+async def test_a_row_that_says_nothing_of_a_column_gets_its_default(items: Any) -> None:
+    """Also when Postgres has dropped it since: its author wrote the row before he could know the column."""
+    await items.electrify(
+        "ALTER TABLE items ADD COLUMN n int4 NOT NULL DEFAULT 7, ADD COLUMN t text DEFAULT 'x'",
+        "ALTER TABLE items ALTER COLUMN n DROP DEFAULT, ALTER COLUMN t DROP DEFAULT",
+    )
+    await items.apply(items.insert("items", id="Y", content="y"), items.insert("items", id="Z", t=None))
+    await items.apply(items.compensate("items", {"id": "X"}))
+    assert await items.rows("items") == [
+        ("X", None, None, 7, "x"),
+        ("Y", "y", None, 7, "x"),
+        ("Z", None, None, 7, None),
+    ]
+
+
+async def test_a_row_that_died_before_a_column_came_is_revived_with_the_default(items: Any) -> None:
+    await items.sql("INSERT INTO items VALUES ('Z', 'a', 'b')")
+    await items.sql("DELETE FROM items")
+    await items.electrify("ALTER TABLE items ADD COLUMN n int4 NOT NULL DEFAULT 7")
+    await items.sql("ALTER TABLE items ALTER COLUMN n DROP DEFAULT")
+    await items.apply(items.update("items", {"id": "Z", "content": "a", "content_b": "b"}, content="c"))
+    assert await items.rows("items") == [("Z", "c", "b", 7)]

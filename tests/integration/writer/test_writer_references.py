@@ -147,6 +147,32 @@ async def test_a_cascade_beats_a_childs_tag_that_the_upload_had_not_seen(family:
     assert await family.tags("child", "c") == []
 
 
+async def test_a_row_dies_as_a_cascade_of_the_same_upload_left_it(world: Any) -> None:
+    """Postgres tags a row of a clock that is ahead with the same tag again and again: by it alone nobody can tell."""
+    await world.electrify(
+        "CREATE TABLE board (id text PRIMARY KEY)",
+        "CREATE TABLE note (id text PRIMARY KEY, board_id text REFERENCES board ON DELETE SET NULL)",
+    )
+    await world.apply(
+        world.insert("board", id="b"),
+        world.insert("board", id="c"),
+        world.insert("note", id="n", board_id="b"),
+        ms=FUTURE,
+    )
+    await world.sql("UPDATE note SET board_id = 'c'")
+    tag = f"postgres_1@{FUTURE}"
+    assert await world.tags("note", "n") == [tag]
+    await world.apply(
+        world.delete("board", {"id": "c"}, f"{CLIENT}@{FUTURE}"),
+        world.delete("note", {"id": "n", "board_id": "c"}, tag),
+        ms=FUTURE,
+    )
+    assert await world.rows("note") == []
+    await world.apply(world.compensate("note", {"id": "n"}), ms=FUTURE)
+    assert await world.rows("note") == [("n", None)]
+    assert await world.rows("board") == [("b",)]
+
+
 async def test_rows_changed_by_an_applications_trigger_are_tagged_by_postgres(world: Any) -> None:
     await world.electrify(
         "CREATE TABLE post (id text PRIMARY KEY, title text, comments int)",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
 
 from leyden import events
-from leyden.model import ClientInsert, ClientUpdate
+from leyden.model import ClientInsert, ClientUpdate, Flaw
 from leyden.postgres.clients import ClientBelongsToOther, ClientStore
 from leyden.postgres.sessions import session_conninfo
 from leyden.postgres.writer import Outcome
@@ -126,6 +127,19 @@ async def test_values_that_are_no_text_or_no_value_of_their_type_refuse(shop: An
     assert {correction["key"][0] for correction in corrections[4]} == {"1", "2"}
 
 
+async def test_an_upload_with_a_flaw_is_refused_in_its_turn(shop: Any) -> None:
+    await shop.watch()
+    flawed = shop.upload(shop.update("customer", {"id": "a", "name": "Ann", "email": "x"}, name="Eve"), lsn=4)
+    flaw = Flaw("22000", "column name of table customer: a value that is no text")
+    assert await shop.write(replace(flawed, flaw=flaw)) is Outcome.REFUSED
+    assert await shop.write(replace(flawed, flaw=flaw)) is Outcome.ALREADY_APPLIED
+    assert await lsn(shop) == b"\0\0\0\4"
+    ((_, _, sqlstate, message, _),) = await refused(shop)
+    assert (sqlstate, message) == (flaw.sqlstate, flaw.message)
+    first, *_ = [entry for entry in await shop.stream() if isinstance(entry, dict)]
+    assert [one["row"] for one in first["corrections"]] == [["a", "Ann", "ann@example.org"]]
+
+
 async def test_an_applications_trigger_may_refuse(shop: Any) -> None:
     await shop.sql(
         "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'closed on Sundays'; END $$"
@@ -184,6 +198,49 @@ async def test_a_client_that_counts_from_the_beginning_again_is_heard(shop: Any)
     assert await shop.apply(shop.insert("customer", id="e", name="E"), lsn=2, ms=102) is Outcome.APPLIED
     assert await shop.apply(shop.insert("customer", id="x", name="X"), lsn=1, ms=101) is Outcome.ALREADY_APPLIED
     assert [row[0] for row in await shop.rows("customer")] == ["a", "b", "c", "d", "e"]
+
+
+async def test_an_author_who_has_missed_the_echo_gets_it_again_with_the_rows_of_now(shop: Any) -> None:
+    upload = shop.upload(
+        shop.insert("customer", id="b", name="B"), shop.insert("customer", id="c", name="C"), lsn=3, ms=7
+    )
+    await shop.write(upload)
+    await shop.sql("DELETE FROM customer WHERE id = 'b'")
+    await shop.sql("UPDATE customer SET name = 'by Postgres' WHERE id = 'c'")
+    before = await shop.sql("SELECT xmin, * FROM customer"), await shop.sql("SELECT xmin, * FROM leyden.row_state")
+    await shop.watch()
+    assert await shop.write(replace(upload, echo_missed=True)) is Outcome.ALREADY_APPLIED
+    tags = await shop.tags("customer", "c")
+    table = shop.tables["customer"].id
+    corrections = [
+        {"table": table, "key": ["b"], "row": None, "tags": []},
+        {"table": table, "key": ["c"], "row": ["c", "by Postgres", None], "tags": tags},
+    ]
+    assert await shop.stream() == ["B", {"client": CLIENT, "ms": 7, "corrections": corrections}, "C"]
+    assert (
+        await shop.sql("SELECT xmin, * FROM customer"),
+        await shop.sql("SELECT xmin, * FROM leyden.row_state"),
+    ) == before
+    assert await lsn(shop) == b"\0\0\0\3"
+
+
+async def test_an_author_who_has_missed_that_an_upload_was_refused_is_put_right_again(shop: Any) -> None:
+    upload = shop.upload(shop.insert("sale", n="1", customer_id="nobody"), lsn=4, ms=7)
+    assert await shop.write(upload) is Outcome.REFUSED
+    await shop.watch()
+    assert await shop.write(replace(upload, echo_missed=True)) is Outcome.ALREADY_APPLIED
+    corrections = [{"table": shop.tables["sale"].id, "key": ["1"], "row": None, "tags": []}]
+    assert await shop.stream() == ["B", {"client": CLIENT, "ms": 7, "corrections": corrections}, "C"]
+    assert len(await refused(shop)) == 1
+
+
+async def test_nobody_else_is_told_of_an_upload(shop: Any) -> None:
+    upload = shop.upload(shop.insert("customer", id="b", name="B"), lsn=3)
+    await shop.write(upload)
+    await shop.watch()
+    with pytest.raises(ClientBelongsToOther):
+        await shop.write(replace(upload, user_id="other", echo_missed=True))
+    assert await shop.stream() == []
 
 
 async def test_an_upload_under_another_users_client_id_has_no_effect(shop: Any) -> None:

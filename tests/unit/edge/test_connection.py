@@ -69,6 +69,7 @@ class Stage:
             encoder=encoder,
             fanout=FanOut(self.log, encoder, self.events.append),
             clients=cast(Any, self),
+            checkpoints=cast(Any, self),
             snapshots=cast(Any, self),
             loader=cast(Any, self),
             writer=cast(Any, self),

@@ -14,7 +14,7 @@ from leyden.edge import delivery
 from leyden.edge.delivery import Deliveries
 from leyden.edge.fanout import FanOut, Subscriber
 from leyden.edge.socket import HIGH_WATER_BYTES, Packet
-from leyden.events import ignore
+from leyden.events import Event, SubscriptionProgress
 from leyden.log.memory import MemoryLog
 from leyden.model import (
     AddColumns,
@@ -65,6 +65,11 @@ class Stage:
         self.not_caught_up: list[Committed] = []
         self.packets: list[Packet] = []
         self.room = True
+        self.drained = asyncio.Event()
+        self.drained.set()
+        self.events: list[Event] = []
+        #: In how many batches of one row a table comes.
+        self.batches = 1
         self.subscriber = Subscriber("c", cast(Any, self), Dialect.SQLITE, View(), 0, lambda reason: None)
         self.deliveries = Deliveries(
             self.subscriber,
@@ -75,7 +80,7 @@ class Stage:
             cast(Any, self),
             cast(Any, self),
             self.catch_up,
-            ignore,
+            self.events.append,
             1,
         )
 
@@ -89,7 +94,8 @@ class Stage:
     def buffered(self) -> int:
         return 0 if self.room else HIGH_WATER_BYTES + 1
 
-    async def drain(self) -> None: ...
+    async def drain(self) -> None:
+        await self.drained.wait()
 
     async def ensure(self, tables: Iterable[Table]) -> None: ...
 
@@ -113,7 +119,8 @@ class Stage:
 
     async def rows(self, table: Table, condition: object) -> AsyncIterator[list[tuple[Row, tuple[str, ...]]]]:
         self.read.append(table)
-        yield [(tuple(column.name.encode() for column in table.columns), ("t@1",))]
+        for _ in range(self.batches):
+            yield [(tuple(column.name.encode() for column in table.columns), ("t@1",))]
 
     # ---- what happens
 
@@ -148,6 +155,11 @@ class Stage:
     @property
     def delivered(self) -> bool:
         return any(isinstance(message, pb.SatSubsDataEnd) for message in self.messages)
+
+    @property
+    def inserts(self) -> int:
+        logs = [message for message in self.messages if isinstance(message, pb.SatOpLog)]
+        return sum(op.HasField("insert") for log in logs for op in log.ops)
 
     def index(self, matches: Callable[[Any], bool]) -> int:
         return next(number for number, message in enumerate(self.messages) if matches(message))
@@ -223,3 +235,42 @@ async def test_a_table_given_up_meanwhile_is_delivered_empty() -> None:
         pb.SatShapeDataEnd,
         pb.SatSubsDataEnd,
     ]
+
+
+async def test_others_have_their_turn_between_batches() -> None:
+    stage = Stage()
+    stage.batches = 4
+    stage.fanout.join(stage.subscriber)
+    stage.deliver()
+    seen = []
+    with stage.running():
+        while not stage.delivered:
+            await asyncio.sleep(0)
+            seen.append(stage.inserts)
+    assert {1, 2, 3, 4} <= set(seen)
+
+
+async def test_the_next_batch_is_made_when_the_client_has_taken_the_last() -> None:
+    stage = Stage()
+    stage.batches = 3
+    stage.drained.clear()
+    stage.fanout.join(stage.subscriber)
+    stage.deliver()
+    with stage.running():
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert stage.inserts == 1
+        stage.drained.set()
+        await stage.until_delivered()
+    assert stage.inserts == 3
+
+
+async def test_progress_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "PROGRESS_ROWS", 2)
+    stage = Stage()
+    stage.batches = 5
+    stage.fanout.join(stage.subscriber)
+    stage.deliver()
+    with stage.running():
+        await stage.until_delivered()
+    assert [event.rows for event in stage.events if isinstance(event, SubscriptionProgress)] == [2, 4]

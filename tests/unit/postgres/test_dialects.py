@@ -81,6 +81,64 @@ def test_each_added_column_is_a_statement() -> None:
     assert statements(AddColumns(ITEMS, ()), "sqlite") == []
 
 
+DEFAULTS = [
+    ("bool", "t", "1", 1),
+    ("bool", "f", "0", 0),
+    ("int4", "-1", "-1", -1),
+    ("int8", "-9223372036854775808", "-9223372036854775808", -9223372036854775808),
+    ("float8", "0.1", "0.1", 0.1),
+    ("float8", "5", "5", 5.0),
+    ("float8", "-1.5e+300", "-1.5e+300", -1.5e300),
+    ("float8", "Infinity", "9e999", float("inf")),
+    ("float4", "-Infinity", "-9e999", float("-inf")),
+    ("float8", "NaN", "'NaN'", "NaN"),
+    ("text", "it's \\ ;", "'it''s \\ ;'", "it's \\ ;"),
+    ("text", "7", "'7'", "7"),
+    ("bytea", "\\x00ff", "X'00ff'", b"\x00\xff"),
+    ("bytea", "\\x", "X''", b""),
+    ("jsonb", '{"a": 1}', "'{\"a\": 1}'", '{"a": 1}'),
+    ("timestamptz", "2024-02-29 10:00:00.5+00", "'2024-02-29 10:00:00.5Z'", "2024-02-29 10:00:00.5Z"),
+    ("timestamptz", "0044-03-15 10:00:00+00 BC", "'0044-03-15 10:00:00Z BC'", "0044-03-15 10:00:00Z BC"),
+    ("timestamptz", "infinity", "'infinity'", "infinity"),
+    ("timestamp", "2024-02-29 10:00:00", "'2024-02-29 10:00:00'", "2024-02-29 10:00:00"),
+]
+
+
+@pytest.mark.parametrize(("type_name", "text", "literal", "stored"), DEFAULTS)
+def test_a_default_is_what_the_client_would_store_of_the_value(
+    type_name: str, text: str, literal: str, stored: object
+) -> None:
+    column = Column("c", type_name, not_null=True, default=text)
+    table = Table(1, "items", (Column("id", "text", not_null=True), column), ("id",), "items_pkey")
+    ((_, added),) = statements(AddColumns(table, ("c",)), "sqlite")
+    assert added == f'ALTER TABLE "items" ADD COLUMN "c" {declared_type(column)} NOT NULL DEFAULT {literal};\n'
+    ((_, created),) = statements(CreateTable(table), "sqlite")
+    for before, sql in (("CREATE TABLE items (id TEXT); INSERT INTO items VALUES ('old')", added), ("", created)):
+        db = sqlite3.connect(":memory:")
+        db.executescript(before)
+        db.execute(sql)
+        db.execute("INSERT INTO items (id) VALUES ('new')")
+        values = {row[0] for row in db.execute("SELECT c FROM items")}
+        assert values == {stored}
+        assert {type(value) for value in values} == {type(stored)}
+        db.close()
+
+
+def test_a_default_for_postgres_is_its_text_form() -> None:
+    columns = (
+        Column("id", "text", not_null=True),
+        Column("b", "bool", not_null=True, default="f"),
+        Column("m", "mood", not_null=False, is_enum=True, default="it's"),
+        Column("y", "bytea", not_null=False, default="\\x00"),
+    )
+    table = Table(1, "items", columns, ("id",), "items_pkey")
+    assert [sql for _, sql in statements(AddColumns(table, ("b", "m", "y")), "postgresql")] == [
+        'ALTER TABLE "items" ADD COLUMN "b" bool NOT NULL DEFAULT \'f\';\n',
+        'ALTER TABLE "items" ADD COLUMN "m" "mood" DEFAULT \'it\'\'s\';\n',
+        'ALTER TABLE "items" ADD COLUMN "y" bytea DEFAULT \'\\x00\';\n',
+    ]
+
+
 def test_a_unique_index_says_so() -> None:
     unique = Index("u", (IndexColumn("n"),), unique=True)
     for dialect in ("sqlite", "postgresql"):

@@ -22,8 +22,17 @@ def test_trouble_of_the_server_is_not_the_uploads_fault(code: str) -> None:
     assert not sqlstates.is_contention(error(code))
 
 
+@pytest.mark.parametrize(
+    ("code", "may_be"), [("XX000", True), ("57014", True), ("53200", True), ("57P01", False), ("25006", False)]
+)
+def test_some_trouble_may_come_from_what_was_uploaded(code: str, may_be: bool) -> None:
+    assert sqlstates.may_be_the_uploads_fault(error(code)) is may_be
+
+
 def test_a_connection_lost_without_a_code_is_trouble_of_the_server() -> None:
-    assert sqlstates.is_server_trouble(psycopg.OperationalError("consuming input failed"))
+    lost = psycopg.OperationalError("consuming input failed")
+    assert sqlstates.is_server_trouble(lost)
+    assert not sqlstates.may_be_the_uploads_fault(lost)
 
 
 @pytest.mark.parametrize("code", ["22001", "22P02", "23502", "23503", "42501", "42703", "42P01", "54000", "P0001"])

@@ -295,3 +295,31 @@ def test_gone_batches_are_small_and_only_the_last_names_the_subscriptions(rows: 
     assert max(len(operations(batch)) for batch in batches) <= GONE_BATCH_ROWS
     sent = [op for batch in batches for op in operations(batch)]
     assert [unpack(op.gone.pk_data, 3) for op in sent] == [[None, str(n).encode(), b"u"] for n in range(rows)]
+
+
+# ---- repair ------------------------------------------------------------------------------------------------------
+
+
+def test_a_transaction_of_what_was_missed_has_the_bytes_of_the_old_position_and_no_time() -> None:
+    begin, end = ENCODER.repair_begin(b"e-1-2", 7), ENCODER.repair_end(b"e-1-2")
+    opened, closed = operations([begin, end])
+    assert opened.begin == pb.SatOpBegin(lsn=b"e-1-2", origin="postgres_1", transaction_id=7, commit_timestamp=0)
+    assert opened.begin.HasField("origin")
+    assert closed.commit.lsn == b"e-1-2"
+    assert ENCODER.lsn(12) == b"e-12"
+
+
+def test_rows_to_drop_are_named_by_their_keys() -> None:
+    (op,) = operations(ENCODER.gone([(NOTES, (b"11111111-1111-4111-8111-111111111111", b"2"))]))
+    values = unpack(op.gone.pk_data, 3)
+    assert (op.gone.relation_id, values) == (16500, [None, b"2", b"11111111-1111-4111-8111-111111111111"])
+    many = ENCODER.gone((ITEMS, (b"%d" % n,)) for n in range(OPERATIONS_PER_MESSAGE + 1))
+    assert [len(operations([payload])) for payload in many] == [OPERATIONS_PER_MESSAGE, 1]
+    assert ENCODER.gone([]) == []
+
+
+def test_a_migration_that_was_missed_leaves_the_client_where_it_was() -> None:
+    payloads = ENCODER.missed_migration(MIGRATION, SQLITE, b"e-1-2")
+    begin, *_, commit = operations(payloads)
+    assert (begin.begin.lsn, commit.commit.lsn) == (b"e-1-2", b"e-1-2")
+    assert kinds(payloads) == kinds(ENCODER.migration(MIGRATION, SQLITE, 5))

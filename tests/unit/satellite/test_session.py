@@ -14,7 +14,17 @@ from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leyden.model import ClientRecord, Column, CreateTable, Locale, Migration, ShapeRecord, SubscriptionRecord, Table
+from leyden.model import (
+    Checkpoint,
+    ClientRecord,
+    Column,
+    CreateTable,
+    Locale,
+    Migration,
+    ShapeRecord,
+    SubscriptionRecord,
+    Table,
+)
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.actions import (
     Acknowledge,
@@ -25,6 +35,8 @@ from leyden.satellite.actions import (
     KeepSubscriptions,
     Output,
     Refused,
+    Repair,
+    SeekCheckpoint,
     Send,
     StartStream,
     StopStream,
@@ -370,7 +382,6 @@ def test_a_cancelled_subscription_is_listed_and_holds_rows_until_the_client_has_
         ),
         ({"lsn": b"27440072"}, START_ERROR.INVALID_POSITION, "Could not validate start replication request"),
         ({"lsn": b"f-60"}, START_ERROR.BEHIND_WINDOW, "The position belongs to another history of the database"),
-        ({"lsn": b"e-49"}, START_ERROR.BEHIND_WINDOW, "Cannot catch up to the server's current state"),
         ({"lsn": b"e-101"}, START_ERROR.BEHIND_WINDOW, "Cannot catch up to the server's current state"),
         (
             {"lsn": b"e-60", "subscription_ids": [S1, S2]},
@@ -399,10 +410,94 @@ def test_a_start_that_is_refused_is_a_successful_answer_with_an_error(
 
 @given(st.binary(min_size=1, max_size=40))
 def test_malformed_lsn_is_never_the_answer(lsn: bytes) -> None:
-    outputs = authenticated().start(lsn=lsn)
+    client = authenticated()
+    outputs = client.start(lsn=lsn)
+    if isinstance(outputs[0], SeekCheckpoint):
+        outputs = client.session.checkpoint_found(None)
     response = next(answer(o, pb.SatInStartReplicationResp) for o in outputs if isinstance(o, Send))
 
     assert response.err.code != START_ERROR.MALFORMED_LSN
+
+
+# ---- from before the log -----------------------------------------------------------------------------------------
+
+CHECKPOINT = Checkpoint(40, 7)
+
+
+def seeking(lsn: bytes = b"e-49", *ids: str, record: ClientRecord = RECORD) -> Client:
+    """A client whose position the log does not hold any more."""
+    client = Client(record)
+    client.authenticate()
+    client.session.authenticated(client.record, {})
+    assert client.start(lsn=lsn, subscription_ids=ids) == [SeekCheckpoint(49)]
+    return client
+
+
+def test_a_client_from_before_the_log_is_repaired_and_sends_all_that_it_waits_for() -> None:
+    keep, send, upload, stream = seeking(b"e-49", S1).session.checkpoint_found(CHECKPOINT)
+
+    assert keep == KeepSubscriptions((S1,), 49)
+    assert not answer(send, pb.SatInStartReplicationResp).HasField("err")
+    assert isinstance(upload, Send)
+    assert isinstance(upload.message, pb.SatRpcRequest)
+    assert pb.SatInStartReplicationReq.FromString(upload.message.message).lsn == b""
+    repair = Repair(b"e-49", 49, None, CHECKPOINT, "user-1")
+    assert stream == StartStream(49, whole(ITEMS), Dialect.SQLITE, repair=repair)
+
+
+def test_a_repair_goes_by_the_very_bytes_of_the_position() -> None:
+    *_, stream = seeking(b"e-0049-20240101").session.checkpoint_found(CHECKPOINT)
+
+    assert isinstance(stream, StartStream)
+    assert stream.repair == Repair(b"e-0049-20240101", 49, "20240101", CHECKPOINT, "user-1")
+
+
+@pytest.mark.parametrize("checkpoint", [None, replace(CHECKPOINT, reenabled_since=frozenset({ITEMS.id}))])
+def test_a_client_of_whom_it_is_not_known_what_it_lacks_is_behind(checkpoint: Checkpoint | None) -> None:
+    client = seeking(b"e-49", S1)
+    send, close = client.session.checkpoint_found(checkpoint)
+
+    assert answer(send, pb.SatInStartReplicationResp).err.code == START_ERROR.BEHIND_WINDOW
+    assert isinstance(close, Close)
+    assert client.send(pb.SatOpLog()) == []
+
+
+def test_a_table_that_was_given_up_for_a_while_is_no_matter_to_who_does_not_see_it() -> None:
+    checkpoint = replace(CHECKPOINT, reenabled_since=frozenset({NOTES.id}))
+    *_, stream = seeking(b"e-49", S1).session.checkpoint_found(checkpoint)
+
+    assert isinstance(stream, StartStream)
+
+
+def test_before_anything_is_looked_up_the_subscriptions_must_be_known() -> None:
+    send, _ = authenticated().start(lsn=b"e-49", subscription_ids=[S2])
+
+    assert answer(send, pb.SatInStartReplicationResp).err.code == START_ERROR.SUBSCRIPTION_NOT_FOUND
+
+
+@pytest.mark.parametrize(("cancelled_at", "held"), [(48, View()), (49, whole(ITEMS)), (60, whole(ITEMS))])
+def test_a_subscription_given_up_before_a_repair_is_of_the_time_of_the_position(cancelled_at: int, held: View) -> None:
+    record = replace(RECORD, subscriptions=(replace(*RECORD.subscriptions, cancelled_at=cancelled_at),))
+    keep, *_, stream = seeking(b"e-49", S1, record=record).session.checkpoint_found(CHECKPOINT)
+
+    assert keep == KeepSubscriptions((S1,), 49)
+    assert isinstance(stream, StartStream)
+    assert stream.view == held
+
+
+def test_a_token_that_expires_while_a_checkpoint_is_sought_ends_it() -> None:
+    client = seeking()
+    client.session.expired()
+
+    assert rpc_failure(client.session.checkpoint_found(CHECKPOINT)) == (ERROR.AUTH_REQUIRED, 1007)
+    assert not client.session.streaming
+
+
+def test_nothing_starts_twice_while_a_checkpoint_is_sought() -> None:
+    client = seeking()
+
+    assert rpc_failure(client.start()) == (ERROR.INVALID_REQUEST, 1007)
+    assert client.session.checkpoint_found(CHECKPOINT) == []
 
 
 def test_replication_starts_once() -> None:
@@ -645,6 +740,17 @@ def test_an_upload_is_written() -> None:
     assert (write.upload.client_id, write.upload.user_id, write.upload.lsn) == ("client-1", "user-1", b"\0\0\0\x06")
 
 
+def test_what_a_repaired_client_uploads_may_have_been_uploaded_before() -> None:
+    repaired, resumed = seeking(), streaming(lsn=b"e-60")
+    repaired.session.checkpoint_found(CHECKPOINT)
+    for client, missed in ((repaired, True), (resumed, False)):
+        client.send(pb.SatRpcResponse(method="startReplication", request_id=0, message=b""))
+        client.send(RELATION)
+        (write,) = client.send(upload(b"a", None))
+        assert isinstance(write, Write)
+        assert write.upload.echo_missed is missed
+
+
 def test_what_comes_before_uploading_was_agreed_is_ignored() -> None:
     client = streaming()
 
@@ -655,18 +761,41 @@ def test_what_comes_before_uploading_was_agreed_is_ignored() -> None:
 def test_a_bad_upload_keeps_what_came_before_it_and_ends_the_conversation() -> None:
     client = streaming(uploading=True)
     client.send(RELATION)
-    both = pb.SatOpLog(ops=[*upload(b"a", None).ops, *upload(b"a", b"x").ops])
+    both = pb.SatOpLog(ops=[*upload(b"a", None).ops, *upload(b"a").ops])
     outputs = client.send(both)
 
     assert isinstance(outputs[0], Write)
     assert failure(outputs) == (ERROR.INVALID_REQUEST, 1007)
     assert isinstance(outputs[1], Send)
     assert isinstance(outputs[1].message, pb.SatErrorResp)
-    assert outputs[1].message.message == "Non-integer value given for int4 column: x"
+    assert outputs[1].message.message == "unexpected error"
     assert outputs[1].message.lsn == b"\0\0\0\x06"
     assert isinstance(outputs[2], Close)
     assert outputs[2].detail == "invalid upload"  # the log holds no value
     assert client.send(upload(b"a", None)) == []
+
+
+def test_an_upload_that_cannot_be_applied_is_handed_on_with_its_flaw() -> None:
+    client = streaming(uploading=True)
+    client.send(RELATION)
+    first, second = client.send(pb.SatOpLog(ops=[*upload(b"a", b"x").ops, *upload(b"a", b"1").ops]))
+
+    assert isinstance(first, Write)
+    assert first.upload.flaw is not None
+    assert isinstance(second, Write)
+    assert second.upload.flaw is None
+
+
+def test_a_table_that_clients_have_from_an_earlier_time_can_be_announced() -> None:
+    client = authenticated(tables={"items": ITEMS}, migrations=(M1, replace(M2, changes=(CreateTable(NOTES),))))
+    client.start()
+    client.send(pb.SatRpcResponse(method="startReplication", request_id=0, message=b""))
+
+    assert client.send(pb.SatRelation(schema_name="public", table_name="notes", columns=RELATION.columns)) == []
+    (write,) = client.send(upload(b"a", b"1"))
+    assert isinstance(write, Write)
+    assert write.upload.flaw is not None
+    assert write.upload.flaw.sqlstate == "42P01"
 
 
 def test_a_relation_of_an_unknown_table_is_refused() -> None:

@@ -173,7 +173,7 @@ def test_tables_that_reference_the_rows_are_named() -> None:
 
     assert explanation.notes == (
         'the table is referenced by "parts" (item_id), "parts" (other_id): a row may also come as the parent of a row'
-        " of another subscription, which is not looked at here",
+        " of another subscription; ask with that subscription, and with --row-of for this table",
     )
     assert explain_count(asked(), 2).notes == ()
 

@@ -5,142 +5,16 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leyden.model import Row, Table
 from leyden.shapes.index import PartIndex
-from leyden.shapes.request import Include, Select
+from leyden.shapes.request import Select
 from leyden.shapes.view import View
-from linked_tables import COMMENTS, ISSUES, PROJECTS, TABLES, USERS, Rows, World, applied, include, part, row
-
-# ---- an independent definition -----------------------------------------------------------------------------------
-
-
-def passes(where: str, table: Table, one: Row) -> bool:
-    """The only filter in use: ``this.<second column> = '<value>'``."""
-    return not where or one[1] == where.split("'")[1].encode()
-
-
-def references(table: Table, one: Row, column: str) -> tuple[int, Row] | None:
-    target = next(key for key in table.foreign_keys if key.columns == (column,)).ref_table
-    value = one[[c.name for c in table.columns].index(column)]
-    return None if value is None else (TABLES[target].id, (value,))
-
-
-def selected(rows: Rows, select: Select, among: set[tuple[int, Row]] | None = None) -> set[tuple[int, Row]]:
-    """The rows in the layers of ``select``; its own must be ``among`` those given."""
-    table = TABLES[select.table]
-    mine = {
-        key
-        for key, one in rows.items()
-        if key[0] == table.id and passes(select.where, table, one) and (among is None or key in among)
-    }
-    found = set(mine)
-    for one in select.includes:
-        assert one.select is not None
-        (column,), other = one.foreign_key, TABLES[one.select.table]
-        if any(key.columns == (column,) and key.ref_table == table.name for key in other.foreign_keys):
-            near = {key for key, it in rows.items() if key[0] == other.id and references(other, it, column) in mine}
-        else:
-            near = {it for key in mine if (it := references(table, rows[key], column)) is not None}
-        found |= selected(rows, one.select, near)
-    return found
-
-
-def expected(rows: Rows, selects: list[Select]) -> Rows:
-    found = {key for select in selects for key in selected(rows, select)}
-    by_id = {table.id: table for table in TABLES.values()}
-    while True:
-        parents = {
-            it
-            for key in found
-            for foreign_key in by_id[key[0]].foreign_keys
-            if (it := references(by_id[key[0]], rows[key], foreign_key.columns[0])) is not None
-        }
-        if parents <= found:
-            return {key: rows[key] for key in found}
-        found |= parents
-
-
-# ---- what is drawn -----------------------------------------------------------------------------------------------
-
-FILTERS = st.sampled_from(["", "", "", "a", "b"])
-IDS = (1, 2, 3)
-#: Child table, column and parent table of each foreign key.
-WAYS = [(table, key.columns[0], TABLES[key.ref_table]) for table in TABLES.values() for key in table.foreign_keys]
-
-
-def filtered(table: Table, value: str) -> str:
-    return f"this.{table.columns[1].name} = '{value}'" if value else ""
-
-
-@st.composite
-def selects(draw: st.DrawFn, table: Table | None = None, depth: int = 2, *, may_filter: bool = True) -> Select:
-    table = draw(st.sampled_from(list(TABLES.values()))) if table is None else table
-    includes: list[Include] = []
-    if depth:
-        below = [(column, child, True) for child, column, parent in WAYS if parent is table]
-        above = [(column, parent, False) for child, column, parent in WAYS if child is table and parent is not table]
-        for column, other, filter_it in draw(st.lists(st.sampled_from(below + above), max_size=2, unique=True)):
-            includes.append(include(column, draw(selects(other, depth - 1, may_filter=filter_it))))
-    return Select(table.name, filtered(table, draw(FILTERS)) if may_filter else "", tuple(includes))
-
-
-@st.composite
-def rows_of(draw: st.DrawFn, table: Table, key: int) -> Row:
-    others = [draw(st.none() | st.sampled_from(IDS)) for _ in table.columns[2:]]
-    return row(key, draw(st.sampled_from("ab")), *others)
-
-
-def without_dangling(rows: Rows) -> Rows:
-    """The rows whose references all hold."""
-    by_id = {table.id: table for table in TABLES.values()}
-    while True:
-        kept = {
-            key: one
-            for key, one in rows.items()
-            if all(
-                (it := references(by_id[key[0]], one, foreign_key.columns[0])) is None or it in rows
-                for foreign_key in by_id[key[0]].foreign_keys
-            )
-        }
-        if len(kept) == len(rows):
-            return kept
-        rows = kept
-
-
-@st.composite
-def histories(draw: st.DrawFn) -> list[Rows]:
-    """States of the database, each a few changes after the one before."""
-    rows: Rows = {}
-    for table in TABLES.values():
-        for key in IDS:
-            if draw(st.booleans()):
-                rows[table.id, row(key)] = draw(rows_of(table, key))
-    states = [without_dangling(rows)]
-    for _ in range(draw(st.integers(1, 4))):
-        rows = dict(states[-1])
-        for _ in range(draw(st.integers(1, 3))):
-            table, key = draw(st.sampled_from(list(TABLES.values()))), draw(st.sampled_from(IDS))
-            old = rows.pop((table.id, row(key)), None)
-            if old is None or draw(st.integers(0, 4)):
-                new = draw(rows_of(table, key))
-                if old is not None:  # often only one column changes
-                    place = draw(st.integers(1, len(old) - 1))
-                    new = draw(st.just(new) | st.just((*old[:place], new[place], *old[place + 1 :])))
-                rows[table.id, row(key)] = new
-        states.append(without_dangling(rows))
-    return states
-
-
-def differences(old: Rows, new: Rows) -> list[tuple[Table, Row | None, Row | None]]:
-    by_id = {table.id: table for table in TABLES.values()}
-    keys = dict.fromkeys([*old, *new])
-    return [(by_id[key[0]], old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
-
+from linked_tables import COMMENTS, ISSUES, PROJECTS, TABLES, USERS, Rows, World, applied, expected, include, part, row
+from tree_histories import differences, histories, selects
 
 # ---- properties --------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(histories(), st.lists(selects(), min_size=1, max_size=3), st.data())
 def test_a_client_has_what_its_shapes_select_and_all_that_this_refers_to(
     states: list[Rows], shapes: list[Select], data: st.DataObject
@@ -177,7 +51,7 @@ def test_a_client_has_what_its_shapes_select_and_all_that_this_refers_to(
             assert set(keys) == expected(state, [select]).keys()
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(histories(), selects(), selects(), st.data())
 def test_who_asks_for_more_gets_what_he_lacks_and_who_asks_for_less_keeps_what_is_left(
     states: list[Rows], first: Select, second: Select, data: st.DataObject

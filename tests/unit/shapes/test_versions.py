@@ -34,7 +34,7 @@ def rows(versions: VersionedTables, position: int, table: int = 1) -> dict[bytes
     found = [one for batch in versions.as_of(position).batches(table, {}) for one in batch]
     assert len({one.key for one in found}) == len(found)
     for one in found:
-        assert versions.as_of(position).row(table, one.key) == one
+        assert versions.as_of(position).row(one.key) == one
     return {one.row[0]: one.row[1:] for one in found}
 
 

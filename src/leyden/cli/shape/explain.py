@@ -10,21 +10,27 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import click
 import psycopg
 
-from leyden.auth import verifier_from
+from leyden.auth import printable, verifier_from
+from leyden.model import SnapshotPoint
 from leyden.observe.fields import shown
 from leyden.postgres import lookup
 from leyden.postgres.catalog import load_tables
 from leyden.postgres.locale import read_locale
 from leyden.postgres.revocations import read_page
+from leyden.postgres.snapshots import Snapshot
 from leyden.postgres.suspension import suspension
+from leyden.shapes.company import explain_company, explain_stranger, tables_needed
 from leyden.shapes.explanation import Explanation, explain_absence, explain_count, explain_refusal, explain_row
-from leyden.shapes.understanding import Asked, Client, ClientNeeded, Facts, can_name_a_table, understand
+from leyden.shapes.request import Include
+from leyden.shapes.understanding import Asked, Client, ClientNeeded, Facts, Understanding, can_name_a_table, understand
+from leyden.shapes.versions import VersionedTables
 
 from ..claims import Claim, with_claims
 from ..configured import auth_settings, conninfo, database_settings
@@ -32,15 +38,30 @@ from ..database import data_dir_option, failure, said, session
 from ..key_ring import key_ring_for
 from ..token_lines import joined, token_of
 from .client import as_told, bearer
+from .includes import Includes
 from .words import json_line, sentences
 
 #: Seconds: rows may have to be counted.
 _STATEMENT_TIMEOUT: Final = 120
 _LONGEST_REASON: Final = 2048
 
+#: The snapshot is asked for rows only.
+_NO_POINT: Final = SnapshotPoint(0, 0, frozenset(), 0)
+
 Connection = psycopg.AsyncConnection[Any]
 #: Whom the rows would reach, as far as the database has a say in it.
 Identify = Callable[[Connection], Awaitable[Client]]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A subscription, and the key of a row: of another table than the subscription's, if ``row_of`` names one."""
+
+    table: str
+    where: str
+    includes: tuple[Include, ...]
+    pk: str | None
+    row_of: str | None
 
 
 @click.command("explain")
@@ -58,6 +79,15 @@ Identify = Callable[[Connection], Awaitable[Client]]
 @click.option(
     "--pk", help="Primary key of the row. Of several columns: a=1,b=2 or a JSON object. [default: count rows]"
 )
+@click.option(
+    "--include",
+    "includes",
+    type=Includes(),
+    default=(),
+    help="What the subscription includes: a JSON list of objects with foreign_key (column names) and select (an object"
+    " with tablename, and as needed where and include).",
+)
+@click.option("--row-of", help="The row with that key is of this table: does it come along with those asked for?")
 @click.option("--json", "as_json", is_flag=True, help="Answer in one line of JSON.")
 @click.option(
     "--jwks",
@@ -73,6 +103,8 @@ def explain(
     user: str | None,
     claims: tuple[tuple[str, Any], ...],
     pk: str | None,
+    includes: tuple[Include, ...],
+    row_of: str | None,
     as_json: bool,
     jwks_file: Path | None,
     data_dir: Path | None,
@@ -87,6 +119,9 @@ def explain(
     database, or with --user and --claim, of which nothing is verified. A token on the command line stays in the shell's
     history: give - and paste it. Neither tokens nor keys are printed; the row is, so mind who watches.
 
+    A row comes with all that it refers to, and with what the subscription includes. Ask of such a row with --row-of;
+    the tables concerned are read whole for the answer.
+
     Reads from the database of DATABASE_URL and changes nothing. Exit status: 0 the row reaches the client (without
     --pk: the subscription is good), 1 it does not, or is refused, 2 wrong use or configuration.
 
@@ -95,13 +130,16 @@ def explain(
       leyden shape explain issues --where "this.status <> 'closed'" --user alice --pk 7
       leyden shape explain issues --where "this.assignee = auth.sub" --token - < token.txt
       leyden shape explain notes --where "this.org = auth.claims ->> 'org'" --user alice --claim org=acme --pk 7 --json
+      leyden shape explain issues --where "this.status = 'open'" --row-of users --pk 3
       leyden shape explain members --user alice --pk 'project=7,person=alice'
       leyden shape explain members --user alice --pk '{"project": 7, "person": "a,b"}'
     """
+    if row_of is not None and pk is None:
+        raise click.UsageError("--row-of needs --pk: which row of that table?")
     identify = _identification(token, user, claims, jwks_file)
     dsn = conninfo(database_settings(), data_dir)
     try:
-        explanation = asyncio.run(_explanation(dsn, table, where, identify, pk))
+        explanation = asyncio.run(_explanation(dsn, Question(table, where, includes, pk, row_of), identify))
     except psycopg.Error as error:
         raise click.ClickException(_failure(error)) from None
     except ClientNeeded as needed:
@@ -154,18 +192,40 @@ def _pasted() -> str:
     return tokens[0]
 
 
-async def _explanation(dsn: str, table: str, where: str, identify: Identify, pk: str | None) -> Explanation:
+async def _explanation(dsn: str, question: Question, identify: Identify) -> Explanation:
     async with session(dsn, statement_timeout=_STATEMENT_TIMEOUT) as conn, conn.transaction():
         await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        facts = await _facts(conn, table)
-        understanding = understand(Asked(table, where, await identify(conn)), facts)
+        facts = await _facts(conn, question.table)
+        client = await identify(conn)
+        understanding = understand(Asked(question.table, question.where, client, question.includes), facts)
         if understanding.shape is None:
             return explain_refusal(understanding)
-        group = understanding.shape.root
+        if question.row_of is not None and question.pk is not None:
+            return await _company(conn, understanding, facts, question.row_of, question.pk)
+        group, pk = understanding.shape.root, question.pk
         if pk is None:
             return explain_count(understanding, await lookup.count_rows(conn, group.table, group.condition))
         found = await lookup.find_row(conn, group.table, lookup.parse_key(group.table, pk), group.condition)
         return explain_absence(understanding, pk) if found is None else explain_row(understanding, *found)
+
+
+async def _company(conn: Connection, understanding: Understanding, facts: Facts, name: str, pk: str) -> Explanation:
+    table = facts.tables.get(name)
+    if table is None:
+        raise click.UsageError(f"--row-of: there is no electrified table {printable(name)}")
+    found = await lookup.find_row(conn, table, lookup.parse_key(table, pk), None)
+    if found is None:
+        return explain_absence(understanding, pk)
+    needed = tables_needed(understanding, table)
+    if not needed:
+        return explain_stranger(understanding, table)
+    versions = VersionedTables()
+    for one in needed:
+        versions.begin(one)
+        async for rows in Snapshot(conn, _NO_POINT).rows(one):
+            versions.load(one, rows)
+        versions.complete(one)
+    return explain_company(understanding, table, found.row, versions.as_of(0))
 
 
 async def _facts(conn: Connection, name: str) -> Facts:

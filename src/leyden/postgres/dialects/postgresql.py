@@ -16,7 +16,7 @@ from leyden.model import (
     SchemaChange,
     Table,
 )
-from leyden.postgres.dialects.statement import Statement, foreign_key_clause, quote, quote_all
+from leyden.postgres.dialects.statement import Statement, foreign_key_clause, quote, quote_all, quote_text
 
 
 def statements(change: SchemaChange) -> list[Statement]:
@@ -37,7 +37,7 @@ def statements(change: SchemaChange) -> list[Statement]:
 
 
 def _create_enum(enum: EnumType) -> Statement:
-    labels = ", ".join("'" + label.replace("'", "''") + "'" for label in enum.labels)
+    labels = ", ".join(map(quote_text, enum.labels))
     return Statement("create_enum_type", f"CREATE TYPE {quote(enum.name)} AS ENUM ({labels});\n")
 
 
@@ -52,7 +52,9 @@ def _create_table(table: Table) -> Statement:
 def _column(column: Column) -> str:
     # Catalog names of built-in types are valid type names as they stand; an enum's name is anybody's choice.
     type_name = quote(column.type) if column.is_enum else column.type
-    return f"{quote(column.name)} {type_name}{' NOT NULL' if column.not_null else ''}"
+    # The text form without a type takes that of the column.
+    default = "" if column.default is None else f" DEFAULT {quote_text(column.default)}"
+    return f"{quote(column.name)} {type_name}{' NOT NULL' if column.not_null else ''}{default}"
 
 
 def _create_index(table: Table, index: Index) -> Statement:

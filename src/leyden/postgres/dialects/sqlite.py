@@ -6,8 +6,10 @@ old service to the letter: applications keep it in their repositories and compar
 
 from __future__ import annotations
 
+import re
+
 from leyden.model import AddColumns, Column, CreateEnum, CreateIndex, CreateTable, Index, SchemaChange, Table
-from leyden.postgres.dialects.statement import Statement, foreign_key_clause, quote, quote_all
+from leyden.postgres.dialects.statement import Statement, foreign_key_clause, quote, quote_all, quote_text
 
 _DECLARED_TYPES = {
     "bool": "INTEGER",
@@ -24,6 +26,28 @@ _DECLARED_TYPES = {
 def declared_type(column: Column) -> str:
     """Declared SQLite type of a column; what SQLite has no word for (dates, UUIDs, enums) is ``TEXT``."""
     return "TEXT" if column.is_enum else _DECLARED_TYPES.get(column.type, "TEXT")
+
+
+def default_literal(column: Column) -> str | None:
+    """The default of ``column`` as the client would store the value if it came in a row; ``None`` for none."""
+    text = column.default
+    if text is None:
+        return None
+    match "text" if column.is_enum else column.type:
+        case "bool":
+            return str(int(text == "t"))
+        case "int2" | "int4" | "int8":
+            return text
+        case "float4" | "float8":
+            # SQLite has no word for infinity, but a number that is too large is that; NaN stays a word.
+            return quote_text(text) if text == "NaN" else text.replace("Infinity", "9e999")
+        case "bytea":
+            digits = text[2:]
+            return f"X'{digits}'"
+        case "timestamptz":
+            return quote_text(re.sub(r"\+00(?= BC$|$)", "Z", text))
+        case _:
+            return quote_text(text)
 
 
 def statements(change: SchemaChange) -> list[Statement]:
@@ -60,7 +84,9 @@ def _create_table(table: Table) -> Statement:
 def _column(column: Column, is_key: bool) -> str:
     # SQLite allows NULL in a primary key unless told otherwise.
     not_null = " NOT NULL" if column.not_null or is_key else ""
-    return f"{quote(column.name)} {declared_type(column)}{not_null}"
+    literal = default_literal(column)
+    default = "" if literal is None else f" DEFAULT {literal}"
+    return f"{quote(column.name)} {declared_type(column)}{not_null}{default}"
 
 
 def _create_index(table: Table, index: Index) -> Statement:

@@ -24,6 +24,11 @@ def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def quote_text(text: str) -> str:
+    """A text as a literal. No escapes: backslashes stand for themselves in both dialects."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def quote_all(names: Iterable[str]) -> str:
     return ", ".join(quote(name) for name in names)
 

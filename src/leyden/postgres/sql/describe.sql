@@ -13,7 +13,52 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$ SELECT CASE code WHEN 'a' THEN 'NO ACTION' WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE'
                        WHEN 'n' THEN 'SET NULL' WHEN 'd' THEN 'SET DEFAULT' END $$;
 
--- Columns in attribute order; the types are catalog names, which is the spelling that clients rely on. Indexes that
+-- A column's default in the text form of the replication stream; NULL if there is none, or one that is not a constant.
+-- The expression is its owner's and must not run with the service's rights, so its spelling decides: a literal of the
+-- column's type, or of one from which the way there depends on no setting (1 for a float8; not a date for a timestamptz).
+CREATE OR REPLACE FUNCTION leyden.constant_default(relation oid, number int2) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
+SET DateStyle = 'ISO, DMY' SET TimeZone = 'UTC' SET bytea_output = hex SET extra_float_digits = 1
+AS $$
+DECLARE
+    numbers CONSTANT text[] := ARRAY['smallint', 'integer', 'bigint', 'numeric', 'real', 'double precision'];
+    texts CONSTANT text[] := ARRAY['text', 'character varying'];
+    expression text := (SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = relation AND adnum = number);
+    literal text[] := coalesce(
+        regexp_match(expression, '^(''(?:[^'']|'''')*'')::(.+)$'),                       -- 'x'::text
+        regexp_match(expression, '^\(([0-9.]+)\)::(.+)$'),                               -- (1)::smallint
+        regexp_match(expression, '^([0-9.]+)$') || 'numeric'::text);                     -- 1
+    type text;
+    is_enum boolean;
+    is_builtin boolean;
+    value text;
+BEGIN
+    SELECT format_type(t.oid, NULL), t.typtype = 'e', t.typnamespace = 'pg_catalog'::regnamespace
+    INTO type, is_enum, is_builtin
+    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = relation AND a.attnum = number;
+    IF is_enum AND literal[2] = type THEN
+        RETURN replace(substr(literal[1], 2, length(literal[1]) - 2), '''''', '''');
+    ELSIF type = 'boolean' AND expression IN ('true', 'false') THEN
+        RETURN left(expression, 1);
+    ELSIF is_builtin AND (literal[2] = type OR ARRAY[literal[2], type] <@ numbers OR ARRAY[literal[2], type] <@ texts) THEN
+        EXECUTE format('SELECT (%s)::%s::text', expression, type) INTO value;
+    END IF;
+    RETURN value;
+EXCEPTION
+    WHEN data_exception THEN               -- DEFAULT 70000 of an int2: no row can ever have it
+        RETURN NULL;
+END
+$$;
+
+-- What Postgres reads, in its text form, where a row older than the column has nothing stored.
+CREATE OR REPLACE FUNCTION leyden.fill_value(relation oid, column_name text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+SET DateStyle = 'ISO, DMY' SET TimeZone = 'UTC' SET bytea_output = hex SET extra_float_digits = 1
+AS $$ SELECT (attmissingval::text::text[])[1] FROM pg_attribute
+      WHERE attrelid = relation AND attname = column_name AND atthasmissing $$;
+
+-- Columns in attribute order, with their numbers, which tell a column that was dropped and made anew from what it was; the
+-- types are catalog names, which is the spelling that clients rely on. Indexes that
 -- a client could not use or that mean nothing to it (partial, on expressions, not b-tree) are left out.
 CREATE OR REPLACE FUNCTION leyden.describe(relation regclass) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -23,7 +68,11 @@ SELECT jsonb_build_object(
     'name', c.relname,
     'columns', (
         SELECT coalesce(jsonb_agg(jsonb_build_object(
-                   'name', a.attname, 'type', t.typname, 'not_null', a.attnotnull, 'is_enum', t.typtype = 'e')
+                   'name', a.attname, 'number', a.attnum, 'type', t.typname, 'not_null', a.attnotnull,
+                   'is_enum', t.typtype = 'e')
+                   || CASE WHEN a.atthasdef AND a.attgenerated = ''
+                           THEN jsonb_strip_nulls(jsonb_build_object('default', leyden.constant_default(c.oid, a.attnum)))
+                           ELSE '{}' END
                    ORDER BY a.attnum), '[]')
         FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
@@ -67,97 +116,4 @@ SELECT jsonb_build_object(
               WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped GROUP BY a.atttypid) AS e
         JOIN pg_type t ON t.oid = e.atttypid AND t.typtype = 'e'))
 FROM pg_class c WHERE c.oid = relation
-$$;
-
--- Everything that keeps a table from being electrified, each with its remedy. No rows: it can be, or stays so.
-CREATE OR REPLACE FUNCTION leyden.objections(relation regclass) RETURNS TABLE (problem text, remedy text)
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-WITH subject AS (
-    SELECT c.*, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation
-), attribute AS (
-    SELECT a.*, t.typname, t.typtype, n.nspname AS type_schema
-    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_namespace n ON n.oid = t.typnamespace
-    WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
-)
--- kind
-SELECT 'it is not an ordinary table', 'electrify an ordinary table instead'
-FROM subject WHERE relkind <> 'r' OR relispartition
-UNION ALL
-SELECT 'it takes part in table inheritance', 'end it with ALTER TABLE ... NO INHERIT'
-FROM subject WHERE NOT relispartition
-               AND EXISTS (SELECT FROM pg_inherits WHERE inhrelid = relation OR inhparent = relation)
-UNION ALL
-SELECT 'it is not stored permanently', 'electrify a table that is neither temporary nor unlogged'
-FROM subject WHERE relpersistence <> 'p'
-UNION ALL
-SELECT format('it is in schema %I', nspname), 'only tables of schema public can be electrified'
-FROM subject WHERE nspname <> 'public' AND relpersistence <> 't'
--- names: SQLite compares them without regard to case and keeps some for itself, the client keeps others
-UNION ALL
-SELECT format('its name %I is reserved on the client', relname), 'rename the table'
-FROM subject WHERE lower(relname) LIKE 'sqlite\_%' OR lower(relname) LIKE '\_electric\_%'
-UNION ALL
-SELECT format('its name differs from the electrified table %I only in case', o.table_name), 'rename the table'
-FROM subject s JOIN leyden.tables o
-  ON lower(o.table_name) = lower(s.relname) AND o.table_name <> s.relname
-UNION ALL
-SELECT format('columns %s differ only in case', string_agg(quote_ident(attname), ', ' ORDER BY attnum)),
-       'rename one of them'
-FROM attribute GROUP BY lower(attname) HAVING count(*) > 1
--- columns
-UNION ALL
-SELECT format('column %I has type %s', attname, format_type(atttypid, atttypmod)), CASE
-    WHEN typname IN ('varchar', 'time', 'timestamp', 'timestamptz') THEN 'use the type without a length or precision'
-    ELSE 'use one of bool, bytea, date, float4, float8, int2, int4, int8, jsonb, text, time, timestamp, timestamptz, '
-         'uuid, varchar, or an enum of schema public' END
-FROM attribute
-WHERE CASE WHEN typtype = 'e' THEN type_schema <> 'public'
-           ELSE type_schema <> 'pg_catalog' OR atttypmod <> -1 OR typname NOT IN (
-               'bool', 'bytea', 'date', 'float4', 'float8', 'int2', 'int4', 'int8', 'jsonb', 'text', 'time',
-               'timestamp', 'timestamptz', 'uuid', 'varchar') END
-UNION ALL
-SELECT format('column %I has enum type %s with the labels %s', attname, format_type(atttypid, atttypmod),
-              (SELECT string_agg(quote_literal(enumlabel), ', ' ORDER BY enumsortorder) FROM pg_enum
-               WHERE enumtypid = atttypid AND enumlabel !~* '^[a-z][a-z_0-9]*$')),
-       'enum labels must start with a letter and hold only letters, digits and _'
-FROM attribute
-WHERE typtype = 'e'
-  AND EXISTS (SELECT FROM pg_enum WHERE enumtypid = atttypid AND enumlabel !~* '^[a-z][a-z_0-9]*$')
-UNION ALL
-SELECT format('column %I is an identity column', attname),
-       'clients cannot draw from its sequence: use a uuid, and ALTER COLUMN ... DROP IDENTITY'
-FROM attribute WHERE attidentity <> ''
-UNION ALL
-SELECT format('column %I is generated', attname),
-       'clients cannot compute it: drop its expression, or leave the column to a view'
-FROM attribute WHERE attgenerated <> ''
-UNION ALL
-SELECT format('column %I has a default', attname), 'clients cannot compute it: ALTER COLUMN ... DROP DEFAULT'
-FROM attribute WHERE atthasdef AND attgenerated = ''
--- constraints and unique indexes
-UNION ALL
-SELECT 'it has no primary key', 'add one with ALTER TABLE ... ADD PRIMARY KEY'
-FROM subject WHERE NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = relation AND contype = 'p')
-UNION ALL
-SELECT format('it has the %s constraint %I',
-              CASE contype WHEN 'c' THEN 'CHECK' WHEN 'u' THEN 'UNIQUE' WHEN 'x' THEN 'EXCLUDE' ELSE 'trigger' END,
-              conname),
-       format('clients cannot know whether it holds: drop constraint %I', conname)
-FROM pg_constraint WHERE conrelid = relation AND contype IN ('c', 'u', 'x', 't')
-UNION ALL
-SELECT format('it has the unique index %I', ic.relname),
-       'clients cannot know whether it holds: use an index that is not unique'
-FROM pg_index i JOIN pg_class ic ON ic.oid = i.indexrelid
-WHERE i.indrelid = relation AND i.indisunique
-  AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = i.indexrelid AND contype IN ('p', 'u', 'x'))
-UNION ALL
-SELECT format('its foreign key %I references %s, which is not electrified', conname, confrelid::regclass),
-       format('electrify %s first', confrelid::regclass)
-FROM pg_constraint
-WHERE conrelid = relation AND contype = 'f' AND confrelid <> relation
-  AND NOT EXISTS (SELECT FROM leyden.tables WHERE table_id = confrelid)
-UNION ALL
-SELECT format('its foreign key %I is not validated', conname), format('ALTER TABLE ... VALIDATE CONSTRAINT %I', conname)
-FROM pg_constraint WHERE conrelid = relation AND contype = 'f' AND NOT convalidated
 $$;

@@ -7,7 +7,6 @@ CREATE OR REPLACE FUNCTION leyden.enable(relation regclass) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    refusal text := format('table %s cannot be electrified', relation);
     description jsonb;
     known jsonb;
 BEGIN
@@ -18,7 +17,7 @@ BEGIN
         END IF;
         RETURN;
     END IF;
-    PERFORM leyden.check_objections(relation, refusal);
+    PERFORM leyden.check_objections(relation);
     -- No write may fall between the trigger's creation and the table's entry into the publication, and what was checked
     -- must stay so. The strongest lock at once, because REPLICA IDENTITY needs it and raising a lock invites deadlock.
     EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', relation);
@@ -26,7 +25,7 @@ BEGIN
         RAISE NOTICE 'table % is already electrified', relation;
         RETURN;
     END IF;
-    PERFORM leyden.check_objections(relation, refusal);
+    PERFORM leyden.check_objections(relation);
     description := leyden.describe(relation);
     known := leyden.known_table(description ->> 'name');
 
@@ -39,13 +38,17 @@ BEGIN
                    relation);
     EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER leyden_write, ENABLE ALWAYS TRIGGER leyden_truncate', relation);
 
-    INSERT INTO leyden.tables (table_id, schema_name, table_name, description)
-    VALUES (relation, 'public', description ->> 'name', description);
+    INSERT INTO leyden.tables (table_id, schema_name, table_name, description, reenabled_by)
+    VALUES (relation, 'public', description ->> 'name', description, CASE WHEN known IS NOT NULL THEN pg_current_xact_id() END);
     IF known IS NULL THEN
         PERFORM leyden.record_enums(description);
         PERFORM leyden.record_change(jsonb_build_object('kind', 'create_table', 'table', description));
     ELSE
         -- Clients hold a table of this name from an earlier time; it can only be continued.
+        PERFORM leyden.refuse(format('table %s is known to clients from an earlier time; they cannot follow this change',
+                                     known ->> 'name'),
+                              array_agg(problem ORDER BY problem), array_agg(remedy), 'Or use another name')
+        FROM leyden.differences(known, leyden.with_client_defaults(relation, known, description));
         PERFORM leyden.record_difference(relation, known, description, true);
     END IF;
 END
@@ -72,6 +75,7 @@ BEGIN
         RETURN;
     END IF;
     DELETE FROM leyden.row_state WHERE table_id = relation;
+    DELETE FROM leyden.former_ties WHERE table_id = relation;
     EXECUTE format('DROP TRIGGER IF EXISTS leyden_write ON %s', relation);
     EXECUTE format('DROP TRIGGER IF EXISTS leyden_truncate ON %s', relation);
     EXECUTE format('DROP FUNCTION IF EXISTS leyden.%I()', 'on_write_' || relation::oid);
@@ -90,35 +94,30 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     known jsonb := (SELECT description FROM leyden.tables WHERE table_id = relation);
-    refusal text := format('table %s is electrified; clients cannot follow this change', known ->> 'name');
 BEGIN
-    PERFORM leyden.check_objections(relation, refusal);
-    PERFORM leyden.check_attachments(relation, refusal);
+    PERFORM leyden.refuse(format('table %s is electrified; clients cannot follow this change', known ->> 'name'),
+                          array_agg(problem ORDER BY problem), array_agg(remedy),
+                          'Or give the table up with leyden.disable and make another')
+    FROM leyden.departures(relation);
     RETURN leyden.record_difference(relation, known, leyden.describe(relation), false);
 END
 $$;
 
--- Records how `current` goes beyond `known` (or even nothing, if `always`); raises if it does not contain it.
--- An index that is gone here stays on clients, and so in the description: its name remains taken.
+-- Records how `current` goes beyond `known` (or even nothing, if `always`), which it must contain.
+-- What is gone here but stays on clients remains in the description: an index, whose name is taken; a column's default,
+-- which rows get that a client made before it knew the column.
 CREATE OR REPLACE FUNCTION leyden.record_difference(relation regclass, known jsonb, current jsonb, always boolean)
 RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     old_count int := jsonb_array_length(known -> 'columns');
-    reasons text[] := leyden.breaking_differences(known, current);
     new_columns jsonb;
     new_indexes jsonb;
     merged jsonb;
     index jsonb;
 BEGIN
-    IF cardinality(reasons) > 0 THEN
-        RAISE EXCEPTION E'table % is known to clients; they cannot follow this change:\n  - %',
-                        known ->> 'name', array_to_string(reasons, E'\n  - ')
-            USING ERRCODE = 'feature_not_supported',
-                  HINT = 'Clients only take added columns without NOT NULL and default, and added indexes. '
-                         'For anything else make a new table, or give this one up with leyden.disable and use another name.';
-    END IF;
+    current := leyden.with_client_defaults(relation, known, current);
     SELECT coalesce(jsonb_agg(c.value -> 'name' ORDER BY c.position), '[]') INTO new_columns
     FROM jsonb_array_elements(current -> 'columns') WITH ORDINALITY AS c(value, position) WHERE c.position > old_count;
     SELECT coalesce(jsonb_agg(c.value ORDER BY c.position), '[]') INTO new_indexes
@@ -143,51 +142,6 @@ BEGIN
 END
 $$;
 
--- Why `current` is not `known` with something added. Empty if it is.
-CREATE OR REPLACE FUNCTION leyden.breaking_differences(known jsonb, current jsonb) RETURNS text[]
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-WITH old_column AS (
-    SELECT value, position FROM jsonb_array_elements(known -> 'columns') WITH ORDINALITY AS c(value, position)
-), new_column AS (
-    SELECT value, position FROM jsonb_array_elements(current -> 'columns') WITH ORDINALITY AS c(value, position)
-), reason(text) AS (
-    SELECT format('the table is now called %I', current ->> 'name') WHERE known -> 'name' <> current -> 'name'
-    UNION ALL
-    SELECT format('column %I is dropped, renamed or in another place', o.value ->> 'name')
-    FROM old_column o LEFT JOIN new_column n USING (position) WHERE n.value -> 'name' IS DISTINCT FROM o.value -> 'name'
-    UNION ALL
-    SELECT format('column %I has type %s now, it was %s', o.value ->> 'name', n.value ->> 'type', o.value ->> 'type')
-    FROM old_column o JOIN new_column n USING (position)
-    WHERE n.value -> 'name' = o.value -> 'name'
-      AND (n.value -> 'type', n.value -> 'is_enum') IS DISTINCT FROM (o.value -> 'type', o.value -> 'is_enum')
-    UNION ALL
-    SELECT format('column %I was %s', o.value ->> 'name',
-                  CASE WHEN (o.value ->> 'not_null')::boolean THEN 'NOT NULL' ELSE 'nullable' END)
-    FROM old_column o JOIN new_column n USING (position)
-    WHERE n.value -> 'name' = o.value -> 'name' AND n.value -> 'not_null' <> o.value -> 'not_null'
-    UNION ALL
-    SELECT format('the added column %I is NOT NULL', n.value ->> 'name')
-    FROM new_column n
-    WHERE n.position > jsonb_array_length(known -> 'columns') AND (n.value ->> 'not_null')::boolean
-    UNION ALL
-    SELECT 'the primary key or its name changed'
-    WHERE (known -> 'primary_key', known -> 'primary_key_name')
-          IS DISTINCT FROM (current -> 'primary_key', current -> 'primary_key_name')
-    UNION ALL
-    SELECT 'a foreign key was added, dropped, renamed or changed' WHERE known -> 'foreign_keys' <> current -> 'foreign_keys'
-    UNION ALL
-    SELECT format('the labels of enum %I changed', o.value ->> 'name')
-    FROM jsonb_array_elements(known -> 'enums') AS o(value) JOIN jsonb_array_elements(current -> 'enums') AS n(value)
-      ON n.value -> 'name' = o.value -> 'name' AND n.value -> 'labels' <> o.value -> 'labels'
-    UNION ALL
-    SELECT format('clients already have another index called %I', n.value ->> 'name')
-    FROM jsonb_array_elements(current -> 'indexes') AS n(value) JOIN jsonb_array_elements(known -> 'indexes') AS o(value)
-      ON n.value -> 'name' = o.value -> 'name' AND n.value <> o.value
-)
-SELECT coalesce(array_agg(text), '{}') FROM reason
-$$;
-
 -- Records the enums of a description that clients have not heard of; raises if they know another one by that name.
 CREATE OR REPLACE FUNCTION leyden.record_enums(description jsonb) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -208,43 +162,12 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE FUNCTION leyden.check_objections(relation regclass, refusal text) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+CREATE OR REPLACE FUNCTION leyden.check_objections(relation regclass) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    problems text;
-    remedies text;
-BEGIN
-    SELECT string_agg(E'\n  - ' || problem, '' ORDER BY problem),
-           string_agg(DISTINCT initcap(left(remedy, 1)) || substr(remedy, 2) || '.', ' ')
-    INTO problems, remedies FROM leyden.objections(relation);
-    IF problems IS NOT NULL THEN
-        RAISE EXCEPTION '%:%', refusal, problems USING ERRCODE = 'feature_not_supported', HINT = remedies;
-    END IF;
-END
-$$;
-
--- What the service attached to the table and cannot do without.
-CREATE OR REPLACE FUNCTION leyden.check_attachments(relation regclass, refusal text) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    lost text;
-BEGIN
-    SELECT string_agg(what, ', ') INTO lost FROM (
-        SELECT 'REPLICA IDENTITY FULL' AS what FROM pg_class WHERE oid = relation AND relreplident <> 'f'
-        UNION ALL
-        SELECT format('trigger %s, enabled ALWAYS', name) FROM unnest(ARRAY['leyden_write', 'leyden_truncate']) AS name
-        WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = relation AND tgname = name AND tgenabled = 'A')
-        UNION ALL
-        SELECT 'its place in publication leyden'
-        WHERE NOT EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
-                          WHERE p.pubname = 'leyden' AND r.prrelid = relation)) AS missing;
-    IF lost IS NOT NULL THEN
-        RAISE EXCEPTION E'%:\n  - it would lose %', refusal, lost
-            USING ERRCODE = 'feature_not_supported', HINT = 'Use leyden.disable to give the table up.';
-    END IF;
-END
+SELECT leyden.refuse(format('table %s cannot be electrified', relation),
+                     array_agg(problem ORDER BY problem), array_agg(remedy))
+FROM leyden.objections(relation)
 $$;
 
 -- The caller must own the table, and so must the service, which attaches itself to it.

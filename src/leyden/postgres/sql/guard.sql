@@ -29,6 +29,38 @@ BEGIN
     LOOP
         PERFORM leyden.catch_up(touched);
     END LOOP;
+    IF EXISTS (SELECT FROM pg_event_trigger_ddl_commands()
+               WHERE classid IN ('pg_publication'::regclass, 'pg_publication_rel'::regclass)) THEN
+        PERFORM leyden.check_attachments();
+    END IF;
+END
+$$;
+
+-- The publication may be changed, but not so that changes of electrified tables get lost.
+CREATE OR REPLACE FUNCTION leyden.check_attachments() RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT leyden.refuse('clients would not hear of all changes any more',
+                     array_agg(format('table %s: %s', t.table_name, d.problem) ORDER BY t.table_name, d.problem),
+                     array_agg(d.remedy))
+FROM leyden.detachments() AS d JOIN leyden.tables AS t USING (table_id)
+$$;
+
+-- A table is about to be written anew, which the replication stream says nothing of. That is fine as long as its values stay
+-- what they are: with another access method, say. Defaults computed for each row are refused when the command ends.
+CREATE OR REPLACE FUNCTION leyden.on_rewrite() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    column_values CONSTANT int := 4;       -- AT_REWRITE_COLUMN_REWRITE in Postgres' event_trigger.h
+    rewritten text := (SELECT table_name FROM leyden.tables WHERE table_id = pg_event_trigger_table_rewrite_oid());
+BEGIN
+    IF rewritten IS NOT NULL AND pg_event_trigger_table_rewrite_reason() & column_values <> 0 THEN
+        PERFORM leyden.refuse(format('table %s is electrified; clients cannot follow this change', rewritten),
+                              '{it alters the type of a column, or all its values}',
+                              '{add a column of the other type and fill it with an UPDATE}',
+                              'Or give the table up with leyden.disable and make another');
+    END IF;
 END
 $$;
 
@@ -56,9 +88,13 @@ BEGIN
         JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = d.address_names[2]
         JOIN leyden.tables t ON t.table_id = c.oid
         WHERE NOT d.is_temporary
-          AND d.object_type IN ('table column', 'table constraint', 'trigger', 'publication relation', 'default value')
+          AND d.object_type IN ('table column', 'table constraint', 'trigger', 'default value')
     LOOP
         PERFORM leyden.catch_up(touched);
     END LOOP;
+    IF EXISTS (SELECT FROM pg_event_trigger_dropped_objects()
+               WHERE object_type IN ('publication', 'publication relation')) THEN
+        PERFORM leyden.check_attachments();
+    END IF;
 END
 $$;

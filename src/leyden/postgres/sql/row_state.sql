@@ -58,6 +58,8 @@ DECLARE
     key text;
     names text;
     last_version text;
+    tied text;
+    ties text;
 BEGIN
     SELECT string_agg(quote_literal(c.value ->> 'name'), ', ' ORDER BY c.position),
            string_agg(leyden.text_form('t', c.value ->> 'name', c.value ->> 'type'), ', ' ORDER BY c.position)
@@ -73,8 +75,27 @@ BEGIN
         FROM ONLY %s AS t
         ON CONFLICT (table_id, pk) DO UPDATE SET tags = '{}', dead = EXCLUDED.dead, touched = current_timestamp
     $statement$, TG_RELID, key, names, last_version, TG_RELID::regclass);
+    SELECT string_agg(quote_literal(name), ', '), string_agg(leyden.text_form('t', name, type), ', ')
+    INTO tied, ties
+    FROM leyden.tie_columns(description);
+    IF tied IS NOT NULL THEN
+        EXECUTE format($statement$
+            INSERT INTO leyden.former_ties (table_id, pk, ties)
+            SELECT %s, jsonb_build_array(%s)::text, jsonb_object(ARRAY[%s], ARRAY[%s]) FROM ONLY %s AS t
+        $statement$, TG_RELID, key, tied, ties, TG_RELID::regclass);
+    END IF;
     RETURN NULL;
 END
+$$;
+
+-- The columns that tie a row to others, and to its owner.
+CREATE OR REPLACE FUNCTION leyden.tie_columns(description jsonb) RETURNS TABLE (name text, type text)
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT c.value ->> 'name', c.value ->> 'type' FROM jsonb_array_elements(description -> 'columns') AS c(value)
+WHERE c.value ->> 'name' = 'electric_user_id'
+   OR EXISTS (SELECT FROM jsonb_array_elements(description -> 'foreign_keys') AS f(value)
+              WHERE f.value -> 'columns' ? (c.value ->> 'name'))
 $$;
 
 -- (Re)generates the row trigger's function from the catalog. Names are quoted and values printed as the service's own
@@ -93,6 +114,10 @@ DECLARE
     last_version text;
     others text;
     changes text;
+    tied text;
+    ties text;
+    untied text;
+    keep_ties text := '';
 BEGIN
     SELECT string_agg(DISTINCT CASE
                WHEN type IN ('float4', 'float8') THEN 'SET extra_float_digits = 1 '
@@ -121,6 +146,18 @@ BEGIN
     FROM jsonb_array_elements_text(description -> 'primary_key') WITH ORDINALITY AS k(name, position)
     JOIN jsonb_array_elements(description -> 'columns') AS c(value) ON c.value ->> 'name' = k.name;
 
+    SELECT string_agg(quote_literal(name), ', '), string_agg(leyden.text_form('OLD', name, type), ', '),
+           string_agg(format('%s IS DISTINCT FROM %s', leyden.comparable('NEW', name, type),
+                             leyden.comparable('OLD', name, type)), ' OR ')
+    INTO tied, ties, untied
+    FROM leyden.tie_columns(description);
+    IF tied IS NOT NULL THEN
+        keep_ties := format($body$
+    IF (CASE TG_OP WHEN 'DELETE' THEN true WHEN 'UPDATE' THEN old_key <> new_key COLLATE "C" OR %4$s END) THEN
+        INSERT INTO leyden.former_ties (table_id, pk, ties) VALUES (%1$s, old_key, jsonb_object(ARRAY[%2$s], ARRAY[%3$s]));
+    END IF;$body$, relation, tied, ties, untied);
+    END IF;
+
     EXECUTE format($template$
         CREATE OR REPLACE FUNCTION leyden.%I() RETURNS trigger
         LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp %s
@@ -145,11 +182,11 @@ BEGIN
         PERFORM leyden.row_written(%1$s, new_key, ARRAY[%6$s]::text[], ARRAY[%6$s]::text[]);
     ELSIF TG_OP = 'UPDATE' THEN
         PERFORM leyden.row_written(%1$s, new_key, ARRAY[%6$s]::text[], array_remove(ARRAY[%7$s]::text[], NULL));
-    END IF;
+    END IF;%10$s
     RETURN NULL;
 END
 $body$, relation, old_key, new_key, names, last_version, others, changes,
-                             relation::regclass, same_key));
+                             relation::regclass, same_key, keep_ties));
 END
 $$;
 

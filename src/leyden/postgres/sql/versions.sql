@@ -61,7 +61,9 @@ BEGIN
     END IF;
     DELETE FROM leyden.pending_changes WHERE xid = own_xid;
 
-    UPDATE leyden.versions v SET changes = leyden.fold_changes(v.changes || recorded) WHERE v.xid = own_xid;
+    -- The same id alone may be one of before a restore from a dump.
+    UPDATE leyden.versions v SET changes = leyden.fold_changes(v.changes || recorded)
+    WHERE v.xid = own_xid AND v.committed_at >= current_timestamp;
     IF FOUND THEN
         RETURN NULL;
     END IF;
@@ -113,6 +115,21 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT c.value -> 'table' FROM leyden.versions v, jsonb_array_elements(v.changes) WITH ORDINALITY AS c(value, position)
 WHERE c.value #>> '{table,name}' = name ORDER BY v.version DESC, c.position DESC LIMIT 1
+$$;
+
+-- Tables and indexes that clients have, or will have from this transaction on; they keep what is dropped here.
+CREATE OR REPLACE FUNCTION leyden.names_at_clients() RETURNS TABLE (name text, index_of text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+WITH known(description) AS (
+    SELECT DISTINCT c.value -> 'table' FROM leyden.versions v, jsonb_array_elements(v.changes) AS c(value)
+    WHERE c.value ? 'table'
+    UNION
+    SELECT description FROM leyden.tables
+)
+SELECT description ->> 'name', NULL FROM known
+UNION
+SELECT i.value ->> 'name', description ->> 'name' FROM known, jsonb_array_elements(description -> 'indexes') AS i(value)
 $$;
 
 -- The enum called `name` as clients know it, or will from this transaction on.
