@@ -21,7 +21,7 @@ from interop.service import database_url
 from leyden.config import load_settings
 from leyden.edge.connection import Connection
 from leyden.edge.core import Core
-from leyden.events import Event, Peer, UnexpectedError
+from leyden.events import ClientRepaired, Event, Peer, TablesLoaded, UnexpectedError, UploadApplied, UploadRefused
 from leyden.model import EPOCH_TAG
 from leyden.postgres import sessions
 from leyden.satellite import satellite_pb2 as pb
@@ -50,6 +50,9 @@ CLIENTS, SESSIONS = 3, 3
 
 #: Codes with which a connection may end: the client went away, the service stops, and the client has to come back.
 ENDS = (1000, 1001, 1008, 1012)
+
+#: What the service tells that should have happened in a run that is worth something.
+COUNTED = (ClientRepaired, TablesLoaded, UploadApplied, UploadRefused)
 
 _START_ERROR = pb.SatInStartReplicationResp.ReplicationError
 
@@ -208,6 +211,8 @@ class World:
 
     def _notice(self, event: Event) -> None:
         self.events.append(event)
+        if isinstance(event, COUNTED):
+            self.counts[type(event).__name__] += 1
         if isinstance(event, UnexpectedError):
             self._failures.append(Difference(f"an unexpected error: {event}"))
 
@@ -342,7 +347,6 @@ class World:
         self.counts["checks"] += 1
         for code in client.resets:
             possible = {
-                _START_ERROR.BEHIND_WINDOW: self._log_size == min(LOG_SIZES),
                 _START_ERROR.SUBSCRIPTION_NOT_FOUND: client.id in self._put_back,
             }
             if not possible.get(code, False):

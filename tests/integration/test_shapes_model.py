@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 import model_steps
 from databases import fresh_database
 from leyden.postgres.embedded import EmbeddedPostgres
-from model_world import World
+from model_world import COUNTED, World
 
 STEPS_OF_A_RUN = 50
 STEPS = int(os.environ.get("MODEL_STEPS", "2000"))
@@ -37,6 +37,7 @@ BUSY_STEPS = 12
 
 #: What must have happened in a run that is worth something.
 EXPECTED = (
+    *(event.__name__ for event in COUNTED),
     "delete",
     "deliveries",
     "gone batches",
