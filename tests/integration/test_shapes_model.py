@@ -25,7 +25,7 @@ from databases import fresh_database
 from leyden.postgres.embedded import EmbeddedPostgres
 from model_world import COUNTED, World
 
-STEPS_OF_A_RUN = 50
+STEPS_OF_A_RUN = 80
 STEPS = int(os.environ.get("MODEL_STEPS", "2000"))
 SEED = int(os.environ.get("MODEL_SEED", secrets.randbelow(1_000_000)))
 
