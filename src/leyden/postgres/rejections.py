@@ -45,7 +45,6 @@ async def record_refusal(conn: Connection, upload: Upload, author: Author, refus
         claim = await claim_upload(conn, upload)
         if claim.rowcount == 0:
             await require_owner(conn, upload)
-            await announce(conn, upload)
             return False
         # Tables with FORCE ROW LEVEL SECURITY ask the service itself for the author.
         await tell_author(conn, author, upload.client_id)

@@ -246,8 +246,7 @@ class _UploadTransaction:
         self._tag = Tag(upload.timestamp_ms, upload.client_id)
 
     async def run(self, stepwise: bool) -> bool:
-        """Commit the upload; False when its LSN was reached before, which is told to its author, or its refusal is not
-        there any more.
+        """Commit the upload; False when its LSN was reached before, or its refusal is not there any more.
 
         ``stepwise`` reads each row again right before its turn, so that side effects of earlier writes are
         seen; otherwise all rows are resolved at once and :class:`_RowMovedError` is raised where that was
@@ -261,11 +260,9 @@ class _UploadTransaction:
             claim = await self._claim()
             rows = await self._lock(pipeline, ((operation.table, operation.key) for operation in planned))
             if claim.rowcount == 0:
-                if self._rejection is not None:
-                    raise psycopg.Rollback
-                await require_owner(self._conn, self._upload)
-                # Its author would not send it again if it had heard that it was kept: it is told so once more.
-                return False
+                if self._rejection is None:
+                    await require_owner(self._conn, self._upload)
+                raise psycopg.Rollback
             writes = None if stepwise else self._resolve_all(planned, rows)
             if writes is None:
                 await self._write_stepwise(pipeline, planned)
