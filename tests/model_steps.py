@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from random import Random
 
 import random_shapes
@@ -18,6 +18,21 @@ SUBSCRIPTIONS = 5
 
 #: Tables of a world in the end.
 TABLES = 6
+
+
+def draw_weights(random: Random) -> Mapping[Step, int]:
+    """How often what happens in a world; no two worlds are alike."""
+    return {
+        change_rows: random.choice((1, 4, 6)),
+        use_an_app: random.choice((2, 4, 6)),
+        disturb_a_connection: random.choice((0, 1, 3)),
+        something_rare: random.choice((0, 1, 2)),
+    }
+
+
+def draw_step(random: Random, weights: Mapping[Step, int]) -> Step:
+    (step,) = random.choices(list(weights), list(weights.values()))
+    return step
 
 
 async def change_rows(world: World, random: Random) -> None:

@@ -21,7 +21,7 @@ from interop.service import database_url
 from leyden.config import load_settings
 from leyden.edge.connection import Connection
 from leyden.edge.core import Core
-from leyden.events import Event, Peer, UnexpectedError
+from leyden.events import ClientRepaired, Event, Peer, TablesLoaded, UnexpectedError, UploadApplied, UploadRefused
 from leyden.model import EPOCH_TAG
 from leyden.postgres import sessions
 from leyden.satellite import satellite_pb2 as pb
@@ -29,6 +29,7 @@ from leyden.service import Service
 from memory_socket import MemorySocket
 from random_shapes import USERS, Column, Schema, Table
 from simulated_client import Copy, SimulatedClient
+from slow_database import slow_database
 
 #: Time for everything to become quiet (seconds).
 QUIET_AFTER = 20.0
@@ -42,10 +43,16 @@ VISIBLE_AFTER = 0.2
 #: Sizes of the log, in bytes: one that forgets soon, and one that never does.
 LOG_SIZES = (6_000, 1 << 26)
 
+#: How late the database may be (seconds).
+DELAYS = (0.0, 0.002, 0.01)
+
 CLIENTS, SESSIONS = 3, 3
 
 #: Codes with which a connection may end: the client went away, the service stops, and the client has to come back.
 ENDS = (1000, 1001, 1008, 1012)
+
+#: What the service tells that should have happened in a run that is worth something.
+COUNTED = (ClientRepaired, TablesLoaded, UploadApplied, UploadRefused)
 
 _START_ERROR = pb.SatInStartReplicationResp.ReplicationError
 
@@ -140,6 +147,7 @@ class World:
         self._put_back: set[str] = set()
         self.sessions: list[Session] = []
         self._running = contextlib.AsyncExitStack()
+        self._slowness = contextlib.ExitStack()
         self._added: list[Table] = []
         self._serving: set[asyncio.Task[None]] = set()
         self._failures: list[BaseException] = []
@@ -147,6 +155,7 @@ class World:
     # ---- life ----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
+        self._slowness.enter_context(slow_database(self._random, self._random.choice(DELAYS)))
         self._control = await sessions.connect(self._dsn, autocommit=True)
         self.sessions = [await Session.connected(self._dsn) for _ in range(SESSIONS)]
         for table in self.schema.tables.values():
@@ -159,6 +168,7 @@ class World:
 
     async def stop(self) -> None:
         await self.stop_service()
+        self._slowness.close()
         for session in self.sessions:
             await session.close()
         await self._control.close()
@@ -201,6 +211,8 @@ class World:
 
     def _notice(self, event: Event) -> None:
         self.events.append(event)
+        if isinstance(event, COUNTED):
+            self.counts[type(event).__name__] += 1
         if isinstance(event, UnexpectedError):
             self._failures.append(Difference(f"an unexpected error: {event}"))
 
@@ -335,7 +347,6 @@ class World:
         self.counts["checks"] += 1
         for code in client.resets:
             possible = {
-                _START_ERROR.BEHIND_WINDOW: self._log_size == min(LOG_SIZES),
                 _START_ERROR.SUBSCRIPTION_NOT_FOUND: client.id in self._put_back,
             }
             if not possible.get(code, False):

@@ -80,6 +80,11 @@ class Table:
         return f"CREATE TABLE {self.name} ({', '.join(parts)})"
 
     @property
+    def favourite(self) -> Column:
+        """The column that filters ask for and statements change more than others, so that rows come and go."""
+        return self.plain[0]
+
+    @property
     def plain(self) -> list[Column]:
         """The columns that are in no key of any kind."""
         referring = {reference.column for reference in self.references}
@@ -219,9 +224,9 @@ def _insert(random: Random, table: Table) -> str:
 
 
 def _update(random: Random, table: Table) -> str:
-    if not table.columns:
-        return _insert(random, table)
     chosen = random.sample(table.columns, random.randint(1, min(2, len(table.columns))))
+    if random.random() < 0.5:
+        chosen = [table.favourite]
     changes = ", ".join(f"{column.name} = {_value(random, table, column)}" for column in chosen)
     return f"UPDATE {table.name} SET {changes} WHERE {_condition(random, table)}"
 
@@ -329,7 +334,7 @@ def draw_filter(random: Random, table: Table) -> str:
 
 
 def _term(random: Random, table: Table) -> str:
-    column = random.choice((*table.key, *table.columns))
+    column = table.favourite if random.random() < 0.5 else random.choice((*table.key, *table.columns))
     name = f"this.{column.name}"
     if random.random() < 0.15:
         return f"{name} IS {random.choice(('', 'NOT '))}NULL"

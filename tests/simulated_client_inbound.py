@@ -55,15 +55,15 @@ class Inbound:
         self._unacknowledged = 0
         self.seen = Seen()
         #: Where the stream has come to.
-        self._reached = self._resumed = order_of(last_lsn) if last_lsn else (0, "")
+        self._begun = self._reached = order_of(last_lsn) if last_lsn else (0, "")
 
     def reach(self, lsn: bytes, *, again: bool) -> None:
-        """The stream has come to ``lsn``; ``again`` it may name the position of before."""
+        """The stream has come to ``lsn``; ``again`` it may name the position of before. That at which the connection
+        began may come as often as is necessary to bring the client up to date."""
         require(lsn, "an empty position")
         order = order_of(lsn)
-        # a repair comes in several transactions at the position of before, so that it begins again if it is cut off
-        forward = order > self._reached or ((again or order == self._resumed) and order == self._reached)
-        require(forward, f"from position {self._reached} to {order}")
+        stays = order == self._reached and (again or order == self._begun)
+        require(order > self._reached or stays, f"from position {self._reached} to {order}")
         self._reached = order
 
     def applied(self, begin: pb.SatOpBegin) -> None:
