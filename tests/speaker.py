@@ -45,7 +45,7 @@ class Speaker:
     def __init__(self, websocket: ClientConnection) -> None:
         self.websocket = websocket
         self._ids = itertools.count(1)
-        #: The position that came with the last subscription.
+        #: The position that came with the last subscription, or with the end of one.
         self.lsn = b""
 
     @classmethod
@@ -98,7 +98,9 @@ class Speaker:
     async def unsubscribe(self) -> set[str]:
         """The first column of the rows that are to go."""
         await self.call(rpc.UNSUBSCRIBE, pb.SatUnsubsReq(subscription_ids=[SUBSCRIPTION]))
-        logs = [one for one in await self.until(pb.SatUnsubsDataEnd) if isinstance(one, pb.SatOpLog)]
+        messages = await self.until(pb.SatUnsubsDataEnd)
+        self.lsn = next(message.lsn for message in messages if isinstance(message, pb.SatUnsubsDataBegin))
+        logs = [message for message in messages if isinstance(message, pb.SatOpLog)]
         return {op.gone.pk_data.values[0].decode() for log in logs for op in log.ops}
 
     async def upload(self, *keys: str, relation: int = 1) -> None:

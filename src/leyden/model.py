@@ -348,17 +348,20 @@ class IncludeRecord:
 class SubscriptionRecord:
     """A subscription as stored for resume.
 
-    ``cancelled_at`` is the position at which the client is told which rows to drop, once it has unsubscribed.
+    ``cancelled_at`` is the position at which the client is told which rows to drop, once it has unsubscribed, and
+    ``cancellation`` numbers that message.
     """
 
     id: str
     shapes: tuple[ShapeRecord, ...]
     cancelled_at: int | None = None
+    cancellation: int = 0
 
-    def shapes_at(self, position: int) -> tuple[ShapeRecord, ...]:
-        """Those that a client which has come to ``position`` has rows for. At the very position of the cancellation
-        nothing tells whether it has dropped them: then it has them, and is told once more."""
-        return () if self.cancelled_at is not None and self.cancelled_at < position else self.shapes
+    def shapes_at(self, position: int, cancellation: int) -> tuple[ShapeRecord, ...]:
+        """Those that a client has rows for which has come to ``position`` and was told of ``cancellation`` there."""
+        if self.cancelled_at is None or (self.cancelled_at, self.cancellation) > (position, cancellation):
+            return self.shapes
+        return ()
 
 
 @dataclass(frozen=True, slots=True)

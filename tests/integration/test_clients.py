@@ -79,21 +79,24 @@ async def test_subscriptions_can_be_dropped_kept_and_forgotten(store: ClientStor
         await store.save_subscription("other", subscription)
     await store.drop_subscriptions("c", ["d", "unknown"])
     assert (await store.bind("c", "u")).subscriptions == (A, B)
-    await store.keep_only("c", {"b", "unknown"}, 1)
+    await store.keep_only("c", {"b", "unknown"}, 1, 0)
     assert (await store.bind("c", "u")).subscriptions == (B,)
     await store.forget("c")
     assert (await store.bind("c", "u")).subscriptions == ()
-    await store.keep_only("other", [], 1)
+    await store.keep_only("other", [], 1, 0)
     assert (await store.bind("other", "u")).subscriptions == ()
 
 
 async def test_a_cancellation_holds_unless_the_client_comes_back_from_before_it(store: ClientStore) -> None:
     for subscription in (A, B):
         await store.save_subscription("c", subscription)
-    await store.cancel_subscriptions("c", ["a", "unknown"], 10)
-    await store.cancel_subscriptions("c", ["a"], 20)
-    assert (await store.bind("c", "u")).subscriptions == (replace(A, cancelled_at=10), B)
-    await store.keep_only("c", ["a", "b"], 11)
-    assert (await store.bind("c", "u")).subscriptions == (replace(A, cancelled_at=10), B)
-    await store.keep_only("c", ["a", "b"], 10)
+    first = await store.cancel_subscriptions("c", ["a", "unknown"], 10)
+    second = await store.cancel_subscriptions("c", ["a"], 20)
+    assert second > first > 0
+    cancelled = (replace(A, cancelled_at=10, cancellation=first), B)
+    assert (await store.bind("c", "u")).subscriptions == cancelled
+    for position, told in ((11, 0), (10, first), (10, second)):
+        await store.keep_only("c", ["a", "b"], position, told)
+        assert (await store.bind("c", "u")).subscriptions == cancelled
+    await store.keep_only("c", ["a", "b"], 10, first - 1)
     assert (await store.bind("c", "u")).subscriptions == (A, B)

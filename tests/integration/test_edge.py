@@ -287,6 +287,27 @@ async def test_a_client_that_did_not_hear_which_rows_to_drop_is_told_once_more(r
         assert await speaker.unsubscribe() == {"1", "2"}
 
 
+@pytest.mark.parametrize("and_more", [False, True], ids=["at once", "with other rows since"])
+async def test_a_client_that_heard_which_rows_to_drop_holds_none_of_them(running: Running, *, and_more: bool) -> None:
+    ids = [SUBSCRIPTION, f"{SUBSCRIPTION[:-1]}2"]
+    async with running.speaker() as speaker:
+        await speaker.authenticate(token())
+        await speaker.start()
+        assert await speaker.subscribe("items", "this.content = 'two'", number=2) == ["2"]
+        assert await speaker.subscribe("items", "this.content = 'one'") == ["1"]
+        assert await speaker.unsubscribe() == {"1"}
+        if and_more:
+            assert await speaker.subscribe("items", "this.id = '3'", number=3) == []
+        position = speaker.lsn
+    with psycopg.connect(running.service.dsn, autocommit=True) as conn:
+        conn.execute("UPDATE items SET content = 'two' WHERE id = '1'")
+    async with running.speaker() as speaker:
+        await speaker.authenticate(token())
+        await speaker.start(lsn=position, subscription_ids=ids)
+        *_, log = await speaker.until(pb.SatOpLog)
+        assert [op.insert.row_data.values[0] for op in log.ops if op.HasField("insert")] == [b"1"]
+
+
 async def test_a_stopped_stream_delivers_nothing_more_and_leaves_no_job(running: Running) -> None:
     async with running.speaker() as speaker:
         await speaker.authenticate(token())

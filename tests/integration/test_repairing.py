@@ -122,6 +122,7 @@ class World:
             self.catch_up,
             self.events.append,
             1,
+            0,
         )
         deliveries.repair(Repair(b"old", position, None, checkpoint, None))
         self.fanout.join(subscriber)

@@ -7,11 +7,13 @@ A few seconds in ``make test``; ``make clients`` takes five minutes (CLIENTS_SEC
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import signal
 import time
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -20,9 +22,8 @@ from interop.client import Driver, DriverError
 from interop.conftest import Factory, ServiceFactory
 from interop.service import Leyden
 from interop.tables import complaints, connected
-from leyden.model import Row
 from leyden.shapes.request import Select
-from linked_tables import TABLES, WAYS, Rows, expected, filtered, include
+from linked_tables import TABLES, WAYS, Rows, expected, filtered, include, row
 
 SECONDS = float(os.environ.get("CLIENTS_SECONDS", "12"))
 SEED = int(os.environ.get("CLIENTS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
@@ -118,7 +119,9 @@ def _shape(select: Select) -> dict[str, Any]:
 class Play:
     """The clients and what each should have."""
 
-    def __init__(self, driver: Driver, service: Leyden, conn: psycopg.Connection[Any], drawn: Drawn) -> None:
+    def __init__(
+        self, driver: Driver, service: Leyden, conn: psycopg.Connection[Any], drawn: Drawn, record: Path
+    ) -> None:
         self.driver = driver
         self.service = service
         self.conn = conn
@@ -128,8 +131,8 @@ class Play:
         self.markers = 0
         self.keys = 0
         self.arrived: set[str] = set()
-        #: What was done last, for whoever has to find out what went wrong.
         self.trail: deque[str] = deque(maxlen=60)
+        self.record = record
 
     async def step(self) -> None:
         draw = self.drawn.random
@@ -174,35 +177,46 @@ class Play:
         rows: Rows = {}
         for table in TABLES.values():
             cursor = psycopg.ClientCursor(self.conn)
-            for row in cursor.execute(f"SELECT * FROM {table.name}").fetchall():  # type: ignore[arg-type]
-                values = tuple(None if one is None else str(one).encode() for one in row)
+            for found in cursor.execute(f"SELECT * FROM {table.name}").fetchall():  # type: ignore[arg-type]
+                values = row(*found)
                 rows[table.id, values[:1]] = values
         for client in CLIENTS:
             marker = f"SELECT id FROM markers WHERE id = {self.markers}"
             try:
                 await self.driver("waitRow", client=client, sql=marker, timeoutMs=30000)
             except DriverError:
-                print("\n".join(self.trail), await self.driver("status", client=client), self.driver.events[-12:])
+                print(await self._told(f"look {number}, client {client}, seed {SEED}", client))
                 raise
             due = expected(rows, list(self.shapes[client].values()))
             end = time.monotonic() + SETTLING
             # what was asked for last may still be on its way
-            while (has := await self._rows_of(client)) != set(due.values()) and time.monotonic() < end:  # noqa: ASYNC110
+            while (has := await self._rows_of(client)) != due and time.monotonic() < end:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
-            assert has == set(due.values()), "\n".join((f"look {number}, client {client}, seed {SEED}", *self.trail))
+            assert has == due, await self._told(f"look {number}, client {client}, seed {SEED}", client)
             assert await self.driver("query", client=client, sql="PRAGMA foreign_key_check") == []
             self.arrived |= self.shapes[client].keys()
         assert complaints(self.driver) == []
 
-    async def _rows_of(self, client: str) -> set[Row]:
-        found: set[Row] = set()
+    async def _rows_of(self, client: str) -> Rows:
+        found: Rows = {}
         for table in TABLES.values():
             rows = await self.driver("query", client=client, sql=f"SELECT * FROM {table.name}")
-            found |= {tuple(None if one is None else str(one).encode() for one in row.values()) for row in rows}
+            for one in rows:
+                values = row(*one.values())
+                found[table.id, values[:1]] = values
         return found
 
+    async def _told(self, title: str, client: str) -> str:
+        """What was done last, and what went over the wire, for whoever has to find out what went wrong."""
+        frames = await self.driver("wire", client=client, limit=5_000)
+        self.record.write_text("\n".join(json.dumps(frame) for frame in frames))
+        status = await self.driver("status", client=client)
+        return "\n".join((title, *self.trail, f"status: {status}", f"frames: {self.record}"))
 
-async def test_three_clients_have_exactly_what_their_shapes_select(leyden: ServiceFactory, driver: Factory) -> None:
+
+async def test_three_clients_have_exactly_what_their_shapes_select(
+    leyden: ServiceFactory, driver: Factory, tmp_path: Path
+) -> None:
     service, program = await leyden(AUTH_MODE="insecure"), await driver()
     port = int(service.url.rpartition(":")[2])
     end = time.monotonic() + SECONDS
@@ -210,7 +224,7 @@ async def test_three_clients_have_exactly_what_their_shapes_select(leyden: Servi
         _created(conn)
         for client in CLIENTS:
             await connected(program, service, client, "markers", schema=SCHEMA)
-        play, looks = Play(program, service, conn, Drawn(SEED)), 0
+        play, looks = Play(program, service, conn, Drawn(SEED), tmp_path / "frames.jsonl"), 0
         while time.monotonic() < end or looks < 2:
             for _ in range(STEPS):
                 await play.step()

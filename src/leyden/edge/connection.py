@@ -314,8 +314,8 @@ class Connection:
                     self._note_refusal(code, client_id)
                 case protocol.ForgetSubscriptions():
                     await self._core.clients.forget(self._client_id())
-                case protocol.KeepSubscriptions(ids, position):
-                    await self._core.clients.keep_only(self._client_id(), list(ids), position)
+                case protocol.KeepSubscriptions(ids, position, cancellation):
+                    await self._core.clients.keep_only(self._client_id(), list(ids), position, cancellation)
                 case protocol.SeekCheckpoint(position):
                     checkpoint = await self._core.checkpoints.find(position)
                     await self._perform(self._session.checkpoint_found(checkpoint))
@@ -472,6 +472,7 @@ class Connection:
             core.catch_up,
             core.emit,
             self.number,
+            start.cancellation,
         )
         if start.repair is not None:
             deliveries.repair(start.repair)

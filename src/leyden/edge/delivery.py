@@ -73,6 +73,7 @@ class Deliveries:
         catch_up: Callable[[], Awaitable[None]],
         emit: Emit,
         connection: int,
+        cancellation: int,
     ) -> None:
         self._subscriber = subscriber
         self._fanout = fanout
@@ -84,6 +85,8 @@ class Deliveries:
         self._catch_up = catch_up
         self._emit = emit
         self._connection = connection
+        #: The last that the client was told of.
+        self._cancellation = cancellation
         self._queue: asyncio.Queue[_Delivery | _Withdrawal | Repairing] = asyncio.Queue()
 
     @property
@@ -142,7 +145,7 @@ class Deliveries:
             held = await self._changed_but_held(position, changed)
             known = {id_: tables[id_] for part in parts for id_ in part.tables if id_ in tables}
             self._send(self._encoder.relations(known.values()))
-            self._send([self._encoder.subscription_begin(job.subscription.id, position)])
+            self._send([self._encoder.subscription_begin(job.subscription.id, position, self._cancellation)])
             for shape in job.shapes:
                 self._send([self._encoder.shape_begin(shape.request_id)])
                 part = shape.part
@@ -253,7 +256,7 @@ class Deliveries:
         """Tells the client which rows to drop: those it holds for groups that it gave up, and for no other."""
         subscriber, fanout = self._subscriber, self._fanout
         position = fanout.hold(subscriber)
-        await self._clients.cancel_subscriptions(subscriber.client_id, job.ids, position)
+        number = await self._clients.cancel_subscriptions(subscriber.client_id, job.ids, position)
         gone = View(job.gone & subscriber.view.parts)
         remaining = subscriber.view.without(gone.parts)
         rows: list[tuple[Table, Row]] = []
@@ -282,7 +285,8 @@ class Deliveries:
         # In the newest description: the client may know fewer columns than a key comes with, but not more.
         newest = {table.id: table for table, _ in rows} | {table.id: table for table in self._world.tables.values()}
         images = dict.fromkeys((newest[table.id], key_image(newest[table.id], key)) for table, key in rows)
-        for payloads in self._encoder.gone_batches(job.ids, position, images):
+        before, self._cancellation = self._cancellation, number
+        for payloads in self._encoder.gone_batches(job.ids, position, images, before=before, cancellation=number):
             self._send(payloads)
             await subscriber.socket.drain()
         fanout.see(subscriber, remaining, {})

@@ -79,8 +79,8 @@ class ClientStore:
                     "SELECT user_id, lsn FROM leyden.client_uploads WHERE client_id = %s", [client_id]
                 )
                 subscriptions = await conn.execute(
-                    "SELECT subscription_id, shapes, cancelled_at FROM leyden.client_subscriptions WHERE client_id = %s"
-                    " ORDER BY created_at, subscription_id",
+                    "SELECT subscription_id, shapes, cancelled_at, cancellation FROM leyden.client_subscriptions"
+                    " WHERE client_id = %s ORDER BY created_at, subscription_id",
                     [client_id],
                 )
             bound = await owner.fetchone()
@@ -93,7 +93,8 @@ class ClientStore:
         """Remember ``subscription``; one with the same id is replaced."""
         await self._execute(
             "INSERT INTO leyden.client_subscriptions (client_id, subscription_id, shapes) VALUES (%s, %s, %s)"
-            " ON CONFLICT (client_id, subscription_id) DO UPDATE SET shapes = EXCLUDED.shapes, cancelled_at = NULL",
+            " ON CONFLICT (client_id, subscription_id)"
+            " DO UPDATE SET shapes = EXCLUDED.shapes, cancelled_at = NULL, cancellation = 0",
             [client_id, subscription.id, Jsonb([asdict(shape) for shape in subscription.shapes])],
         )
 
@@ -104,24 +105,33 @@ class ClientStore:
             [client_id, list(ids)],
         )
 
-    async def cancel_subscriptions(self, client_id: str, ids: Collection[str], position: int) -> None:
+    async def cancel_subscriptions(self, client_id: str, ids: Collection[str], position: int) -> int:
         """Note that the client is told at ``position`` which rows of the subscriptions named to drop. They are not
-        forgotten: it may never hear of it, and it goes on listing them when it resumes even if it did."""
-        await self._execute(
-            "UPDATE leyden.client_subscriptions SET cancelled_at = %s WHERE client_id = %s"
-            " AND subscription_id = ANY(%s::text[]) AND cancelled_at IS NULL",
-            [position, client_id, list(ids)],
-        )
+        forgotten: it may never hear of it, and it goes on listing them when it resumes even if it did.
 
-    async def keep_only(self, client_id: str, ids: Collection[str], position: int) -> None:
-        """The client resumed at ``position`` with the subscriptions named: forget every other one, and cancellations
-        that it may not have heard of."""
+        Returns the number of this cancellation, greater than that of any before.
+        """
+        async with self._pool.connection() as conn:
+            cursor = await conn.execute(
+                "WITH number AS MATERIALIZED (SELECT nextval('leyden.cancellations') AS next), cancelled AS ("
+                " UPDATE leyden.client_subscriptions SET cancelled_at = %s, cancellation = next FROM number"
+                " WHERE client_id = %s AND subscription_id = ANY(%s::text[]) AND cancelled_at IS NULL)"
+                " SELECT next FROM number",
+                [position, client_id, list(ids)],
+            )
+            (number,) = await cursor.fetchone() or (0,)
+            return int(number)
+
+    async def keep_only(self, client_id: str, ids: Collection[str], position: int, cancellation: int) -> None:
+        """The client resumed at ``position``, where it was told of ``cancellation``, with the subscriptions named:
+        forget every other one, and cancellations of which it has not heard."""
         await self._execute(
             "WITH dropped AS (DELETE FROM leyden.client_subscriptions"
             " WHERE client_id = %(client)s AND subscription_id <> ALL (%(ids)s::text[]))"
-            " UPDATE leyden.client_subscriptions SET cancelled_at = NULL WHERE client_id = %(client)s"
-            " AND subscription_id = ANY (%(ids)s::text[]) AND cancelled_at >= %(position)s",
-            {"client": client_id, "ids": list(ids), "position": position},
+            " UPDATE leyden.client_subscriptions SET cancelled_at = NULL, cancellation = 0"
+            " WHERE client_id = %(client)s AND subscription_id = ANY (%(ids)s::text[])"
+            " AND (cancelled_at, cancellation) > (%(position)s, %(cancellation)s)",
+            {"client": client_id, "ids": list(ids), "position": position, "cancellation": cancellation},
         )
 
     async def forget(self, client_id: str) -> None:
@@ -133,8 +143,10 @@ class ClientStore:
             await conn.execute(statement, parameters)
 
 
-def _record(subscription_id: str, shapes: Sequence[dict[str, Any]], cancelled_at: int | None) -> SubscriptionRecord:
-    return SubscriptionRecord(subscription_id, tuple(_shape(shape) for shape in shapes), cancelled_at)
+def _record(
+    subscription_id: str, shapes: Sequence[dict[str, Any]], cancelled_at: int | None, cancellation: int
+) -> SubscriptionRecord:
+    return SubscriptionRecord(subscription_id, tuple(_shape(shape) for shape in shapes), cancelled_at, cancellation)
 
 
 def _shape(shape: dict[str, Any]) -> ShapeRecord:

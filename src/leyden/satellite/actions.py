@@ -52,10 +52,12 @@ class ForgetSubscriptions:
 
 @dataclass(frozen=True, slots=True)
 class KeepSubscriptions:
-    """The client resumed at ``position`` listing only these ids: all others are void."""
+    """The client resumed at ``position``, where it was told of ``cancellation``, listing only these ids: all others are
+    void."""
 
     ids: tuple[str, ...]
     position: int
+    cancellation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +85,15 @@ class Repair:
 @dataclass(frozen=True, slots=True)
 class StartStream:
     """Stream transactions after ``position``, as ``view`` sees them. First send ``migrations`` at that position. With a
-    ``repair``, bring the client up to date otherwise, and stream what comes after that."""
+    ``repair``, bring the client up to date otherwise, and stream what comes after that. ``cancellation`` is the last
+    that the client was told of."""
 
     position: int
     view: View
     dialect: Dialect
     migrations: tuple[Migration, ...] = ()
     repair: Repair | None = None
+    cancellation: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,7 @@ class Encoder:
         Rows never share a transaction with DDL: the client skips a transaction whole, rows included, when it
         already has the migration's version (docs/protocol.md).
         """
-        lsn = self._positions.encode(position, migration.version if others_follow else None)
+        lsn = self._positions.encode(position, version=migration.version if others_follow else None)
         return self._migration(migration, dialect, lsn)
 
     def missed_migration(self, migration: Migration, dialect: Dialect, lsn: bytes) -> list[bytes]:
@@ -236,9 +236,9 @@ class Encoder:
 
     # ---- initial data ------------------------------------------------------------------------------------------
 
-    def subscription_begin(self, subscription_id: str, position: int) -> bytes:
-        """Opens a delivery. The client persists ``position`` as its resume point."""
-        lsn = self._positions.encode(position)
+    def subscription_begin(self, subscription_id: str, position: int, cancellation: int) -> bytes:
+        """Opens a delivery. The client persists ``position``, and what it has been told there, as its resume point."""
+        lsn = self._positions.encode(position, cancellation=cancellation)
         return encode(pb.SatSubsDataBegin(subscription_id=subscription_id, lsn=lsn))
 
     @staticmethod
@@ -281,19 +281,26 @@ class Encoder:
     # ---- GONE --------------------------------------------------------------------------------------------------
 
     def gone_batches(
-        self, subscription_ids: Sequence[str], position: int, rows: Iterable[tuple[Table, Row]]
+        self,
+        subscription_ids: Sequence[str],
+        position: int,
+        rows: Iterable[tuple[Table, Row]],
+        *,
+        before: int,
+        cancellation: int,
     ) -> Iterator[list[bytes]]:
-        """Batches of at most :data:`GONE_BATCH_ROWS` rows; only the last names ``subscription_ids``.
+        """Batches of at most :data:`GONE_BATCH_ROWS` rows; only the last names ``subscription_ids`` and their
+        ``cancellation``, the others the one ``before``.
 
         There is always a last one, even without rows: until it comes, the client keeps the subscription in the
         state "cancelling".
         """
-        lsn = self._positions.encode(position)
         remaining = iter(rows)
         batch = list(islice(remaining, GONE_BATCH_ROWS))
         while True:
             following = list(islice(remaining, GONE_BATCH_ROWS))
             ids = subscription_ids if not following else ()
+            lsn = self._positions.encode(position, cancellation=before if following else cancellation)
             payloads = [encode(pb.SatUnsubsDataBegin(subscription_ids=ids, lsn=lsn))]
             payloads += _chunks(_gone(table, row) for table, row in batch)
             payloads.append(encode(pb.SatUnsubsDataEnd()))

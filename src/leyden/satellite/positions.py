@@ -6,15 +6,20 @@ silently continued. The client only stores and returns the bytes (docs/protocol.
 
 A client that starts afresh is brought to one WAL position by several migrations. Until it has the last of them its
 position also names the *version* reached, or nothing would tell how many are missing when it is cut off in between.
+
+A GONE batch does not change the WAL position at which a client is, but what it holds there. So the position that comes
+with it, and with all that is not a transaction from then on, also numbers the *cancellation* answered last.
 """
 
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 _EPOCH = re.compile(r"[0-9a-z]{1,32}")
-_POSITION = re.compile(rb"([0-9a-z]{1,32})-([0-9]{1,20})(?:-([0-9_]{1,128}))?")
+_POSITION = re.compile(rb"([0-9a-z]{1,32})-([0-9]{1,20})(?:-([0-9_]{1,128})|\.([0-9]{1,19}))?")
 _MAX_LSN = 2**64 - 1
+_MAX_BIGINT = 2**63 - 1
 
 
 class InvalidPosition(Exception):
@@ -23,6 +28,15 @@ class InvalidPosition(Exception):
 
 class ForeignPosition(Exception):
     """A well-formed position of another history of the database."""
+
+
+class Position(NamedTuple):
+    """How far a client has come: the WAL position (64 bit), the number of the cancellation that it was told of last if
+    that was after the transaction at this position (else 0), and the version if it lacks further migrations."""
+
+    wal: int
+    cancellation: int = 0
+    version: str | None = None
 
 
 class Positions:
@@ -34,22 +48,22 @@ class Positions:
         self.epoch = epoch
         self._prefix = epoch.encode("ascii") + b"-"
 
-    def encode(self, position: int, version: str | None = None) -> bytes:
-        """``version`` is that of the last migration, for a client that lacks others of before ``position``."""
-        suffix = "" if version is None else f"-{version}"
+    def encode(self, position: int, *, version: str | None = None, cancellation: int = 0) -> bytes:
+        """``version`` is that of the last migration, for a client that lacks others of before ``position``; it has no
+        subscriptions yet and so no cancellations."""
+        suffix = f"-{version}" if version is not None else f".{cancellation}" if cancellation else ""
         return self._prefix + f"{position}{suffix}".encode("ascii")
 
-    def decode(self, lsn: bytes) -> tuple[int, str | None]:
-        """The WAL position (64 bit), and the version if it names one.
-
+    def decode(self, lsn: bytes) -> Position:
+        """
         Raises:
             InvalidPosition: not a position of this service.
             ForeignPosition: a position of another epoch.
         """
         match = _POSITION.fullmatch(lsn)
-        if match is None or int(match[2]) > _MAX_LSN:
+        if match is None or int(match[2]) > _MAX_LSN or int(match[4] or 0) > _MAX_BIGINT:
             raise InvalidPosition
         if match[1] != self._prefix[:-1]:
             raise ForeignPosition
         version = match[3]
-        return int(match[2]), None if version is None else version.decode("ascii")
+        return Position(int(match[2]), int(match[4] or 0), None if version is None else version.decode("ascii"))

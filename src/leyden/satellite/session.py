@@ -40,7 +40,7 @@ from leyden.satellite.actions import (
 )
 from leyden.satellite.frames import MalformedFrame, decode
 from leyden.satellite.migrations import Dialect
-from leyden.satellite.positions import ForeignPosition, InvalidPosition
+from leyden.satellite.positions import ForeignPosition, InvalidPosition, Position
 from leyden.satellite.uploads import InvalidUpload, UploadDecoder
 from leyden.shapes.aftermath import can_be_told
 from leyden.shapes.request import Include, Select, Shape, ShapeError, ShapeRequest, filters_of, plan, resumed
@@ -85,8 +85,7 @@ class _Seeking:
 
     request: pb.SatRpcRequest
     call: pb.SatInStartReplicationReq
-    position: int
-    version: str | None
+    position: Position
     dialect: Dialect
 
 
@@ -309,15 +308,15 @@ class Session:
             before: list[Output] = [ForgetSubscriptions()]
             client = self._missing_echoes(client)
         else:
-            position, version = self._resume_position(request, call.lsn)
+            position = self._resume_position(request, call.lsn)
             self._resume(request, client, call.subscription_ids, position)
-            if not self._world.holds(position):
-                self._seeking = _Seeking(request, call, position, version, dialect)
-                return [SeekCheckpoint(position)]
+            if not self._world.holds(position.wal):
+                self._seeking = _Seeking(request, call, position, dialect)
+                return [SeekCheckpoint(position.wal)]
             # Those that the stream brings as well are skipped by the client the second time.
-            missing = () if version is None else self._migrations_after(version)
-            stream = StartStream(position, View(self._held()), dialect, missing)
-            before = [KeepSubscriptions(tuple(call.subscription_ids), position)]
+            missing = () if position.version is None else self._migrations_after(position.version)
+            stream = StartStream(position.wal, View(self._held()), dialect, missing, cancellation=position.cancellation)
+            before = [KeepSubscriptions(tuple(call.subscription_ids), position.wal, position.cancellation)]
         return self._started(request, client, before, stream)
 
     def checkpoint_found(self, checkpoint: Checkpoint | None) -> list[Output]:
@@ -343,9 +342,9 @@ class Session:
         view = View(self._held())
         if checkpoint is None or not can_be_told(view, checkpoint, self._world.migrations):
             raise self._behind(request)
-        repair = Repair(seeking.call.lsn, position, seeking.version, checkpoint, self._claims.user_id)
-        stream = StartStream(position, view, seeking.dialect, repair=repair)
-        before = [KeepSubscriptions(tuple(seeking.call.subscription_ids), position)]
+        repair = Repair(seeking.call.lsn, position.wal, position.version, checkpoint, self._claims.user_id)
+        stream = StartStream(position.wal, view, seeking.dialect, repair=repair, cancellation=position.cancellation)
+        before = [KeepSubscriptions(tuple(seeking.call.subscription_ids), position.wal, position.cancellation)]
         return self._started(request, self._missing_echoes(client), before, stream)
 
     def _missing_echoes(self, client: ClientRecord) -> ClientRecord:
@@ -372,10 +371,10 @@ class Session:
         answer = rpc.success(request, pb.SatInStartReplicationResp(err=error))
         return _Refuse(answer, Close(1007, detail=f"startReplication: {message}"))
 
-    def _resume_position(self, request: pb.SatRpcRequest, lsn: bytes) -> tuple[int, str | None]:
-        """Where to go on, and the version reached if that is in the middle of the first migrations."""
+    def _resume_position(self, request: pb.SatRpcRequest, lsn: bytes) -> Position:
+        """Where to go on."""
         try:
-            position, version = self._world.positions.decode(lsn)
+            position = self._world.positions.decode(lsn)
         except ForeignPosition:
             raise self._start_error(
                 request, _START_ERROR.BEHIND_WINDOW, "The position belongs to another history of the database"
@@ -386,17 +385,18 @@ class Session:
             raise self._start_error(
                 request, _START_ERROR.INVALID_POSITION, "Could not validate start replication request"
             ) from None
-        if position > self._world.head:
+        if position.wal > self._world.head:
             raise self._behind(request)  # or before us: nothing we gave out
-        return position, version
+        return position
 
     def _behind(self, request: pb.SatRpcRequest) -> _Refuse:
         return self._start_error(request, _START_ERROR.BEHIND_WINDOW, "Cannot catch up to the server's current state")
 
-    def _resume(self, request: pb.SatRpcRequest, client: ClientRecord, ids: Sequence[str], position: int) -> None:
+    def _resume(self, request: pb.SatRpcRequest, client: ClientRecord, ids: Sequence[str], position: Position) -> None:
         # In the order in which they were made; of a cancelled one it has no rows, and lists it all the same.
         stored = {
-            record.id: SubscriptionRecord(record.id, record.shapes_at(position)) for record in client.subscriptions
+            record.id: SubscriptionRecord(record.id, record.shapes_at(position.wal, position.cancellation))
+            for record in client.subscriptions
         }
         subscriptions: dict[str, SubscriptionRecord] = {}
         for subscription_id in ids:
@@ -460,10 +460,10 @@ class Session:
         if not self.streaming:
             return []
         try:
-            position, _ = self._world.positions.decode(ack.lsn)
+            position = self._world.positions.decode(ack.lsn)
         except (InvalidPosition, ForeignPosition):
             raise _protocol_error("acknowledged an invalid position") from None
-        return [Acknowledge(position)]
+        return [Acknowledge(position.wal)]
 
     # ---- subscriptions -------------------------------------------------------------------------------------------
 

@@ -135,7 +135,8 @@ class Stage:
 
     async def save_subscription(self, client_id: str, subscription: SubscriptionRecord) -> None: ...
 
-    async def cancel_subscriptions(self, *_: object) -> None: ...
+    async def cancel_subscriptions(self, *_: object) -> int:
+        return 1
 
     async def catch_up(self) -> None: ...
 
@@ -243,4 +244,4 @@ async def test_each_of_the_first_migrations_leads_to_a_position_of_its_own(stage
     await stage.serve()
     logs = [message for message in stage.messages if isinstance(message, pb.SatOpLog)]
     lsns = [op.begin.lsn for log in logs for op in log.ops if op.HasField("begin")]
-    assert [stage.positions.decode(lsn) for lsn in lsns] == [(0, "1"), (0, "2"), (0, None)]
+    assert [stage.positions.decode(lsn) for lsn in lsns] == [(0, 0, "1"), (0, 0, "2"), (0, 0, None)]

@@ -82,6 +82,7 @@ class Stage:
             self.catch_up,
             self.events.append,
             1,
+            0,
         )
 
     # ---- socket, client store

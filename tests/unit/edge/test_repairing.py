@@ -84,6 +84,7 @@ class Stage:
             cast(Any, None),
             self.events.append,
             1,
+            0,
         )
 
     # ---- socket

@@ -264,9 +264,10 @@ def test_a_table_changed_twice_is_announced_as_it_is_at_the_end() -> None:
 
 
 def test_a_delivery_opens_with_a_position() -> None:
-    begin = decode(ENCODER.subscription_begin("s1", 9))
+    begin = decode(ENCODER.subscription_begin("s1", 9, 0))
 
     assert begin == pb.SatSubsDataBegin(subscription_id="s1", lsn=b"e-9")
+    assert decode(ENCODER.subscription_begin("s1", 9, 5)) == pb.SatSubsDataBegin(subscription_id="s1", lsn=b"e-9.5")
     assert decode(ENCODER.shape_begin("r1")) == pb.SatShapeDataBegin(request_id="r1")
     assert (ENCODER.SHAPE_END, ENCODER.SUBSCRIPTION_END) == (b"\x12", b"\x10")
 
@@ -283,14 +284,17 @@ def test_initial_rows_are_inserts_and_nothing_else() -> None:
 @pytest.mark.parametrize("rows", [0, 1, GONE_BATCH_ROWS, GONE_BATCH_ROWS + 1, 3 * GONE_BATCH_ROWS])
 def test_gone_batches_are_small_and_only_the_last_names_the_subscriptions(rows: int) -> None:
     gone = ((NOTES, (b"text", str(n).encode(), b"u")) for n in range(rows))
-    batches = list(ENCODER.gone_batches(["s1", "s2"], 9, gone))
+    batches = list(ENCODER.gone_batches(["s1", "s2"], 9, gone, before=0, cancellation=2))
     begins = [decode(batch[0]) for batch in batches]
 
     assert [list(begin.subscription_ids) for begin in begins if isinstance(begin, pb.SatUnsubsDataBegin)] == [
         *[[]] * (len(batches) - 1),
         ["s1", "s2"],
     ]
-    assert all(begin.lsn == b"e-9" for begin in begins if isinstance(begin, pb.SatUnsubsDataBegin))
+    assert [begin.lsn for begin in begins if isinstance(begin, pb.SatUnsubsDataBegin)] == [
+        *[b"e-9"] * (len(batches) - 1),
+        b"e-9.2",
+    ]
     assert all(batch[-1] == b"\x19" for batch in batches)
     assert max(len(operations(batch)) for batch in batches) <= GONE_BATCH_ROWS
     sent = [op for batch in batches for op in operations(batch)]

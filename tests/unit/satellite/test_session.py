@@ -359,16 +359,29 @@ def test_a_subscription_that_is_not_listed_is_void() -> None:
     assert stream == StartStream(60, View(), Dialect.SQLITE)
 
 
-@pytest.mark.parametrize(("position", "held"), [(60, whole(ITEMS)), (61, whole(ITEMS)), (62, View())])
-def test_a_cancelled_subscription_is_listed_and_holds_rows_until_the_client_has_surely_dropped_them(
-    position: int, held: View
+@pytest.mark.parametrize(
+    ("position", "told", "held"),
+    [
+        (60, 9, whole(ITEMS)),
+        (61, 0, whole(ITEMS)),
+        (61, 6, whole(ITEMS)),
+        (61, 7, View()),
+        (61, 8, View()),
+        (62, 0, View()),
+    ],
+)
+def test_a_cancelled_subscription_is_listed_and_holds_rows_until_the_client_was_told_to_drop_them(
+    position: int, told: int, held: View
 ) -> None:
-    client = Client(replace(RECORD, subscriptions=(replace(*RECORD.subscriptions, cancelled_at=61),)))
+    cancelled = replace(*RECORD.subscriptions, cancelled_at=61, cancellation=7)
+    client = Client(replace(RECORD, subscriptions=(cancelled,)))
     client.authenticate()
     client.session.authenticated(client.record, {})
-    *_, stream = client.start(lsn=b"e-%d" % position, subscription_ids=[S1])
+    lsn = b"e-%d.%d" % (position, told) if told else b"e-%d" % position
+    keep, *_, stream = client.start(lsn=lsn, subscription_ids=[S1])
 
-    assert stream == StartStream(position, held, Dialect.SQLITE)
+    assert keep == KeepSubscriptions((S1,), position, told)
+    assert stream == StartStream(position, held, Dialect.SQLITE, cancellation=told)
     assert client.unsubscribe(S1)[1] == Withdraw((S1,), held.parts)
 
 
@@ -494,7 +507,8 @@ def test_before_anything_is_looked_up_the_subscriptions_must_be_known() -> None:
 
 @pytest.mark.parametrize(("cancelled_at", "held"), [(48, View()), (49, whole(ITEMS)), (60, whole(ITEMS))])
 def test_a_subscription_given_up_before_a_repair_is_of_the_time_of_the_position(cancelled_at: int, held: View) -> None:
-    record = replace(RECORD, subscriptions=(replace(*RECORD.subscriptions, cancelled_at=cancelled_at),))
+    cancelled = replace(*RECORD.subscriptions, cancelled_at=cancelled_at, cancellation=1)
+    record = replace(RECORD, subscriptions=(cancelled,))
     keep, *_, stream = seeking(b"e-49", S1, record=record).session.checkpoint_found(CHECKPOINT)
 
     assert keep == KeepSubscriptions((S1,), 49)
