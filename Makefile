@@ -63,9 +63,10 @@ clients: install
 
 # CONVERGENCE_SEED=N draws the same writes again.
 CONVERGENCE_OPERATIONS ?= 100000
+CONVERGENCE_SECONDS ?= 300
 convergence: install
-	@CONVERGENCE_OPERATIONS=$(CONVERGENCE_OPERATIONS) $(if $(CONVERGENCE_SEED),CONVERGENCE_SEED=$(CONVERGENCE_SEED)) \
-	    $(BIN)/python -m pytest -s tests/integration/test_convergence.py
+	@CONVERGENCE_OPERATIONS=$(CONVERGENCE_OPERATIONS) CONVERGENCE_SECONDS=$(CONVERGENCE_SECONDS) $(if $(CONVERGENCE_SEED),CONVERGENCE_SEED=$(CONVERGENCE_SEED)) \
+	    $(BIN)/python -m pytest -s tests/integration/test_convergence.py tests/interop/test_stock_convergence.py
 
 # CRASH_SEED=N repeats the choice of moments and victims.
 CRASHES ?= 50
