@@ -229,6 +229,20 @@ class RevocationsUnavailable:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadingRightsRead:
+    """What so many database roles may read is known, and is not what it was before."""
+
+    roles: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingRightsUnavailable:
+    """What database roles may read cannot be found out; nothing is sent until it is."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class AdminListening:
     url: str
 
@@ -359,6 +373,8 @@ Event = (
     | RevocationRemoved
     | RevocationsRead
     | RevocationsUnavailable
+    | ReadingRightsRead
+    | ReadingRightsUnavailable
     | AdminListening
     | AdminDenied
     | AdminActed

@@ -109,6 +109,44 @@ class Locale:
     """Upper and lower case are Unicode's own; Turkish, Azerbaijani and Lithuanian differ."""
 
 
+# ---- what a database role may read ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function in SQL without arguments, by its name with schema. ``returns`` is its type's catalog name."""
+
+    name: str
+    body: str
+    returns: str
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A policy that says which rows are read. ``using`` is its condition, printed with nothing but ``pg_catalog`` on
+    the search path; ``functions`` are those of the database that it calls, as far as they can be looked into."""
+
+    name: str
+    permissive: bool
+    using: str
+    functions: tuple[Function, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingRights:
+    """What a database role may read of a table. ``columns`` are the names of those it may; ``None`` is all, also
+    future ones. ``policies`` are those that hold for the role; ``None`` when row-level security is off.
+    ``loosely_compared`` are columns with a collation to which different texts can be equal."""
+
+    columns: frozenset[str] | None = None
+    policies: tuple[Policy, ...] | None = None
+    loosely_compared: frozenset[str] = frozenset()
+
+
+#: By role, then by the table's id. A table that is not there cannot be read.
+RightsByRole = Mapping[str, Mapping[int, ReadingRights]]
+
+
 # ---- down: Postgres → clients -----------------------------------------------------------------------------------
 
 

@@ -30,6 +30,7 @@ from leyden.edge.authors import Authors
 from leyden.edge.core import Core, OpenConnection
 from leyden.edge.fanout import FanOut
 from leyden.edge.loading import TableLoader
+from leyden.edge.reading import Reading
 from leyden.events import (
     AuthenticationConfigured,
     AuthenticationWarning,
@@ -46,12 +47,14 @@ from leyden.postgres.checkpoints import Checkpoints
 from leyden.postgres.clients import ClientStore
 from leyden.postgres.embedded import EmbeddedPostgres
 from leyden.postgres.locale import read_locale
+from leyden.postgres.reading_rights import RightsWatch
 from leyden.postgres.replication import Replication
 from leyden.postgres.snapshots import Snapshots
 from leyden.postgres.tombstones import forget_tombstones
 from leyden.postgres.writer import Writer
 from leyden.satellite.encoding import Encoder
 from leyden.satellite.positions import Positions
+from leyden.shapes.rights import Rules
 from leyden.shapes.where import ownership
 
 #: Connections to Postgres for uploads and client state.
@@ -75,12 +78,18 @@ Pool = AsyncConnectionPool[psycopg.AsyncConnection[Any]]
 class LiveWorld:
     """What sessions may look at: the state of replication, as of this very moment."""
 
-    def __init__(self, instance_id: str, replication: Replication, log: MemoryLog, locale: Locale) -> None:
+    def __init__(
+        self, instance_id: str, replication: Replication, log: MemoryLog, locale: Locale, reading: Reading
+    ) -> None:
         self.instance_id = instance_id
         self.locale = locale
         self.positions = Positions(replication.epoch)
         self._replication = replication
         self._log = log
+        self._reading = reading
+
+    def rules(self, role: str | None) -> Rules:
+        return self._reading.rules(role, self.locale)
 
     @property
     def tables(self) -> Mapping[str, Table]:
@@ -118,6 +127,7 @@ class Service:
         self.embedded: EmbeddedPostgres | None = None
         self.access = Access(settings.auth, key_source(settings, self.emit), self.emit)
         self._log = MemoryLog(settings.txn_cache_size)
+        self._reading = Reading(settings.auth.namespace, lambda: self._core)
         self._replication: Replication | None = None
         self._pool: Pool | None = None
         self._marks: Pool
@@ -270,6 +280,7 @@ class Service:
             revocations = parts.create_task(self.access.run_revocations(self.dsn))
             stack.push_async_callback(cancel, revocations)
             await self.access.knows_revocations.wait()
+            await self._watch_rights(parts, stack)
             pool: Pool = AsyncConnectionPool(
                 sessions.session_conninfo(self.dsn), min_size=2, max_size=POOL_SIZE, open=False
             )
@@ -288,6 +299,25 @@ class Service:
                 forgetting = parts.create_task(forget_tombstones(pool, self.emit, older_than=older_than))
                 stack.push_async_callback(cancel, forgetting)
             await self._replicate(pool)
+
+    async def _watch_rights(self, parts: asyncio.TaskGroup, stack: contextlib.AsyncExitStack) -> None:
+        """Keeps what database roles may read up to date, if roles are taken; returns once it is known."""
+        roles = self.settings.roles.all
+        if not roles:
+            return
+        self._waiting_for = "reading policies and privileges"
+        reading = self._reading
+        watch = RightsWatch(
+            self.dsn,
+            roles,
+            self.emit,
+            on_change=reading.change,
+            on_doubt=reading.doubt,
+            on_certainty=reading.certainty,
+        )
+        watching = parts.create_task(watch.run())
+        stack.push_async_callback(cancel, watching)
+        await watch.loaded.wait()
 
     async def _prepare_database(self) -> None:
         """Waits for a usable Postgres and installs our schema in it. Each reason for waiting is told once."""
@@ -346,7 +376,7 @@ class Service:
                 position = await replication.mark(conn)
             await replication.reach(position)
 
-        world = LiveWorld(self.settings.instance_id, replication, self._log, self._locale)
+        world = LiveWorld(self.settings.instance_id, replication, self._log, self._locale, self._reading)
         encoder = Encoder(world.positions)
         fanout = FanOut(self._log, encoder, self.emit, before_each=self.access.sessions.expire)
         snapshots = Snapshots(self._readers)
@@ -365,6 +395,7 @@ class Service:
             catch_up=catch_up,
             emit=self.emit,
         )
+        self._reading.begin(self._core)
         if earlier is not None:
             self._core = replace(self._core, open=earlier.open, writes=earlier.writes, numbers=earlier.numbers)
 

@@ -132,7 +132,7 @@ class Connection:
         #: When a call of the client was answered last (the loop's time).
         self._answered_at = float("-inf")
         self._renewed_at = float("-inf")
-        #: Whether the token's time is over, and nothing is taken any more.
+        #: Whether its time is over, that of its token or of its rights, and nothing is taken any more.
         self._over = False
         self._grace: asyncio.TimerHandle | None = None
 
@@ -160,6 +160,15 @@ class Connection:
         """Asks for the connection to be closed from outside; the first reason wins."""
         if not self._ending.done():
             self._ending.set_result(ConnectionEnded(code, reason, detail))
+
+    def rights_changed(self) -> None:
+        """What database roles may read has changed. If this client may see other rows now, nothing more is sent to it:
+        it comes back for them."""
+        close = next((one for one in self._session.rights_changed() if isinstance(one, protocol.Close)), None)
+        if close is not None:
+            self._over = True
+            self._stop_stream()
+            self.end(close.code, close.reason, close.detail)
 
     def give_way(self) -> None:
         """A newer connection of the same client takes over."""
@@ -364,13 +373,13 @@ class Connection:
         core = self._core
         accepted = await core.authenticator.judge(request.token, self._gate.may_be_verified)
         identity = accepted.identity
-        self._require_role(identity)
+        role = self._role_of(identity)
         try:
             record = await core.clients.bind(request.client_id, identity.user_id)
         except ClientBelongsToOther:
             raise _Denied("client_id_taken") from None
         core.authenticator.reconsider(identity)
-        answer = self._session.authenticated(record, identity.claims)
+        answer = self._session.authenticated(record, identity.claims, role)
         self._entry = core.sessions.enter(self, request.client_id, identity)
         self._socket.limit_messages(MESSAGE_BYTES)
         self._gate.authenticated()
@@ -391,7 +400,7 @@ class Connection:
             raise _Denied("user_mismatch", is_told=False)
         if identity.issuer != entry.identity.issuer:
             raise _Denied("issuer_mismatch")
-        self._require_role(identity)
+        role = self._role_of(identity)
         if self._over:
             return  # too late: it is about to be closed
         if self._uploads.abandoned:
@@ -401,16 +410,16 @@ class Connection:
             self._grace = None
         core.sessions.renew(entry, identity)
         core.emit(TokenRenewed(self.number, request.client_id, self.peer, credentials_of(identity)))
-        outputs = self._session.authenticated(client, identity.claims)
+        outputs = self._session.authenticated(client, identity.claims, role)
         self._send(outputs)
         close = next((output for output in outputs if isinstance(output, protocol.Close)), None)
         if close is not None:
             raise ConnectionEnded(close.code, close.reason, close.detail)
 
-    def _require_role(self, identity: Identity) -> None:
-        """Nobody is let in for whom nothing could be written."""
+    def _role_of(self, identity: Identity) -> str | None:
+        """The database role that reads and writes for him. Nobody is let in for whom nothing could be written."""
         try:
-            self._core.authors.of(identity)
+            return self._core.authors.of(identity).role
         except RoleRefused as refused:
             raise _Denied(refused.code) from None
 

@@ -44,6 +44,9 @@ class OpenConnection(Protocol):
     @property
     def session(self) -> Session | None: ...
 
+    def rights_changed(self) -> None:
+        """What database roles may read has changed: if it may see other rows now, it is sent nothing more and ended."""
+
     def end(self, code: int, reason: str = "", detail: str = "") -> None:
         """Asks for it to be closed; ``detail`` is for the log."""
 

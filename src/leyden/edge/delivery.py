@@ -158,6 +158,7 @@ class Deliveries:
                         batches_of = self._kept_rows(part, splice.at, view)
                     async with aclosing(batches_of):
                         async for payloads, number in batches_of:
+                            await fanout.opened()
                             self._send(payloads)
                             await subscriber.socket.drain()
                             await asyncio.sleep(0)  # a fast client and a fast database would leave nobody else a turn
@@ -183,10 +184,12 @@ class Deliveries:
 
     async def _kept_rows(self, part: Part, at: AsOf, held: View) -> AsyncGenerator[tuple[list[bytes], int]]:
         """The rows of ``part`` that are not in ``held``, as messages, and how many."""
+        view = View([part])
         for batch in batches(part, at, held):
             payloads: list[bytes] = []
             for table, versions in itertools.groupby(batch, key=lambda version: version.table):
-                payloads += self._encoder.initial_rows(table, [(one.row, one.tags) for one in versions])
+                rows = [(view.shown(table, one.row), one.tags) for one in versions]
+                payloads += self._encoder.initial_rows(table, rows)
             yield payloads, len(batch)
 
     async def _snapshot_rows(
@@ -200,9 +203,12 @@ class Deliveries:
         def is_news(row: Row) -> bool:
             return not view.holds(table, row) and (table.id, table.key_of(row)) not in held
 
-        overlaps = table.id in view.tables
+        overlaps, of_group = table.id in view.tables, View([group])
+        hides = of_group.hides(table)
         async for batch in snapshot.rows(table, group.condition):
             news = [(row, tags) for row, tags in batch if is_news(row)] if overlaps else batch
+            if hides:
+                news = [(of_group.shown(table, row), tags) for row, tags in news]
             yield self._encoder.initial_rows(table, news), len(news)
 
     async def _changed_but_held(self, position: int, tables: Set[int]) -> Collection[RowKey]:

@@ -9,6 +9,7 @@ and catches up from the log later. Nobody waits for the slowest, and memory per 
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -123,6 +124,9 @@ class FanOut:
         self._recent: deque[tuple[int, int]] = deque(maxlen=RECENT)
         for transaction in log.after(log.floor):
             self._recent.append((transaction.position, transaction.xid))
+        #: Not set while nothing may be sent to anybody.
+        self._open = asyncio.Event()
+        self._open.set()
         #: Ends the fan-out: it hears of no further transaction.
         self.close = log.subscribe(self.publish)
 
@@ -185,6 +189,22 @@ class FanOut:
         self.leave(subscriber)
         subscriber.dropped(ALTERED)
         return False
+
+    def pause(self) -> None:
+        """Stops sending to everybody until :meth:`resume`."""
+        self._open.clear()
+        for members in list(self._feeds.values()):
+            for subscriber in tuple(members):
+                self._demote(subscriber, self._log.head)
+
+    def resume(self) -> None:
+        self._open.set()
+        for subscriber in tuple(self._waiting):
+            self.pump(subscriber)
+
+    async def opened(self) -> None:
+        """Returns once something may be sent, to be waited for before rows are sent otherwise."""
+        await self._open.wait()
 
     def acknowledge(self, subscriber: Subscriber, position: int) -> None:
         unacked = subscriber.unacked
@@ -351,7 +371,7 @@ class FanOut:
 
     def pump(self, subscriber: Subscriber) -> None:
         """Sends to a subscriber outside the live lane what it lacks, as far as it can take it."""
-        if subscriber.live or subscriber.held or subscriber.left:
+        if subscriber.live or subscriber.held or subscriber.left or not self._open.is_set():
             return
         if not self._log.holds(subscriber.position):
             self.leave(subscriber)

@@ -131,7 +131,9 @@ class Repairing:
             and telling.allowed(one.row, one.former)
             and any(may_have_held(group, one.row, one.former) for group in groups)
         ]
-        await self._transaction.add(table, [(one.row, one.tags) for one in staying if one.row is not None], leaving)
+        rows = [(view.shown(table, one.row), one.tags) for one in staying if one.row is not None]
+        await self._fanout.opened()
+        await self._transaction.add(table, rows, leaving)
         await self._others_turn()
 
     # ---- tables of trees -----------------------------------------------------------------------------------------
@@ -139,9 +141,12 @@ class Repairing:
     async def _tell_of_trees(self, aftermath: Aftermath) -> None:
         for _ in aftermath.follow():
             await self._others_turn()
+        view = self._subscriber.view
         for versions in aftermath.staying():
             for table, rows in itertools.groupby(versions, key=_table_of):
-                await self._transaction.add(table, [(one.row, one.tags) for one in rows], [])
+                shown = [(view.shown(table, one.row), one.tags) for one in rows]
+                await self._fanout.opened()
+                await self._transaction.add(table, shown, [])
             await self._others_turn()
         for leaving in aftermath.leaving():
             for table, keys in itertools.groupby(leaving, key=lambda one: one.table):

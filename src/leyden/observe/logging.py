@@ -44,6 +44,8 @@ _LEVELS: dict[type[Any], int] = {
     events.RevocationRemoved: logging.INFO,
     events.RevocationsRead: logging.DEBUG,
     events.RevocationsUnavailable: logging.WARNING,
+    events.ReadingRightsRead: logging.INFO,
+    events.ReadingRightsUnavailable: logging.WARNING,
     events.AdminListening: logging.INFO,
     events.AdminDenied: logging.WARNING,
     events.AdminActed: logging.INFO,

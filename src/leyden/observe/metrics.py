@@ -193,6 +193,8 @@ class Metrics:
                 | events.SubscriptionProgress()
                 | events.TablesLoaded()
                 | events.RevocationsUnavailable()
+                | events.ReadingRightsRead()
+                | events.ReadingRightsUnavailable()
                 | auth.KeySetStale()
             ):
                 pass

@@ -12,6 +12,7 @@ from leyden.model import Checkpoint, Locale, Migration, SubscriptionRecord, Tabl
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import Positions
 from leyden.shapes.request import Shape
+from leyden.shapes.rights import Rules
 from leyden.shapes.view import Part, View
 
 
@@ -161,6 +162,9 @@ class World(Protocol):
 
     @property
     def locale(self) -> Locale: ...
+
+    def rules(self, role: str | None) -> Rules:
+        """What may be read by clients with this database role; ``None`` where no roles are taken."""
 
     @property
     def migrations(self) -> Sequence[Migration]:

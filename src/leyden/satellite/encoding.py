@@ -136,7 +136,7 @@ def _correction(correction: Correction, view: View, sight: Sight) -> pb.SatTrans
     a refused write must not be a way to read it."""
     table = correction.table
     if correction.row is not None and view.holds(table, correction.row, sight.after):
-        return _insert(table, correction.row, correction.tags)
+        return _insert(table, view.shown(table, correction.row), correction.tags)
     return _gone(table, key_image(table, correction.key))
 
 

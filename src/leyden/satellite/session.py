@@ -103,6 +103,7 @@ class Session:
         self._client: ClientRecord | None = None
         self._request: pb.SatRpcRequest | None = None  # the authenticate call under way
         self._claims = Claims(None, {})
+        self._role: str | None = None
         self._subscriptions: dict[str, SubscriptionRecord] = {}
         #: What the client sees for each subscription, with the claims that it holds now.
         self._parts: dict[str, frozenset[Part]] = {}
@@ -229,8 +230,9 @@ class Session:
             self._state = _State.AUTHENTICATING
         return [Authenticate(call.id, call.token)]
 
-    def authenticated(self, record: ClientRecord, claims: Mapping[str, Any]) -> list[Output]:
-        """The token was good, ``claims`` are its payload, and ``record`` is what is known of the client."""
+    def authenticated(self, record: ClientRecord, claims: Mapping[str, Any], role: str | None = None) -> list[Output]:
+        """The token was good, ``claims`` are its payload, and ``record`` is what is known of the client. ``role`` is
+        the database role that it reads as, if roles are taken."""
         if self._state is _State.CLOSED:
             return []  # the conversation ended while the token was being judged
         request, self._request = self._request, None
@@ -245,12 +247,22 @@ class Session:
             return self._rpc_error(request, pb.SatErrorResp.INVALID_REQUEST, "renewal for another user").outputs
         self._expired = False
         self._claims = Claims(record.user_id, claims)
+        same_role, self._role = role == self._role, role
         outputs: list[Output] = [Send(rpc.success(request, pb.SatAuthResp(id=self._world.instance_id)))]
-        if not all(self._is_unchanged(record) for record in self._subscriptions.values()):
+        if not all(self._is_unchanged(record, same_rights=same_role) for record in self._subscriptions.values()):
             self._state = _State.CLOSED
             # when it comes back it is told that its subscriptions are unknown, and gets what it may see now
             outputs.append(Close(1012, detail="the claims that a subscription depends on have changed"))
         return outputs
+
+    def rights_changed(self) -> list[Output]:
+        """What database roles may read has changed. As after a renewal, who may see other rows now comes back."""
+        if self._state is _State.CLOSED:
+            return []
+        if all(self._is_unchanged(record, same_rights=False) for record in self._subscriptions.values()):
+            return []
+        self._state = _State.CLOSED
+        return [Close(1012, detail="what its database role may read has changed")]
 
     def refused(self, code: str, message: str | None) -> list[Output]:
         """The token or the client id was refused: ``code`` for the log, ``message`` for the client, if any.
@@ -415,13 +427,14 @@ class Session:
         tables = self._world.tables
         # a table given up since holds nothing
         shapes = [shape for shape in record.shapes if shape.table in tables]
-        parts = [resumed(shape, tables, self._claims, self._world.locale) for shape in shapes]
+        rules = self._world.rules(self._role)
+        parts = [resumed(shape, tables, self._claims, self._world.locale, rules) for shape in shapes]
         known = [part for part in parts if part is not None]
         return frozenset(known) if len(known) == len(parts) else None
 
-    def _is_unchanged(self, record: SubscriptionRecord) -> bool:
-        """Whether a subscription of this connection stands for the same rows with the claims of now."""
-        if not any(shape.uses_claims for shape in record.shapes):
+    def _is_unchanged(self, record: SubscriptionRecord, *, same_rights: bool) -> bool:
+        """Whether a subscription of this connection stands for the same rows with the claims and the rights of now."""
+        if same_rights and not any(shape.uses_claims for shape in record.shapes):
             return True  # and need not be understood anew
         before, now = self._parts.get(record.id, frozenset()), self._parts_of(record)
         return now is not None and now <= before
@@ -517,9 +530,10 @@ class Session:
 
     def _plan(self, call: pb.SatSubsReq, shapes: list[Shape]) -> pb.SatSubsResp.SatSubsError | None:
         errors = []
+        rules = self._world.rules(self._role)
         for shape in call.shape_requests:
             try:
-                shapes.append(plan(_shape_request(shape), self._world.tables, self._claims, self._world.locale))
+                shapes.append(plan(_shape_request(shape), self._world.tables, self._claims, self._world.locale, rules))
             except ShapeError as error:
                 errors.append(
                     _SUBS_ERROR.ShapeReqError(

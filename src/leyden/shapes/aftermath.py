@@ -42,7 +42,10 @@ _ANCESTOR = -1
 
 def can_be_told(view: View, checkpoint: Checkpoint, migrations: Iterable[Migration]) -> bool:
     """Whether all that happened since ``checkpoint`` left a trace on the tables of ``view``. It did not while a table
-    was given up, nor when all rows of one got an owner at once, as the default of the new column."""
+    was given up, nor when all rows of one got an owner at once, as the default of the new column. Nor is it known of a
+    row that is gone whether policies ever let the client see it, and so whether it may be told its key."""
+    if any(part.is_guarded for part in view.parts):
+        return False
     handed_over = {
         change.table.id
         for migration in migrations

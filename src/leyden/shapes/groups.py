@@ -6,6 +6,7 @@ spelt, so a change is judged once for all of them. Knows no clients and no encod
 
 from __future__ import annotations
 
+import json
 from hashlib import sha256
 
 from psycopg.sql import Composable
@@ -15,15 +16,28 @@ from leyden.shapes.where import Predicate
 
 
 class Group:
-    """The rows of ``table`` for which ``predicate`` is true; all rows without one."""
+    """The rows of ``table`` for which ``predicate`` is true; all rows without one. Of their columns, those named in
+    ``columns`` are to be seen, or all; which does not bear on the rows. ``is_guarded``: policies have a part in the
+    predicate."""
 
-    __slots__ = ("_hash", "key", "predicate", "table")
+    __slots__ = ("_hash", "columns", "is_guarded", "key", "predicate", "table")
 
-    def __init__(self, table: Table, predicate: Predicate | None = None) -> None:
+    def __init__(
+        self,
+        table: Table,
+        predicate: Predicate | None = None,
+        columns: frozenset[str] | None = None,
+        *,
+        is_guarded: bool = False,
+    ) -> None:
         self.table = table
         self.predicate = predicate
-        #: Equal for equal filters; empty for none.
+        self.columns = columns
+        self.is_guarded = is_guarded
+        #: Equal for equal filters and columns; empty for none.
         self.key = "" if predicate is None else sha256(predicate.key.encode("utf-8", "surrogatepass")).hexdigest()
+        if columns is not None:
+            self.key += json.dumps(sorted(columns))
         self._hash = hash((table.id, self.key))
 
     def __hash__(self) -> int:
@@ -36,6 +50,11 @@ class Group:
     def tables(self) -> dict[int, Table]:
         """Its table by id, in the manner of trees."""
         return {self.table.id: self.table}
+
+    @property
+    def readable(self) -> dict[int, frozenset[str]]:
+        """Of tables (by id) of which not all columns are to be seen, the names of those that are."""
+        return {} if self.columns is None else {self.table.id: self.columns}
 
     @property
     def condition(self) -> Composable | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import lru_cache
+from hashlib import sha256
 
-from leyden.model import IncludeRecord, Locale, ShapeRecord, Table
+from leyden.model import ForeignKey, IncludeRecord, Locale, ShapeRecord, Table
 from leyden.shapes.groups import Group
+from leyden.shapes.rights import OPEN, Forbidden, Rule, Rules
 from leyden.shapes.tree import Branch, Direction, Edge, Layer, Tree, edge_of, edges_upwards
 from leyden.shapes.view import Part
 from leyden.shapes.where import Claims, Predicate, Where, WhereError, conjunction, owner_predicate, parse_where
@@ -80,8 +83,11 @@ class Shape:
         return self.root.table
 
 
-def plan(request: ShapeRequest, tables: Mapping[str, Table], claims: Claims, locale: Locale) -> Shape:
-    """The shape that ``request`` describes; ``tables`` are the electrified tables by name.
+def plan(
+    request: ShapeRequest, tables: Mapping[str, Table], claims: Claims, locale: Locale, rules: Rules = OPEN
+) -> Shape:
+    """The shape that ``request`` describes; ``tables`` are the electrified tables by name, and ``rules`` say what of
+    them may be read.
 
     Raises:
         ShapeError: with the code that the protocol has for it.
@@ -90,25 +96,35 @@ def plan(request: ShapeRequest, tables: Mapping[str, Table], claims: Claims, loc
         raise ShapeError(ShapeErrorCode.EMPTY_SHAPE_DEFINITION, "Empty shape requests are not allowed")
     if len(request.selects) > 1:
         raise ShapeError(ShapeErrorCode.INVALID_INCLUDE_TREE, "Cannot have more than one top-level select")
-    return planned(request.request_id, request.selects[0], tables, claims, locale)
+    return planned(request.request_id, request.selects[0], tables, claims, locale, rules)
 
 
-def planned(request_id: str, select: Select, tables: Mapping[str, Table], claims: Claims, locale: Locale) -> Shape:
+def planned(
+    request_id: str,
+    select: Select,
+    tables: Mapping[str, Table],
+    claims: Claims,
+    locale: Locale,
+    rules: Rules = OPEN,
+) -> Shape:
     """The shape of ``select``: its tables and filters, and whose rows the client may see at all.
 
     Raises:
         ShapeError: as for :func:`plan`.
     """
-    planning = _Planning(tables, claims, locale)
+    planning = _Planning(tables, claims, locale, rules)
     record = planning.add(select, None)
-    return Shape(request_id, planning.part(), record)
+    part = planning.part()
+    return Shape(request_id, part, replace(record, claims=planning.digest(record.claims)))
 
 
-def resumed(record: ShapeRecord, tables: Mapping[str, Table], claims: Claims, locale: Locale) -> Part | None:
+def resumed(
+    record: ShapeRecord, tables: Mapping[str, Table], claims: Claims, locale: Locale, rules: Rules = OPEN
+) -> Part | None:
     """What a client sees for a shape that it got on an earlier connection; ``None`` when it would get other rows now,
-    because its claims are others or the request is not understood any more."""
+    because its claims or its rights are others or the request is not understood any more."""
     try:
-        shape = planned("", _select(record), tables, claims, locale)
+        shape = planned("", _select(record), tables, claims, locale, rules)
     except ShapeError:
         return None
     return shape.part if shape.record == record else None
@@ -131,10 +147,15 @@ def _select(record: ShapeRecord) -> Select:
 class _Planning:
     """Collects the layers of one request, the root first."""
 
-    def __init__(self, tables: Mapping[str, Table], claims: Claims, locale: Locale) -> None:
+    def __init__(self, tables: Mapping[str, Table], claims: Claims, locale: Locale, rules: Rules) -> None:
         self._tables = tables
         self._claims = claims
         self._locale = locale
+        self._rules = rules
+        #: What the client may read of each table that is met, by id: see :meth:`digest`.
+        self._rights: dict[int, tuple[str, list[str] | None]] = {}
+        #: The tables, by id, of which policies do not let all rows through.
+        self._guarded: set[int] = set()
         self._layers: list[Layer] = []
 
     def add(self, select: Select, branch: Branch | None) -> ShapeRecord:
@@ -144,7 +165,7 @@ class _Planning:
         table = self._table(select.table)
         predicate, claims_used = self._filter(select, table)
         number = len(self._layers)
-        self._layers.append(Layer(Group(table, predicate), branch))
+        self._layers.append(Layer(self._group(table, predicate), branch))
         taken: set[tuple[str, str, Direction]] = set()
         includes: list[IncludeRecord] = []
         for include in select.includes:
@@ -156,11 +177,42 @@ class _Planning:
         return ShapeRecord(table.name, select.where, claims_used, tuple(includes))
 
     def part(self) -> Part:
-        edges = tuple(edges_upwards([layer.table for layer in self._layers], self._tables))
+        """The shape, once all is added."""
+        edges = tuple(edges_upwards([layer.table for layer in self._layers], self._tables, self._may_follow))
         if not edges and len(self._layers) == 1:
             return self._layers[0].group
-        owners = {edge.parent.id: Group(edge.parent, own) for edge in edges if (own := self._own(edge.parent))}
+        owners: dict[int, Group] = {}
+        for edge in edges:
+            group = self._group(edge.parent, self._own(edge.parent))
+            if group.predicate is not None or group.columns is not None:
+                owners[edge.parent.id] = group
         return Tree(self._layers, edges, owners)
+
+    def digest(self, claims_used: str) -> str:
+        """``claims_used`` by the filter, with what the client's role may read with these claims of all tables."""
+        if not self._rights:
+            return claims_used
+        return sha256(json.dumps([claims_used, sorted(self._rights.items())]).encode()).hexdigest()
+
+    def _rule(self, table: Table) -> Rule:
+        try:
+            return self._rules.of(table)
+        except Forbidden as forbidden:
+            raise ShapeError(ShapeErrorCode.INVALID_WHERE_CLAUSE, forbidden.message) from None
+
+    def _group(self, table: Table, predicate: Predicate | None) -> Group:
+        return Group(table, predicate, self._rule(table).columns, is_guarded=table.id in self._guarded)
+
+    def _may_follow(self, foreign_key: ForeignKey, child: Table) -> bool:
+        """Whether the client may know what a row of ``child`` refers to by ``foreign_key``, and read anything there."""
+        rule, parent = self._rule(child), self._tables.get(foreign_key.ref_table)
+        if parent is not None:
+            try:
+                self._rules.of(parent)
+            except Forbidden:
+                self._rights[parent.id] = ("", [])
+                return False
+        return all(map(rule.may_read, foreign_key.columns))
 
     def _table(self, name: str) -> Table:
         if not name or len(name.encode("utf-8")) > MAX_TABLE_NAME_BYTES or not name.isprintable():
@@ -198,6 +250,11 @@ class _Planning:
                         f"An include of table {other.name}, which {table.name} refers to, cannot have a filter: "
                         "a row comes with all that it refers to",
                     )
+                if not all(map(self._rule(child).may_read, foreign_key.columns)):
+                    raise ShapeError(
+                        ShapeErrorCode.INVALID_INCLUDE_TREE,
+                        f"Permission denied for columns ({columns}) of table {child.name}",
+                    )
                 taken.add((other.name, foreign_key.name, direction))
                 return edge, direction
         reason = "is included twice" if repeated else "is no foreign key between the two"
@@ -220,12 +277,25 @@ class _Planning:
             where = _parsed(select.where, table, self._locale.order_is_bytes)
         except WhereError as error:
             raise ShapeError(ShapeErrorCode.INVALID_WHERE_CLAUSE, error.message) from None
+        hidden = sorted(name for name in where.columns if not self._rule(table).may_read(name))
+        if hidden:
+            raise ShapeError(
+                ShapeErrorCode.INVALID_WHERE_CLAUSE, f"Permission denied for column {hidden[0]} of table {table.name}"
+            )
         predicate = where.bind(self._claims)
         return predicate if own is None else conjunction(predicate, own), where.claims_used(self._claims)
 
     def _own(self, table: Table) -> Predicate | None:
-        user_id = self._claims.user_id
-        return None if user_id is None else owner_predicate(table, user_id)
+        """What of the table the client may see at all; ``None`` for all rows."""
+        rule, user_id = self._rule(table), self._claims.user_id
+        allowed = rule.bind(self._claims)
+        if allowed is not None:
+            self._guarded.add(table.id)
+        if allowed is not None or rule.columns is not None:
+            columns = None if rule.columns is None else sorted(rule.columns)
+            self._rights[table.id] = (Group(table, allowed).key, columns)
+        own = None if user_id is None else owner_predicate(table, user_id)
+        return conjunction(allowed, own) if allowed is not None and own is not None else allowed or own
 
 
 def _parsed(text: str, table: Table, order_is_bytes: bool) -> Where:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -122,6 +122,20 @@ class Tree:
         is_root_only = self.layers_on[root] == [0] and root not in self.edges_to
         return frozenset(self.tables.keys() - {root} if is_root_only else self.tables.keys())
 
+    @cached_property
+    def readable(self) -> dict[int, frozenset[str]]:
+        """Of tables (by id) of which not all columns are to be seen, the names of those that are."""
+        return {group.table.id: group.columns for group in self._groups if group.columns is not None}
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether policies have a part in what it holds."""
+        return any(group.is_guarded for group in self._groups)
+
+    @property
+    def _groups(self) -> list[Group]:
+        return [*(layer.group for layer in self.layers), *self.owners.values()]
+
     def _bringing(self, edges: Sequence[Edge]) -> list[Edge]:
         """Without those by which rows hang below: these are in the tree because the row that they refer to is in its
         layer, and so are no reason for it."""
@@ -187,14 +201,19 @@ def edge_of(foreign_key: ForeignKey, child: Table, tables: Mapping[str, Table]) 
     return Edge(foreign_key.name, child, child_places, parent, parent_places)
 
 
-def edges_upwards(start: Sequence[Table], tables: Mapping[str, Table]) -> Iterator[Edge]:
-    """The foreign keys from the tables in ``start`` on, and from the tables that these lead to."""
+def edges_upwards(
+    start: Sequence[Table],
+    tables: Mapping[str, Table],
+    may_follow: Callable[[ForeignKey, Table], bool] = lambda foreign_key, child: True,
+) -> Iterator[Edge]:
+    """The foreign keys from the tables in ``start`` on, and from the tables that these lead to, as far as
+    ``may_follow`` allows it for a foreign key of a table."""
     pending, met = list(start), {table.id for table in start}
     while pending:
         child = pending.pop()
         for foreign_key in child.foreign_keys:
             edge = edge_of(foreign_key, child, tables)
-            if edge is None:
+            if edge is None or not may_follow(foreign_key, child):
                 continue
             yield edge
             if edge.parent.id not in met:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from leyden.model import AddColumns, Change, Delete, Gone, Insert, Row, Table, Transaction, Update
 from leyden.shapes.groups import Group, images
@@ -24,7 +24,7 @@ Part = Group | Tree
 class View:
     """A set of groups and trees. Clients with equal views get the same bytes."""
 
-    __slots__ = ("_groups_on", "_hash", "_ranks", "parts", "trees")
+    __slots__ = ("_groups_on", "_hash", "_ranks", "_readable", "parts", "trees")
 
     def __init__(self, parts: Iterable[Part] = ()) -> None:
         self.parts = frozenset(parts)
@@ -35,6 +35,8 @@ class View:
                 self._groups_on.setdefault(part.table.id, []).append(part)
         self.trees = tuple(part for part in self.parts if isinstance(part, Tree))
         self._ranks = ranked(self.trees)
+        #: By table; the same in all parts, as they are one role's.
+        self._readable = {table_id: columns for part in self.parts for table_id, columns in part.readable.items()}
 
     def __hash__(self) -> int:
         return self._hash
@@ -71,6 +73,19 @@ class View:
         """Whether it holds every row of ``table``."""
         return any(group.predicate is None for group in self._groups_on.get(table.id, ()))
 
+    def shown(self, table: Table, row: Row) -> Row:
+        """``row`` with NULL in the columns that are not to be seen."""
+        readable = self._readable.get(table.id)
+        if readable is None:
+            return row
+        # A row written before a column was added has fewer values.
+        columns = zip(table.columns, row, strict=False)
+        return tuple([value if column.name in readable else None for column, value in columns])
+
+    def hides(self, table: Table) -> bool:
+        """Whether there are such columns in ``table``."""
+        return table.id in self._readable
+
     def with_parts(self, parts: Iterable[Part]) -> View:
         return View(self.parts.union(parts))
 
@@ -94,7 +109,18 @@ class View:
             if before or after:
                 seen.append(_Seen(number, before, after))
         operations = _operations(sight.transaction, seen)
-        return operations + self._changes_in_trees(sight) if self.trees else operations
+        if self.trees:
+            operations += self._changes_in_trees(sight)
+        return [self._as_shown(one) for one in operations] if self._readable else operations
+
+    def _as_shown(self, operation: Change | Gone) -> Change | Gone:
+        table = operation.table
+        match operation:
+            case Insert():
+                return replace(operation, row=self.shown(table, operation.row))
+            case Update():
+                return replace(operation, old=self.shown(table, operation.old), new=self.shown(table, operation.new))
+        return replace(operation, old=self.shown(table, operation.old))
 
     def _changes_in_trees(self, sight: Sight) -> list[Change | Gone]:
         """One operation a row, on the tables that trees reach: in the end each is in view or not."""

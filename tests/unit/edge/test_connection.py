@@ -42,6 +42,7 @@ from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.encoding import Encoder
 from leyden.satellite.frames import decode, encode
 from leyden.satellite.positions import Positions
+from leyden.shapes.rights import OPEN, Rules
 
 ITEMS = Table(1, "items", (Column("id", "text", True),), ("id",), "items_pkey")
 SUBSCRIPTION = "00000000-0000-4000-8000-00000000000a"
@@ -91,6 +92,9 @@ class Stage:
     @property
     def head(self) -> int:
         return self.log.head
+
+    def rules(self, role: str | None) -> Rules:
+        return OPEN
 
     def holds(self, position: int) -> bool:
         return self.log.holds(position)

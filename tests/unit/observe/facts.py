@@ -38,6 +38,8 @@ EXAMPLES: tuple[Event, ...] = (
     events.RevocationRemoved(3, "user", "alice"),
     events.RevocationsRead(4, 0.25),
     events.RevocationsUnavailable("gone", 30.0),
+    events.ReadingRightsRead(2),
+    events.ReadingRightsUnavailable("gone"),
     events.AdminListening("http://127.0.0.1:5134"),
     events.AdminDenied("203.0.113.7", "scope", "ops"),
     events.AdminActed("ops", "127.0.0.1", "sessions.disconnect", "alice"),

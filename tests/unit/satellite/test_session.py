@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from leyden.model import (
     CreateTable,
     Locale,
     Migration,
+    Policy,
+    ReadingRights,
     ShapeRecord,
     SubscriptionRecord,
     Table,
@@ -51,6 +53,7 @@ from leyden.satellite.rows import pack
 from leyden.satellite.session import Session
 from leyden.shapes.groups import Group
 from leyden.shapes.request import Shape
+from leyden.shapes.rights import Rules, rules_for
 from leyden.shapes.view import View
 from views import group, whole
 
@@ -74,8 +77,13 @@ class FakeWorld:
     head: int = 100
     floor: int = 50
 
+    rights: Mapping[int, ReadingRights] | None = None
+
     def holds(self, position: int) -> bool:
         return self.floor <= position <= self.head
+
+    def rules(self, role: str | None) -> Rules:
+        return rules_for({"reader": self.rights or {}}, role, None, self.locale)
 
 
 RECORD = ClientRecord("client-1", "user-1", b"\0\0\0\x05", (SubscriptionRecord(S1, (ShapeRecord("items"),)),))
@@ -85,7 +93,8 @@ class Client:
     """The other side of a session: keeps the outputs of each step."""
 
     def __init__(self, record: ClientRecord = RECORD, **world: Any) -> None:
-        self.session = Session(FakeWorld(**world))
+        self.world = FakeWorld(**world)
+        self.session = Session(self.world)
         self.record = record
         self.calls = 0
 
@@ -875,3 +884,67 @@ def test_arbitrary_bytes_never_raise(payloads: list[bytes]) -> None:
 @given(st.sampled_from([9, 10, 21, 22, 23]), st.binary(max_size=40))
 def test_arbitrary_bodies_never_raise(number: int, body: bytes) -> None:
     streaming(uploading=True).session.receive(bytes((number,)) + body)
+
+
+# ---- database roles ----------------------------------------------------------------------------------------------
+
+OWN = ReadingRights(policies=(Policy("own", True, "(id = current_setting('request.jwt.claim.sub'::text))"),))
+
+
+def reading(rights: ReadingRights, *subscribed: str) -> tuple[Client, FakeWorld]:
+    """A client that reads as the role ``reader`` and has subscriptions."""
+    client = Client(rights={ITEMS.id: rights, NOTES.id: ReadingRights()})
+    client.authenticate()
+    client.session.authenticated(RECORD, {}, "reader")
+    client.start()
+    for number, table in enumerate(subscribed):
+        send, *_ = client.subscribe(str(UUID(int=100 + number)), shape(table))
+        assert not answer(send, pb.SatSubsResp).HasField("err")
+    return client, client.world
+
+
+def test_what_is_delivered_is_what_the_role_may_read() -> None:
+    client, _ = reading(OWN)
+    _, deliver = client.subscribe(S1, shape("items"))
+    assert isinstance(deliver, Deliver)
+    (one,) = deliver.shapes
+    assert one.part == group(ITEMS, "this.id = 'user-1'")
+
+
+def test_a_table_that_the_role_may_not_read_is_refused() -> None:
+    client, world = reading(OWN)
+    world.rights = {}
+    (send,) = client.subscribe(S1, shape("items"))
+    (error,) = answer(send, pb.SatSubsResp).err.shape_request_error
+    assert error.message == "Permission denied for table items"
+
+
+def test_when_rights_change_those_who_read_the_same_stay() -> None:
+    client, world = reading(OWN, "notes")
+    world.rights = {NOTES.id: ReadingRights()}
+    assert client.session.rights_changed() == []
+    assert client.session.streaming
+
+
+@pytest.mark.parametrize("rights", [{}, {ITEMS.id: ReadingRights()}, {ITEMS.id: ReadingRights(policies=())}])
+def test_when_rights_change_those_who_read_other_rows_are_closed(rights: dict[int, ReadingRights]) -> None:
+    client, world = reading(OWN, "items")
+    world.rights = rights
+    (close,) = client.session.rights_changed()
+    assert close == Close(1012, detail="what its database role may read has changed")
+    assert client.session.rights_changed() == []
+    assert client.send(pb.SatOpLogAck()) == []
+
+
+def test_row_level_security_switched_on_is_noticed_though_no_claims_were_used() -> None:
+    client, world = reading(ReadingRights(), "items")
+    world.rights = {ITEMS.id: OWN}
+    assert len(client.session.rights_changed()) == 1
+
+
+@pytest.mark.parametrize(("role", "closes"), [("reader", False), ("other", True)])
+def test_a_renewed_token_with_another_role_is_judged_anew(role: str, closes: bool) -> None:
+    client, _ = reading(ReadingRights(), "items")
+    client.authenticate()
+    outputs = client.session.authenticated(RECORD, {}, role)
+    assert (Close(1012, detail="the claims that a subscription depends on have changed") in outputs) is closes

@@ -7,7 +7,8 @@ listed is refused with its place in the text, never ignored.
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from google.protobuf.message import Message
 from postgast import pg_query_pb2
@@ -69,15 +70,31 @@ def parse_where(text: str, table: Table, *, collation_is_c: bool) -> Where:
     no order of texts is supported. Raises :class:`leyden.shapes.where.syntax.WhereError`.
     """
     source = Source(text)
-    tree = _Analysis(source, table, collation_is_c).condition(source.expression())
+    return Where(bounded(Analysis(source, table, collation_is_c).condition(source.expression())))
+
+
+def bounded(tree: Expression) -> Expression:
+    """``tree``, if the SQL of it is not too long. Raises :class:`leyden.shapes.where.syntax.WhereError`."""
     # SQL asks of each operation that can fail whether it will, with all that is inside of it.
     if sum(sum(1 for _ in walk(one)) for one in walk(tree) if is_hazardous(one)) > MAX_GUARDED:
         raise WhereError("too many operations that can fail, such as divisions and sums, or too deep in each other", 0)
-    return Where(tree)
+    return tree
 
 
-class _Analysis:
+class Analysis:
     """The analysis of one clause."""
+
+    #: The nodes that are understood, and the fields of each that may be set.
+    understood: ClassVar[Mapping[str, frozenset[str]]] = {
+        "a_const": frozenset(("isnull", "ival", "fval", "boolval", "sval", "bsval", "location")),
+        "column_ref": frozenset(("fields", "location")),
+        "type_cast": frozenset(("arg", "type_name", "location")),
+        "bool_expr": frozenset(("boolop", "args", "location")),
+        "null_test": frozenset(("arg", "nulltesttype", "location")),
+        "boolean_test": frozenset(("arg", "booltesttype", "location")),
+        "a_expr": frozenset(("kind", "name", "lexpr", "rexpr", "rexpr_list_start", "rexpr_list_end", "location")),
+        "func_call": frozenset(("funcname", "args", "funcformat", "location")),
+    }
 
     def __init__(self, source: Source, table: Table, text_has_order: bool) -> None:
         self._source = source
@@ -93,18 +110,18 @@ class _Analysis:
         result = self.operand(node)
         if isinstance(result, Untyped) or result.type != BOOL:
             kind = "a literal" if isinstance(result, Untyped) else f"of type {result.type.name}"
-            raise self._source.error(f"the clause must be boolean, it is {kind}", _location(node))
+            raise self._source.error(f"the clause must be boolean, it is {kind}", location_of(node))
         return result
 
     def operand(self, node: Any) -> Operand:
         name = node.WhichOneof("node") or "nothing"
-        understand = getattr(self, f"_{name}", None) if name in _UNDERSTOOD else None
-        location = _location(node)
+        understand = getattr(self, f"_{name}", None) if name in self.understood else None
+        location = location_of(node)
         if understand is None:
             raise self._source.error(f"{_NODES.get(name, name.replace('_', ' '))} is not supported", location)
         try:
             inner = getattr(node, name)
-            _check_fields(inner, _UNDERSTOOD[name])
+            check_fields(inner, self.understood[name])
             result: Operand = understand(inner)
         except Refused as refusal:
             place = location if refusal.location is None else refusal.location
@@ -114,11 +131,11 @@ class _Analysis:
     def _boolean(self, node: Any, around: str) -> Expression:
         operand = self.operand(node)
         if not isinstance(operand, Untyped) and operand.type != BOOL:
-            raise self._source.error(f"{around} needs a boolean, not {operand.type.name}", _location(node))
+            raise self._source.error(f"{around} needs a boolean, not {operand.type.name}", location_of(node))
         try:
             return resolution.typed(operand, BOOL)
         except Refused as refusal:
-            raise self._source.error(refusal.reason, _location(node)) from None
+            raise self._source.error(refusal.reason, location_of(node)) from None
 
     # ---- leaves ----
 
@@ -144,37 +161,38 @@ class _Analysis:
             raise Refused("a number must be written in decimal digits, right after its sign")
 
     def _column_ref(self, reference: Any) -> Operand:
-        names = _names(reference.fields)
+        names = names_of(reference.fields)
         match names:
             case ["this", name] if name in self._columns:
-                self._mentions += 1
-                return self._columns[name]
+                return self._column(name)
             case ["this", name]:
-                raise Refused(f"there is no column this.{_shown(name)}")
+                raise Refused(f"there is no column this.{shown(name)}")
             case ["auth", "sub"]:
                 return ClaimRef(())
             case ["auth", "claims"]:
                 raise Refused("of auth.claims only members can be used, as in auth.claims ->> 'org'")
             case ["auth", name]:
-                raise Refused(f"there is no auth.{_shown(name)}, only auth.sub and auth.claims")
+                raise Refused(f"there is no auth.{shown(name)}, only auth.sub and auth.claims")
             case [name] if name in self._columns:
-                raise Refused(f"a column is written with its row: did you mean this.{_shown(name)}?")
+                raise Refused(f"a column is written with its row: did you mean this.{shown(name)}?")
             case ["this"]:
                 raise Refused("the whole row is not a value here: name a column, as in this.id")
             case ["this", *_]:
                 raise Refused("fields of columns are not supported")
             case [name, *_]:
-                raise Refused(
-                    f"{_shown(name)} is unknown: columns are written this.name, claims auth.claims ->> 'name'"
-                )
+                raise Refused(f"{shown(name)} is unknown: columns are written this.name, claims auth.claims ->> 'name'")
         raise Refused("a name is missing")
+
+    def _column(self, name: str) -> ColumnRef:
+        self._mentions += 1
+        return self._columns[name]
 
     def _type_cast(self, cast: Any) -> Operand:
         return resolution.cast(self.operand(cast.arg), self._type(cast.type_name))
 
     def _type(self, name: Any) -> SqlType:
-        parts = _names(name.names)
-        _check_fields(name, _TYPE_FIELDS)
+        parts = names_of(name.names)
+        check_fields(name, _TYPE_FIELDS)
         if name.typemod != -1:
             raise Refused("a modifier of a type is not supported")
         kind = None
@@ -183,7 +201,7 @@ class _Analysis:
         if kind is None and (len(parts) == 1 or parts[:-1] == ["public"]):
             kind = enum_type(parts[-1], self._table)
         if kind is None:
-            raise Refused(f"the type {_shown(parts[-1])} is not supported")
+            raise Refused(f"the type {shown(parts[-1])} is not supported")
         return kind
 
     # ---- logic ----
@@ -214,7 +232,7 @@ class _Analysis:
     # ---- operators ----
 
     def _a_expr(self, expression: Any) -> Expression:
-        names = _names(expression.name)
+        names = names_of(expression.name)
         if len(names) != 1:
             raise Refused("an operator with a schema is not supported")
         (sign,) = names
@@ -295,9 +313,9 @@ class _Analysis:
         """The steps from ``auth.claims``, if that is where they begin."""
         left = expression.lexpr
         before: tuple[str | int, ...] | None = None
-        if left.HasField("column_ref") and _names(left.column_ref.fields) == ["auth", "claims"]:
+        if left.HasField("column_ref") and names_of(left.column_ref.fields) == ["auth", "claims"]:
             before = ()
-        elif left.HasField("a_expr") and _names(left.a_expr.name) == ["->"] and left.a_expr.HasField("lexpr"):
+        elif left.HasField("a_expr") and names_of(left.a_expr.name) == ["->"] and left.a_expr.HasField("lexpr"):
             before = self._claim_path(left.a_expr)
         if before is None:
             return None
@@ -311,48 +329,37 @@ class _Analysis:
     # ---- functions ----
 
     def _func_call(self, call: Any) -> Expression:
-        *schema, name = _names(call.funcname)
+        *schema, name = names_of(call.funcname)
         if schema not in ([], ["pg_catalog"]):
-            raise Refused(f"the function {_shown(name)} of another schema is not supported")
-        return operators.function(_shown(name), [self.operand(argument) for argument in call.args])
+            raise Refused(f"the function {shown(name)} of another schema is not supported")
+        return operators.function(shown(name), [self.operand(argument) for argument in call.args])
 
 
 # ---- the parse tree ---------------------------------------------------------------------------------------------
 
-#: The nodes that are understood, and the fields of each that may be set.
-_UNDERSTOOD = {
-    "a_const": frozenset(("isnull", "ival", "fval", "boolval", "sval", "bsval", "location")),
-    "column_ref": frozenset(("fields", "location")),
-    "type_cast": frozenset(("arg", "type_name", "location")),
-    "bool_expr": frozenset(("boolop", "args", "location")),
-    "null_test": frozenset(("arg", "nulltesttype", "location")),
-    "boolean_test": frozenset(("arg", "booltesttype", "location")),
-    "a_expr": frozenset(("kind", "name", "lexpr", "rexpr", "rexpr_list_start", "rexpr_list_end", "location")),
-    "func_call": frozenset(("funcname", "args", "funcformat", "location")),
-}
 _FIELDS = {"typmods": "a length or precision", "array_bounds": "an array type", "agg_star": "*", "over": "OVER"}
 _TYPE_FIELDS = frozenset(("names", "typemod", "location"))
 
 
-def _check_fields(message: Message, allowed: frozenset[str]) -> None:
+def check_fields(message: Message, allowed: frozenset[str]) -> None:
     for field, _ in message.ListFields():
         if field.name not in allowed:
             name = _FIELDS.get(field.name, field.name.replace("_", " "))
             raise Refused(f"{name} is not supported here")
 
 
-def _names(nodes: Any) -> list[str]:
+def names_of(nodes: Any) -> list[str]:
     if any(not node.HasField("string") for node in nodes):
         raise Refused("a * is not a value here: name a column, as in this.id")
     return [node.string.sval for node in nodes]
 
 
-def _location(node: Any) -> int:
+def location_of(node: Any) -> int:
     name = node.WhichOneof("node")
     return getattr(getattr(node, name), "location", -1) if name else -1
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """A client's name for an error message: short, and printable."""
     return "".join(one if one.isprintable() else "?" for one in name[:63])
 

@@ -8,6 +8,7 @@ evaluation error: such a client is sent nothing rather than a guess.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,12 @@ from leyden.shapes.where import folding
 from leyden.shapes.where.sqltypes import TEXT
 from leyden.shapes.where.tree import ClaimRef, Constant, Expression, Failure, parts
 from leyden.shapes.where.values import Unevaluable, read_text
+
+#: Settings of a session that hold the user id, as the uploads of a user have them, too (docs/writing.md).
+USER_SETTINGS = frozenset(("request.jwt.claim.sub", "leyden.user_id"))
+
+#: Settings of that kind which are never set.
+UNSET_SETTINGS = re.compile(r"request\.jwt\.claim(\.\w+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +37,19 @@ def bound(node: Expression, claims: Claims) -> Expression:
     """``node`` with the claims of one client in place of the references to them."""
     try:
         if isinstance(node, ClaimRef):
-            return Constant(TEXT, _text_of(claims, node.path))
+            return Constant(TEXT, _text_of(claims, node))
         return folding.rebuilt(node, [bound(part, claims) for part in parts(node)])
     except Unevaluable:
         return Failure(node.type)
 
 
-def _text_of(claims: Claims, path: tuple[str | int, ...]) -> str | None:
+def _text_of(claims: Claims, claim: ClaimRef) -> str | None:
     value: Any = claims.claims
-    for step in path:
+    for step in claim.path:
         value = _member(value, step)
-    text = _text(value) if path else claims.user_id
+    if claim.is_json and isinstance(value, Mapping | list | tuple):
+        raise Unevaluable  # json keeps the text as it was written, blanks included
+    text = _text(value) if claim.path else claims.user_id
     try:
         return None if text is None else read_text(text)
     except ValueError:

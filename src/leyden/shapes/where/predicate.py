@@ -15,7 +15,7 @@ from leyden.shapes.where.equalities import Forms, equalities
 from leyden.shapes.where.evaluation import Evaluator, evaluator
 from leyden.shapes.where.normal_form import normal_form
 from leyden.shapes.where.printing import condition, key_of
-from leyden.shapes.where.tree import ClaimRef, Expression, uses_claims, walk
+from leyden.shapes.where.tree import ClaimRef, ColumnRef, Expression, uses_claims, walk
 from leyden.shapes.where.values import Unevaluable
 
 
@@ -78,6 +78,11 @@ class Where:
         self._paths = sorted({one.path for one in walk(tree) if isinstance(one, ClaimRef) and one.path}, key=repr)
         self.uses_claims = uses_claims(tree)
         self._same_for_all = None if self.uses_claims else predicate(tree)
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The names of the columns that it looks at."""
+        return frozenset(one.name for one in walk(self.tree) if isinstance(one, ColumnRef))
 
     def bind(self, claims: Claims) -> Predicate:
         """The predicate for one client; one and the same object for all if no claims are used."""

@@ -43,9 +43,11 @@ class WhereError(Exception):
 class Source:
     """A clause's text, by which the parser's byte offsets become places in it."""
 
-    def __init__(self, text: str) -> None:
-        """Raises :class:`WhereError` for a text that is too long or that cannot be in a database."""
+    def __init__(self, text: str, *, subqueries: bool = False) -> None:
+        """``subqueries`` may be in it, in parentheses. Raises :class:`WhereError` for a text that is too long or that
+        cannot be in a database."""
         self._text = text
+        self._subqueries = subqueries
         try:
             self._bytes = text.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -101,12 +103,14 @@ class Source:
             position = min(max(error.cursorpos - 1, 0), len(self._text))
             raise WhereError(_reason(error), position) from None
         open_levels: list[_Level] = []
-        level = _Level(0)
+        level = outermost = _Level(0)
         after_dot = False
         operators = 0
         for token in tokens:
             kind = token.token
             name = _REFUSED.get(kind)
+            if self._subqueries and level is not outermost:
+                name = None  # what is in parentheses is refused by name later, unless it is understood
             if name is not None and not after_dot:  # after a dot even SELECT is the name of a column
                 raise self.error(f"{name} is not supported", len(_PREFIX) + token.start)
             after_dot = kind == _DOT

@@ -41,9 +41,11 @@ class ColumnRef:
 
 @dataclass(frozen=True, slots=True)
 class ClaimRef:
-    """A claim of the client's token as text. ``path`` leads into the claims; an empty one is ``auth.sub``."""
+    """A claim of the client's token as text. ``path`` leads into the claims; an empty one is ``auth.sub``. They are a
+    jsonb document, or a json document, in which parts that are no scalars have another text."""
 
     path: tuple[str | int, ...]
+    is_json: bool = False
     type: ClassVar[SqlType] = TEXT
 
 

@@ -1,0 +1,62 @@
+"""What clients may read, kept in force while the service runs.
+
+Owns the wiring between the rights of database roles, which change, and the connections that they concern. While it is
+not certain what the rights are, nobody is sent anything; whoever may see other rows now comes back for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from leyden.edge.core import Core
+from leyden.model import Locale, RightsByRole
+from leyden.shapes.rights import Rules, rules_for
+
+#: Connections looked at between two chances for others to have their turn.
+SLICE = 50
+
+
+class Reading:
+    """The rights in force. ``core`` gives the parts that connections share at present, if there are any."""
+
+    def __init__(self, namespace: str | None, core: Callable[[], Core | None]) -> None:
+        self._namespace = namespace
+        self._core = core
+        self._rights: RightsByRole = {}
+        self._is_certain = True
+
+    def rules(self, role: str | None, locale: Locale) -> Rules:
+        return rules_for(self._rights, role, self._namespace, locale)
+
+    def begin(self, core: Core) -> None:
+        """``core`` is new: it sends nothing either while the rights are not certain."""
+        if not self._is_certain:
+            core.fanout.pause()
+
+    async def change(self, rights: RightsByRole) -> None:
+        """From now on these are the rights."""
+        self._rights = rights
+        core = self._core()
+        if core is None:
+            return
+        core.fanout.pause()
+        for number, connection in enumerate(tuple(core.open), 1):
+            connection.rights_changed()
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
+        if self._is_certain:
+            core.fanout.resume()
+
+    def doubt(self) -> None:
+        """It is not certain that the rights are what they were."""
+        self._is_certain = False
+        core = self._core()
+        if core is not None:
+            core.fanout.pause()
+
+    def certainty(self) -> None:
+        self._is_certain = True
+        core = self._core()
+        if core is not None:
+            core.fanout.resume()

@@ -1,0 +1,209 @@
+"""What database roles may read of electrified tables: read from the catalog, and again whenever it may have changed.
+
+Owns the question to the catalog, and when it is asked. Nothing tells of every change (a role's membership, its
+privileges in another database), so the catalog is compared twice a second. Whoever obeys the answer is told as well
+when it is too old to be relied on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from leyden.cancellation import cancel
+from leyden.events import Emit, ReadingRightsRead, ReadingRightsUnavailable, UnexpectedError
+from leyden.model import Function, Policy, ReadingRights, RightsByRole
+from leyden.postgres.sessions import connect
+
+Connection = psycopg.AsyncConnection[Any]
+
+#: What decides is what the server itself asks (``get_policies_for_relation``): the policies for SELECT and for ALL with
+#: a condition, of the role and of those whose rights it has. Roles that own tables or have BYPASSRLS are not taken.
+RIGHTS = """
+WITH wanted AS (
+    SELECT r.oid, r.rolname FROM pg_catalog.pg_roles r WHERE r.rolname = ANY (%s)
+), electrified AS (
+    SELECT c.oid, c.relrowsecurity, c.relnamespace FROM leyden.tables t JOIN pg_catalog.pg_class c ON c.oid = t.table_id
+), function AS (
+    SELECT d.objid AS policy, p.oid, pg_catalog.jsonb_build_object(
+               'name', n.nspname || '.' || p.proname, 'body', p.prosrc, 'returns', t.typname) AS described
+    FROM pg_catalog.pg_depend d
+    JOIN pg_catalog.pg_proc p ON d.refclassid = 'pg_catalog.pg_proc'::regclass AND p.oid = d.refobjid
+    JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+    JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+    JOIN pg_catalog.pg_type t ON t.oid = p.prorettype
+    WHERE d.classid = 'pg_catalog.pg_policy'::regclass AND l.lanname = 'sql' AND p.prosqlbody IS NULL
+      AND p.prokind = 'f' AND p.pronargs = 0 AND NOT p.proretset AND t.typnamespace = 'pg_catalog'::regnamespace
+)
+SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+    'role', w.rolname,
+    'table', e.oid::bigint,
+    'all_columns', pg_catalog.has_table_privilege(w.oid, e.oid, 'SELECT'),
+    'columns', CASE WHEN pg_catalog.has_schema_privilege(w.oid, e.relnamespace, 'USAGE') THEN (
+        SELECT coalesce(pg_catalog.jsonb_agg(a.attname ORDER BY a.attnum), '[]') FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = e.oid AND a.attnum > 0 AND NOT a.attisdropped
+          AND pg_catalog.has_column_privilege(w.oid, e.oid, a.attnum, 'SELECT')) ELSE '[]' END,
+    'loosely_compared', (
+        SELECT coalesce(pg_catalog.jsonb_agg(a.attname ORDER BY a.attnum), '[]') FROM pg_catalog.pg_attribute a
+        JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation
+        WHERE a.attrelid = e.oid AND NOT a.attisdropped AND NOT c.collisdeterministic),
+    'policies', CASE WHEN e.relrowsecurity THEN (
+        SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                   'name', p.polname, 'permissive', p.polpermissive,
+                   'using', pg_catalog.pg_get_expr(p.polqual, p.polrelid),
+                   'functions', (SELECT coalesce(pg_catalog.jsonb_agg(f.described ORDER BY f.oid), '[]')
+                                 FROM function f WHERE f.policy = p.oid)) ORDER BY p.polname), '[]')
+        FROM pg_catalog.pg_policy p
+        WHERE p.polrelid = e.oid AND p.polcmd IN ('r', '*') AND p.polqual IS NOT NULL
+          AND EXISTS (SELECT FROM pg_catalog.unnest(p.polroles) AS to_role
+                      WHERE to_role = 0 OR pg_catalog.pg_has_role(w.oid, to_role, 'USAGE'))) END
+    ) ORDER BY w.rolname, e.oid), '[]')::text
+FROM wanted w CROSS JOIN electrified e
+"""
+
+
+async def read_rights(conn: Connection, roles: Collection[str]) -> str:
+    """The rights of ``roles`` as a text that is equal when they are; for :func:`parse_rights`."""
+    async with conn.transaction():
+        # With nothing else on the path, expressions are printed with the schemas of all that is not Postgres' own.
+        await conn.execute("SET LOCAL search_path = pg_catalog")
+        cursor = await conn.execute(RIGHTS, [sorted(roles)])
+        row = await cursor.fetchone()
+    return "[]" if row is None else str(row[0])
+
+
+def parse_rights(text: str) -> RightsByRole:
+    rights: dict[str, dict[int, ReadingRights]] = {}
+    for one in json.loads(text):
+        columns = frozenset(one["columns"])
+        if columns:
+            of_role = rights.setdefault(one["role"], {})
+            of_role[one["table"]] = ReadingRights(
+                columns=None if one["all_columns"] else columns,
+                policies=None if one["policies"] is None else tuple(map(_policy, one["policies"])),
+                loosely_compared=frozenset(one["loosely_compared"]),
+            )
+    return rights
+
+
+def _policy(obj: Mapping[str, Any]) -> Policy:
+    functions = tuple(Function(one["name"], one["body"], one["returns"]) for one in obj["functions"])
+    return Policy(obj["name"], obj["permissive"], obj["using"], functions)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Intervals in seconds."""
+
+    #: Between readings.
+    poll: float = 0.4
+    #: Age at which what was read is not relied on any more, and how often that is looked at.
+    patience: float = 1.5
+    look: float = 0.1
+    #: For Postgres to answer before the connection is given up.
+    answer: float = 10.0
+    #: Before reconnecting.
+    retry: float = 0.5
+
+
+class RightsWatch:
+    """Keeps the rights of ``roles`` as the catalog has them, on a connection of its own.
+
+    ``on_change`` is called with them after the first reading and after each one that found a difference, ``on_doubt``
+    when they have become too old, and ``on_certainty`` when they are known again, after ``on_change`` if need be.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        roles: Collection[str],
+        emit: Emit,
+        *,
+        on_change: Callable[[RightsByRole], Awaitable[None]],
+        on_doubt: Callable[[], None],
+        on_certainty: Callable[[], None],
+        timing: Timing = Timing(),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._dsn = dsn
+        self._roles = roles
+        self._emit = emit
+        self._on_change = on_change
+        self._on_doubt = on_doubt
+        self._on_certainty = on_certainty
+        self._timing = timing
+        self._clock = clock
+        self._text: str | None = None
+        self._asked_at = float("-inf")
+        #: Whether what was told last is to be relied on.
+        self.is_certain = False
+        #: Set once the rights were read.
+        self.loaded = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    def doubt(self) -> None:
+        """Something says that the rights have changed: what is known is not relied on until they are read again."""
+        self._asked_at = float("-inf")
+        self._hurry.set()
+        self._look()
+
+    async def run(self) -> None:
+        """Until cancelled. Whatever goes wrong is told to ``emit`` and tried again after a while."""
+        looking = asyncio.create_task(self._keep_looking())
+        try:
+            while True:
+                try:
+                    await self._session()
+                except (psycopg.Error, OSError, TimeoutError) as error:
+                    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+                except Exception as error:
+                    # A defect of ours. Trying again is all that can be done, and it must be seen.
+                    reason = f"unexpected {type(error).__name__}"
+                    self._emit(UnexpectedError("reading rights", "".join(traceback.format_tb(error.__traceback__))))
+                self._emit(ReadingRightsUnavailable(reason))
+                await asyncio.sleep(self._timing.retry)
+        finally:
+            await cancel(looking)
+
+    async def _session(self) -> None:
+        """From connecting to the failure that ends it."""
+        async with await connect(self._dsn, autocommit=True, connect_timeout=10) as conn:
+            while True:
+                self._hurry.clear()
+                asked_at = self._clock()
+                async with asyncio.timeout(self._timing.answer):
+                    text = await read_rights(conn, self._roles)
+                if text != self._text:
+                    await self._on_change(parse_rights(text))
+                    self._text = text
+                    self._emit(ReadingRightsRead(len(self._roles)))
+                if not self._hurry.is_set():
+                    self._asked_at = asked_at
+                self.loaded.set()
+                self._look()
+                try:
+                    async with asyncio.timeout(self._timing.poll):
+                        await self._hurry.wait()
+                except TimeoutError:
+                    continue
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(self._timing.look)
+            self._look()
+
+    def _look(self) -> None:
+        is_certain = self._clock() - self._asked_at <= self._timing.patience
+        if is_certain != self.is_certain:
+            self.is_certain = is_certain
+            if is_certain:
+                self._on_certainty()
+            else:
+                self._on_doubt()

@@ -1,0 +1,381 @@
+"""What a database role may read: Leyden's verdict on each row is that of Postgres, asked as that role."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from psycopg import sql
+
+from databases import fresh_database, install_schema
+from leyden.model import Locale, RightsByRole, Row, Table
+from leyden.postgres.catalog import load_tables
+from leyden.postgres.embedded import EmbeddedPostgres
+from leyden.postgres.reading_rights import RIGHTS, parse_rights, read_rights
+from leyden.postgres.sessions import connect, session_conninfo
+from leyden.shapes.rights import Forbidden, Rule, rules_for
+from leyden.shapes.where import Claims
+from leyden.shapes.where.tree import Failure, walk
+
+ANN, BOB = (str(uuid.UUID(int=number)) for number in (1, 2))
+
+#: As Supabase has them.
+AUTH = """
+CREATE SCHEMA auth;
+CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE AS $$
+  select coalesce(
+    nullif(current_setting('request.jwt.claim.sub', true), ''),
+    (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')
+  )::uuid $$;
+CREATE FUNCTION auth.role() RETURNS text LANGUAGE sql STABLE AS $$
+  select coalesce(
+    nullif(current_setting('request.jwt.claim.role', true), ''),
+    (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role')
+  )::text $$;
+CREATE FUNCTION auth.jwt() RETURNS jsonb LANGUAGE sql STABLE AS $$
+  select coalesce(
+    nullif(current_setting('request.jwt.claim', true), ''),
+    nullif(current_setting('request.jwt.claims', true), '')
+  )::jsonb $$;
+"""
+
+TABLES = """
+CREATE TYPE mood AS ENUM ('calm', 'cross');
+CREATE TABLE docs (
+    id int PRIMARY KEY, owner text, uid uuid, org varchar, n int, big bigint, ok boolean, made timestamptz, feels mood);
+CALL electric.electrify('docs');
+"""
+
+COLUMNS = ("owner", "uid", "org", "n", "big", "ok", "made", "feels")
+
+#: Conditions as people write them. Each of them is understood.
+UNDERSTOOD = (
+    "true",
+    "false",
+    "ok",
+    "owner = current_setting('request.jwt.claims')::jsonb ->> 'sub'",
+    "owner = current_setting('request.jwt.claims', true)::json ->> 'sub'",
+    "owner = (select current_setting('request.jwt.claims', true)::json ->> 'sub')",
+    "owner = current_setting('request.jwt.claim.sub', true)",
+    "owner = nullif(current_setting('request.jwt.claim.sub', true), '')",
+    "owner = current_setting('leyden.user_id')",
+    "owner = current_user",
+    "owner <> user",
+    "uid = auth.uid()",
+    "(select auth.uid()) = uid",
+    "auth.uid()::text = owner",
+    "uid::text = auth.jwt() ->> 'sub'",
+    "org = auth.jwt() ->> 'org'",
+    "org = (auth.jwt() -> 'app' ->> 'org')",
+    "(auth.jwt() -> 'app' -> 'roles' ->> 0) = 'admin'",
+    "(select auth.jwt() ->> 'org') = org",
+    "(select auth.jwt()) ->> 'org' = org",
+    "auth.role() = 'editor'",
+    "auth.role() in ('editor', 'admin') and n is not null",
+    "(auth.jwt() ->> 'level')::int >= n",
+    "big = (current_setting('request.jwt.claims', true)::jsonb ->> 'level')::bigint",
+    "(auth.jwt() ->> 'admin')::boolean",
+    "coalesce(null, auth.role()) = owner",
+    "n in (1, 2)",
+    "n not in (1, 2, null)",
+    "n = any (array[1])",
+    "org in ('acme', 'umbrella')",
+    "owner in (auth.jwt() ->> 'sub', 'everybody')",
+    "feels = 'calm'",
+    "feels in ('calm', 'cross')",
+    "n between 1 and 5",
+    "owner is distinct from org",
+    "owner like 'a%' or org ilike 'AC%'",
+    "lower(org) = 'acme'",
+    "made > '2024-01-01'::timestamptz",
+    "ok is not true and (n > 1) is unknown",
+)
+
+#: Each with what the refusal speaks of.
+NOT_UNDERSTOOD = {
+    "exists (select from docs d where d.n = docs.n)": "subquery",
+    "n = (select max(n) from docs)": "subquery",
+    "made < now()": "now",
+    "owner = current_setting('app.user')": "app.user",
+    "owner = session_user": "session",
+    "coalesce(owner, 'x') = 'x'": "COALESCE",
+    "case when ok then n = 1 else false end": "CASE",
+    "auth.jwt() @> '{\"a\": 1}'": "jsonb|operator|auth",
+    "owner ~ '^a'": "~",
+    "owner like (auth.jwt() ->> 'sub')": "LIKE",
+    "visible(n)": "visible",
+    "docs is not null": "docs",
+    "nullif(2, 3) = n": "NULLIF",
+}
+
+
+class Place:
+    """A database with policies, and both ways to ask what a role may read."""
+
+    def __init__(self, conn: psycopg.Connection[Any], dsn: str) -> None:
+        self.conn = conn
+        self.dsn = dsn
+        name = conn.info.dbname
+        self.reader, self.group, self.other = f"reader_{name}", f"group_{name}", f"other_{name}"
+
+    def execute(self, statement: str, *names: str) -> None:
+        self.conn.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))  # type: ignore[arg-type]
+
+    @contextmanager
+    def policies(self, *policies: tuple[str, bool, str, str]) -> Iterator[None]:
+        """Each a condition, whether it is permissive, its command and the role it is for."""
+        with self.conn.transaction(force_rollback=True):
+            for number, (condition, permissive, command, role) in enumerate(policies):
+                kind = "PERMISSIVE" if permissive else "RESTRICTIVE"
+                whom = "PUBLIC" if role == "PUBLIC" else f'"{role}"'
+                self.conn.execute(
+                    f"CREATE POLICY p{number} ON docs AS {kind} FOR {command} TO {whom} USING ({condition})"  # type: ignore[arg-type]
+                )
+            yield
+
+    def rights(self) -> RightsByRole:
+        return parse_rights(self.rights_text())
+
+    def rights_text(self) -> str:
+        """Through the service's own query, in the transaction that is open."""
+        with self.conn.transaction():
+            self.conn.execute("SET LOCAL search_path = pg_catalog")
+            row = self.conn.execute(RIGHTS, [[self.reader]]).fetchone()
+            self.conn.execute("SET LOCAL search_path = public")
+        assert row is not None
+        return str(row[0])
+
+    def table(self) -> Table:
+        async def load() -> Table:
+            async with await connect(self.dsn) as conn:
+                return next(iter((await load_tables(conn)).values()))
+
+        return asyncio.run(load())
+
+    def rule(self, table: Table) -> Rule:
+        return rules_for(self.rights(), self.reader, None, Locale(order_is_bytes=True)).of(table)
+
+    @contextmanager
+    def as_reader(self, claims: Mapping[str, Any]) -> Iterator[None]:
+        with self.conn.transaction(force_rollback=True):
+            user = str(claims["sub"])
+            for name, value in (
+                ("request.jwt.claims", json.dumps(claims)),
+                ("request.jwt.claim.sub", user),
+                ("leyden.user_id", user),
+                ("role", self.reader),
+            ):
+                self.conn.execute("SELECT set_config(%s, %s, true)", [name, value])
+            yield
+
+    def readable(self, claims: Mapping[str, Any]) -> set[int] | None:
+        """The keys of the rows that Postgres lets the reader see; ``None`` if it refuses to look."""
+        try:
+            with self.as_reader(claims):
+                return {key for (key,) in self.conn.execute("SELECT id FROM docs")}
+        except psycopg.DataError:
+            return None
+
+    def rows(self) -> list[Row]:
+        result = self.conn.execute("SELECT * FROM docs ORDER BY id").pgresult
+        assert result is not None
+        return [
+            tuple(result.get_value(row, column) for column in range(result.nfields)) for row in range(result.ntuples)
+        ]
+
+    def compare(self, table: Table, claims: Mapping[str, Any]) -> set[int]:
+        """What the reader sees, by Postgres, by our predicate and by our SQL: all three are the same."""
+        rule, who = self.rule(table), Claims(str(claims["sub"]), claims)
+        predicate = rule.bind(who)
+        fails = rule.where is not None and any(isinstance(one, Failure) for one in walk(rule.where.bind(who).tree))
+        in_postgres = self.readable(claims)
+        rows = self.rows()
+        in_python = {int(row[0] or b"") for row in rows if predicate is None or predicate.matches(row) is True}
+        condition = sql.SQL("true") if predicate is None else predicate.sql
+        selected = self.conn.execute(sql.SQL("SELECT id FROM docs AS this WHERE ({})").format(condition))
+        assert in_python == {key for (key,) in selected}
+        if fails:
+            # Postgres looks at the part that fails, or not, as its planner likes.
+            assert not in_python
+        else:
+            assert in_python == in_postgres
+        return in_python
+
+
+@pytest.fixture(scope="module")
+def place(cluster: EmbeddedPostgres) -> Iterator[Place]:
+    for dsn in fresh_database(cluster, "template1"):
+        asyncio.run(install_schema(dsn))
+        with psycopg.connect(session_conninfo(dsn), autocommit=True) as conn:
+            place = Place(conn, dsn)
+            conn.execute(AUTH)
+            for statement in TABLES.split(";\nCALL"):
+                conn.execute(statement if statement.lstrip().startswith("CREATE") else "CALL" + statement)
+            conn.execute("CREATE FUNCTION visible(n int) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN n = 1; END'")
+            for role in (place.reader, place.group, place.other):
+                place.execute("CREATE ROLE {} NOLOGIN", role)
+            place.execute("GRANT {} TO {}", place.group, place.reader)
+            place.execute("GRANT SELECT ON docs TO {}", place.reader)
+            place.execute("GRANT USAGE ON SCHEMA auth TO {}", place.reader)
+            conn.execute("ALTER TABLE docs ENABLE ROW LEVEL SECURITY")
+            values = {
+                "owner": ("ann", ANN, place.reader, "everybody", None),
+                "uid": (ANN, BOB, None),
+                "org": ("acme", "ACME", "umbrella", None),
+                "n": (1, 2, 5, None),
+                "big": (7, None),
+                "ok": (True, False, None),
+                "made": ("2023-06-01", "2024-06-01", None),
+                "feels": ("calm", "cross", None),
+            }
+            for key in range(60):
+                row = [options[(key * 7 + place_) % len(options)] for place_, options in enumerate(values.values())]
+                conn.execute("INSERT INTO docs VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)", [key, *row])
+            yield place
+            for role in (place.reader, place.group, place.other):
+                place.execute("DROP OWNED BY {} CASCADE", role)
+                place.execute("DROP ROLE {}", role)
+
+
+@pytest.fixture(scope="module")
+def table(place: Place) -> Table:
+    return place.table()
+
+
+ANN_CLAIMS = {
+    "sub": ANN,
+    "org": "acme",
+    "role": "editor",
+    "level": 2,
+    "admin": True,
+    "app": {"org": "umbrella", "roles": ["admin"]},
+}
+
+
+@pytest.mark.parametrize("condition", UNDERSTOOD)
+def test_a_condition_lets_the_rows_through_that_postgres_lets_through(
+    place: Place, table: Table, condition: str
+) -> None:
+    with place.policies((condition, True, "SELECT", "PUBLIC")):
+        for claims in (
+            ANN_CLAIMS,
+            {"sub": ANN},
+            {"sub": "ann", "org": None, "role": 7, "level": "x", "admin": "no", "app": []},
+            {"sub": BOB, "org": {"a": 1}, "level": -1, "admin": "neither", "app": {"roles": []}},
+        ):
+            place.compare(table, claims)
+
+
+def test_among_the_conditions_are_some_that_tell_rows_apart(place: Place, table: Table) -> None:
+    seen = []
+    for condition in UNDERSTOOD:
+        with place.policies((condition, True, "ALL", "PUBLIC")):
+            seen.append(len(place.compare(table, ANN_CLAIMS)))
+    assert sum(0 < number < 60 for number in seen) > len(UNDERSTOOD) / 2
+
+
+@st.composite
+def claims(draw: st.DrawFn) -> dict[str, Any]:
+    scalars = st.sampled_from([None, "acme", "editor", "everybody", 0, 1, 7, True, "2", "é", ""])
+    return {
+        "sub": draw(st.sampled_from([ANN, BOB, "ann", "everybody", "1"])),
+        **{name: draw(scalars) for name in draw(st.sets(st.sampled_from(["org", "role", "level", "admin"])))},
+        **({"app": draw(st.dictionaries(st.sampled_from(["org", "roles"]), scalars))} if draw(st.booleans()) else {}),
+    }
+
+
+def combined(depth: int = 2) -> st.SearchStrategy[str]:
+    leaf = st.sampled_from(UNDERSTOOD)
+    if not depth:
+        return leaf
+    inner = combined(depth - 1)
+    return st.one_of(
+        leaf,
+        st.tuples(inner, st.sampled_from(["AND", "OR"]), inner).map(lambda parts: "({}) {} ({})".format(*parts)),
+        inner.map("NOT ({})".format),
+        inner.map("({}) IS NOT FALSE".format),
+    )
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_any_policies_of_any_roles_together_let_through_what_postgres_lets_through(
+    place: Place, table: Table, data: st.DataObject
+) -> None:
+    policy = st.tuples(
+        combined(),
+        st.booleans(),
+        st.sampled_from(["SELECT", "ALL", "UPDATE"]),
+        st.sampled_from(["PUBLIC", place.reader, place.group, place.other]),
+    )
+    policies = data.draw(st.lists(policy, max_size=4))
+    with place.policies(*policies):
+        place.compare(table, data.draw(claims()))
+
+
+@pytest.mark.parametrize("condition", NOT_UNDERSTOOD)
+def test_what_cannot_be_followed_forbids_the_table_and_is_named(place: Place, table: Table, condition: str) -> None:
+    with place.policies((condition, True, "SELECT", "PUBLIC")):
+        with pytest.raises(Forbidden, match=r"The policy p0 of table docs cannot be followed: ") as refusal:
+            place.rule(table)
+        assert any(word in refusal.value.message for word in NOT_UNDERSTOOD[condition].split("|"))
+
+
+def test_a_policy_for_others_is_not_looked_at(place: Place, table: Table) -> None:
+    with place.policies(("made < now()", True, "SELECT", place.other), ("n = 1", True, "SELECT", place.reader)):
+        assert place.compare(table, {"sub": "ann"})
+
+
+def test_without_a_policy_that_permits_nothing_is_seen(place: Place, table: Table) -> None:
+    with place.policies():
+        assert place.compare(table, ANN_CLAIMS) == set()
+    with place.policies(("true", False, "SELECT", "PUBLIC")):
+        assert place.compare(table, ANN_CLAIMS) == set()
+
+
+def test_a_function_means_what_its_body_says(place: Place, table: Table) -> None:
+    with place.policies(("uid = auth.uid()", True, "SELECT", "PUBLIC")):
+        before = place.compare(table, {"sub": ANN, "other": BOB})
+        place.conn.execute(
+            "CREATE OR REPLACE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE AS"
+            " $$ SELECT (current_setting('request.jwt.claims')::jsonb ->> 'other')::uuid $$"
+        )
+        after = place.compare(table, {"sub": ANN, "other": BOB})
+        assert before
+        assert after
+        assert not before & after
+        place.conn.execute(
+            "CREATE OR REPLACE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE AS"
+            " $$ SELECT uid FROM public.docs LIMIT 1 $$"
+        )
+        with pytest.raises(Forbidden, match=r"auth\.uid is more than one expression"):
+            place.rule(table)
+
+
+def test_columns_that_may_not_be_read_are_known_by_name(place: Place, table: Table) -> None:
+    with place.conn.transaction(force_rollback=True):
+        place.execute("REVOKE SELECT ON docs FROM {}", place.reader)
+        with pytest.raises(Forbidden, match="Permission denied for table docs"):
+            place.rule(table)
+        place.execute("GRANT SELECT (id, owner, n) ON docs TO {}", place.reader)
+        assert place.rule(table).columns == frozenset(("id", "owner", "n"))
+        place.execute("REVOKE SELECT (id) ON docs FROM {}", place.reader)
+        with pytest.raises(Forbidden, match="Permission denied for column id of table docs"):
+            place.rule(table)
+
+
+async def test_the_question_leaves_the_session_as_it_was(place: Place) -> None:
+    async with await connect(place.dsn, autocommit=True) as conn:
+        text = await read_rights(conn, [place.reader])
+        assert text == place.rights_text()
+        cursor = await conn.execute("SELECT current_setting('search_path')")
+        assert await cursor.fetchone() == ('"$user", public',)
+        assert await read_rights(conn, ["nobody of this name"]) == "[]"
