@@ -89,7 +89,7 @@ class LiveWorld:
         self._reading = reading
 
     def rules(self, role: str | None) -> Rules:
-        return self._reading.rules(role, self.locale)
+        return self._reading.rules(role, self.locale, self.tables)
 
     @property
     def tables(self) -> Mapping[str, Table]:

@@ -271,3 +271,59 @@ async def test_a_row_is_not_brought_along_by_a_column_that_may_not_be_read(runni
     await asyncio.sleep(1.5)
     async with client(running) as alice:
         assert await alice.subscribe("docs") == ["1"]
+
+
+MEMBERS = """
+CREATE TABLE members (id text PRIMARY KEY, author text, person text);
+GRANT SELECT ON members TO {role};
+ALTER POLICY own ON docs USING (EXISTS (
+    SELECT 1 FROM members m WHERE m.author = docs.author
+    AND m.person = current_setting('request.jwt.claims', true)::jsonb ->> 'sub'));
+"""
+
+
+async def test_a_policy_that_looks_at_another_table_moves_rows_in_and_out(running: Running, place: Place) -> None:
+    place.execute(MEMBERS)
+    await asyncio.sleep(1.5)
+    async with client(running) as alice:
+        assert "the table members is not electrified" in await refusal(alice, "docs")
+        place.execute("CALL electric.electrify('members')")
+        await asyncio.sleep(1.5)
+        assert await alice.subscribe("docs") == []
+        place.execute("INSERT INTO members VALUES ('x', 'u', 'bob')")
+        place.execute("INSERT INTO members VALUES ('m', 'u', 'alice')")
+        arrived = [("insert", ["u", "Uma", "123"]), ("insert", ["1", "u", "alice", "a"])]
+        assert await heard(alice) == [*arrived, ("insert", ["2", "u", "bob", "b"])]
+        place.execute("UPDATE docs SET body = 'c' WHERE id = '2'")
+        place.execute("UPDATE docs SET author = NULL WHERE id = '2'")
+        assert await heard(alice) == [("update", ["2", "u", "bob", "c"]), ("gone", ["2"])]
+        lsn = alice.lsn
+    place.execute("DELETE FROM members WHERE id = 'm'")
+    async with running.speaker() as alice:
+        await alice.authenticate(token("alice"), "device-of-alice")
+        await alice.start(lsn=lsn, subscription_ids=[SUBSCRIPTION])
+        assert await heard(alice) == [
+            *arrived,
+            ("insert", ["2", "u", "bob", "b"]),
+            ("update", ["2", "u", "bob", "c"]),
+            ("gone", ["2"]),
+            ("gone", ["1"]),
+            ("gone", ["u"]),
+        ]
+
+
+async def test_a_change_of_the_tables_own_row_and_of_what_decides_about_it_in_one_transaction(
+    running: Running, place: Place
+) -> None:
+    place.execute(MEMBERS)
+    place.execute("CALL electric.electrify('members')")
+    await asyncio.sleep(1.5)
+    async with client(running) as alice:
+        assert await alice.subscribe("docs") == []
+        place.execute(
+            "BEGIN; INSERT INTO members VALUES ('m', 'v', 'alice'); INSERT INTO users VALUES ('v', 'Veit');"
+            "INSERT INTO docs VALUES ('9', 'v', NULL, 'new'); COMMIT"
+        )
+        assert await heard(alice) == [("insert", ["v", "Veit", None]), ("insert", ["9", "v", None, "new"])]
+        place.execute("BEGIN; UPDATE docs SET body = 'newer' WHERE id = '9'; DELETE FROM members; COMMIT")
+        assert await heard(alice) == [("gone", ["9"]), ("gone", ["v"])]

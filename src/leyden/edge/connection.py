@@ -451,7 +451,7 @@ class Connection:
 
     async def _start_stream(self, start: protocol.StartStream) -> None:
         core = self._core
-        await core.loader.ensure(table for tree in start.view.trees for table in tree.tables.values())
+        await core.loader.ensure(table for tree in start.view.trees for table in tree.needed.values())
         if self._over:
             return
         view, position = start.view, start.position

@@ -180,7 +180,7 @@ class Deliveries:
 
     def _is_kept(self, part: Part) -> bool:
         """Whether the rows of ``part`` at any position are known here. Then no snapshot is needed, nor a splice."""
-        return all(table_id in self._fanout.versions for table_id in part.tables)
+        return all(table_id in self._fanout.versions for table_id in part.needed)
 
     async def _kept_rows(self, part: Part, at: AsOf, held: View) -> AsyncGenerator[tuple[list[bytes], int]]:
         """The rows of ``part`` that are not in ``held``, as messages, and how many."""
@@ -226,7 +226,7 @@ class Deliveries:
     async def _splice(self, parts: Sequence[Part]) -> AsyncIterator[_Splice]:
         """Holds the client at a position from which ``parts`` can be delivered."""
         subscriber, fanout = self._subscriber, self._fanout
-        linked = [table for part in parts if isinstance(part, Tree) for table in part.tables.values()]
+        linked = [table for part in parts if isinstance(part, Tree) for table in part.needed.values()]
         while True:
             await self._loader.ensure(linked)
             kept = frozenset(part for part in parts if self._is_kept(part))

@@ -184,7 +184,7 @@ class FanOut:
 
     def _can_be_served(self, subscriber: Subscriber) -> bool:
         """A table of a tree can be altered while the client is being prepared for the tree."""
-        if all(table_id in self.versions for table_id in subscriber.view.tables_of_trees):
+        if all(table_id in self.versions for table_id in subscriber.view.tables_needed):
             return True
         self.leave(subscriber)
         subscriber.dropped(ALTERED)
@@ -360,7 +360,7 @@ class FanOut:
         for table_id in reloaded:
             self.versions.forget(table_id)
         for subscriber in self._all() if owned or reloaded else ():
-            if owned & subscriber.view.tables or reloaded & subscriber.view.tables_of_trees:
+            if owned & subscriber.view.tables or reloaded & subscriber.view.tables_needed:
                 self.leave(subscriber)
                 subscriber.dropped(ALTERED)
 

@@ -7,11 +7,11 @@ not certain what the rights are, nobody is sent anything; whoever may see other 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from leyden.edge.core import Core
-from leyden.model import Locale, RightsByRole
-from leyden.shapes.rights import Rules, rules_for
+from leyden.model import Locale, RightsByRole, Table
+from leyden.shapes.rights import Memo, Rules, rules_for
 
 #: Connections looked at between two chances for others to have their turn.
 SLICE = 50
@@ -24,10 +24,11 @@ class Reading:
         self._namespace = namespace
         self._core = core
         self._rights: RightsByRole = {}
+        self._memo: Memo = {}
         self._is_certain = True
 
-    def rules(self, role: str | None, locale: Locale) -> Rules:
-        return rules_for(self._rights, role, self._namespace, locale)
+    def rules(self, role: str | None, locale: Locale, tables: Mapping[str, Table]) -> Rules:
+        return rules_for(self._rights, role, self._namespace, locale, tables, self._memo)
 
     def begin(self, core: Core) -> None:
         """``core`` is new: it sends nothing either while the rights are not certain."""
@@ -37,6 +38,7 @@ class Reading:
     async def change(self, rights: RightsByRole) -> None:
         """From now on these are the rights."""
         self._rights = rights
+        self._memo = {}
         core = self._core()
         if core is None:
             return

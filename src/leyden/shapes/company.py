@@ -21,7 +21,7 @@ def tables_needed(understanding: Understanding, table: Table) -> list[Table]:
     part = None if understanding.shape is None else understanding.shape.part
     if part is None or isinstance(part, Group) or table.id not in part.tables:
         return []
-    return list(part.tables.values())
+    return list(part.needed.values())
 
 
 def explain_stranger(understanding: Understanding, table: Table) -> Explanation:

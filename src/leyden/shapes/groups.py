@@ -7,20 +7,24 @@ spelt, so a change is judged once for all of them. Knows no clients and no encod
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from hashlib import sha256
 
 from psycopg.sql import Composable
 
 from leyden.model import Delete, Insert, Row, Table, Transaction
+from leyden.shapes.relations import Relation, all_of, flags
+from leyden.shapes.versions import AsOf
 from leyden.shapes.where import Predicate
+from leyden.shapes.where.equalities import Forms
 
 
 class Group:
     """The rows of ``table`` for which ``predicate`` is true; all rows without one. Of their columns, those named in
     ``columns`` are to be seen, or all; which does not bear on the rows. ``is_guarded``: policies have a part in the
-    predicate."""
+    predicate. With ``relations`` it is on a row with a flag for each of these, and only in a tree of any use."""
 
-    __slots__ = ("_hash", "columns", "is_guarded", "key", "predicate", "table")
+    __slots__ = ("_hash", "columns", "is_guarded", "key", "predicate", "relations", "table")
 
     def __init__(
         self,
@@ -29,15 +33,19 @@ class Group:
         columns: frozenset[str] | None = None,
         *,
         is_guarded: bool = False,
+        relations: tuple[Relation, ...] = (),
     ) -> None:
         self.table = table
         self.predicate = predicate
         self.columns = columns
         self.is_guarded = is_guarded
+        self.relations = relations
         #: Equal for equal filters and columns; empty for none.
         self.key = "" if predicate is None else sha256(predicate.key.encode("utf-8", "surrogatepass")).hexdigest()
         if columns is not None:
             self.key += json.dumps(sorted(columns))
+        if relations:
+            self.key += json.dumps([one.key for one in relations])
         self._hash = hash((table.id, self.key))
 
     def __hash__(self) -> int:
@@ -57,6 +65,16 @@ class Group:
         return {} if self.columns is None else {self.table.id: self.columns}
 
     @property
+    def consulted(self) -> dict[int, Table]:
+        """The other tables that its relations look at, by id."""
+        return {one.table.id: one.table for one in all_of(self.relations)}
+
+    @property
+    def needed(self) -> dict[int, Table]:
+        """All tables that must be kept for it, if any are, by id."""
+        return self.consulted | self.tables
+
+    @property
     def condition(self) -> Composable | None:
         """The filter in SQL, on the alias ``this``."""
         return None if self.predicate is None else self.predicate.sql
@@ -64,12 +82,23 @@ class Group:
     def __repr__(self) -> str:
         return f"Group({self.table.name!r}, {self.key[:8]!r})"
 
-    def holds(self, row: Row) -> bool:
-        """Whether ``row`` is in the group. A row written before a column was added has NULL there."""
+    def holds(self, row: Row, at: AsOf | None = None) -> bool:
+        """Whether ``row`` is in the group. A row written before a column was added has NULL there. ``at`` has the
+        tables of its relations, and is needed if there are any."""
         if self.predicate is None:
             return True
         missing = len(self.table.columns) - len(row)
-        return self.predicate.matches(row + (None,) * missing if missing > 0 else row) is True
+        whole = row + (None,) * missing if missing > 0 else row
+        if self.relations:
+            assert at is not None
+            whole = whole[: len(self.table.columns)]
+            whole += flags(self.relations, whole, at)
+        return self.predicate.matches(whole) is True
+
+    @property
+    def equalities(self) -> Mapping[str, Forms]:
+        """By column the text forms of which a row must have one."""
+        return {} if self.predicate is None else self.predicate.equalities
 
 
 def images(transaction: Transaction, number: int) -> tuple[Row | None, Row | None]:

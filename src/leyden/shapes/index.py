@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from leyden.model import Row
 from leyden.shapes.groups import Group, images
+from leyden.shapes.relations import Relation, all_of
 from leyden.shapes.sight import Sight
 from leyden.shapes.standing import roots
 from leyden.shapes.tree import Tree
 from leyden.shapes.view import Part
 
+#: The place of a column and the values of which it must have one; no place: it may have any.
+_Asked = tuple[int | None, tuple[bytes | None, ...]]
+
 
 class _OfTable:
-    """The parts whose filter is on one table: by the value of a column that they need, and those that need none."""
+    """The parts that ask something of a table: by the value of a column that they need, and those that need none."""
 
     __slots__ = ("by_value", "others")
 
@@ -34,6 +38,8 @@ class PartIndex:
         self._tables: dict[int, _OfTable] = {}
         #: Trees of one pattern differ in the filters of their roots only. By the tables below or above the root.
         self._patterns_on: dict[int, dict[str, dict[Tree, None]]] = {}
+        #: Trees by the tables that decide about their rows, and what they ask of those.
+        self._consulting: dict[int, _OfTable] = {}
 
     @property
     def is_empty(self) -> bool:
@@ -43,16 +49,19 @@ class PartIndex:
         root = _root(part)
         if _may_hold_anything(root):
             of_table = self._tables.setdefault(root.table.id, _OfTable())
-            for parts in self._places(of_table, root):
+            for parts in self._places(of_table, _indexed_by(root)):
                 parts[part] = None
         if isinstance(part, Tree):
             for table_id in part.tables_beyond_root:
                 self._patterns_on.setdefault(table_id, {}).setdefault(part.pattern, {})[part] = None
+            for relation in _relations(part):
+                for parts in self._places(self._consulting.setdefault(relation.table.id, _OfTable()), _asked(relation)):
+                    parts[part] = None
 
     def remove(self, part: Part) -> None:
         root = _root(part)
         if _may_hold_anything(root):
-            self._remove_root(part, root)
+            self._remove(part, self._tables, root.table.id, _indexed_by(root))
         if isinstance(part, Tree):
             for table_id in part.tables_beyond_root:
                 patterns = self._patterns_on[table_id]
@@ -61,12 +70,16 @@ class PartIndex:
                     del patterns[part.pattern]
                 if not patterns:
                     del self._patterns_on[table_id]
+            for relation in _relations(part):
+                self._remove(part, self._consulting, relation.table.id, _asked(relation))
 
-    def _remove_root(self, part: Part, root: Group) -> None:
-        of_table = self._tables[root.table.id]
-        for parts in self._places(of_table, root):
+    def _remove(self, part: Part, tables: dict[int, _OfTable], table_id: int, asked: _Asked) -> None:
+        of_table = tables.get(table_id)
+        if of_table is None:
+            return  # of two relations alike the first took both along
+        for parts in self._places(of_table, asked):
             parts.pop(part, None)
-        position, forms = _indexed_by(root)
+        position, forms = asked
         if position is not None:
             values = of_table.by_value[position]
             for form in forms:
@@ -75,11 +88,15 @@ class PartIndex:
             if not values:
                 del of_table.by_value[position]
         if not of_table.by_value and not of_table.others:
-            del self._tables[root.table.id]
+            del tables[table_id]
 
     def concerned(self, sight: Sight) -> Iterator[Part]:
         """The groups and trees that see something of the transaction, each once."""
         told: set[Part] = set()
+        if self._consulting:
+            for tree in self._deciding(sight):
+                told.add(tree)
+                yield tree
         for number, change in enumerate(sight.transaction.changes):
             table_id = change.table.id
             of_table = self._tables.get(table_id)
@@ -94,6 +111,17 @@ class PartIndex:
                     if tree not in told and sight.effect(tree).is_seen:
                         told.add(tree)
                         yield tree
+
+    def _deciding(self, sight: Sight) -> Iterator[Tree]:
+        """The trees that see something because rows of other tables decide otherwise about theirs."""
+        met: set[Part] = set()
+        for number, change in enumerate(sight.transaction.changes):
+            of_table = self._consulting.get(change.table.id)
+            for part in () if of_table is None else _candidates(of_table, *images(sight.transaction, number)):
+                if part not in met:
+                    met.add(part)
+                    if isinstance(part, Tree) and sight.effect(part).is_seen:
+                        yield part
 
     def _hanging_on(self, trees: dict[Tree, None], sight: Sight, key: Row, table_id: int) -> Iterator[Tree]:
         """Those of ``trees``, which have one pattern, whose root may be connected with the row."""
@@ -113,8 +141,8 @@ class PartIndex:
                         yield part
 
     @staticmethod
-    def _places(of_table: _OfTable, group: Group) -> Iterator[dict[Part, None]]:
-        position, forms = _indexed_by(group)
+    def _places(of_table: _OfTable, asked: _Asked) -> Iterator[dict[Part, None]]:
+        position, forms = asked
         if position is None:
             yield of_table.others
             return
@@ -141,11 +169,22 @@ def _candidates(of_table: _OfTable, old: Row | None, new: Row | None) -> Iterato
             yield from values.get(form, ())
 
 
-def _indexed_by(group: Group) -> tuple[int | None, tuple[bytes | None, ...]]:
+def _indexed_by(group: Group) -> _Asked:
     """The column by whose value ``group`` is found, of those it needs the one with the fewest values."""
-    equalities = {} if group.predicate is None else group.predicate.equalities
+    places = {column.name: place for place, column in enumerate(group.table.columns)}
+    return _fewest({places[name]: forms for name, forms in group.equalities.items() if name in places})
+
+
+def _asked(relation: Relation) -> _Asked:
+    return _fewest(relation.constants)
+
+
+def _relations(tree: Tree) -> Iterator[Relation]:
+    return all_of(relation for group in tree.groups for relation in group.relations)
+
+
+def _fewest(equalities: Mapping[int, Collection[bytes | None]]) -> _Asked:
     if not equalities:
         return None, ()
-    name, forms = min(equalities.items(), key=lambda item: (len(item[1]), item[0]))
-    position = next(place for place, column in enumerate(group.table.columns) if column.name == name)
-    return position, tuple(forms)
+    place, forms = min(equalities.items(), key=lambda item: (len(item[1]), item[0]))
+    return place, tuple(forms)

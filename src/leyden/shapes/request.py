@@ -11,6 +11,7 @@ from hashlib import sha256
 
 from leyden.model import ForeignKey, IncludeRecord, Locale, ShapeRecord, Table
 from leyden.shapes.groups import Group
+from leyden.shapes.relations import Relation
 from leyden.shapes.rights import OPEN, Forbidden, Rule, Rules
 from leyden.shapes.tree import Branch, Direction, Edge, Layer, Tree, edge_of, edges_upwards
 from leyden.shapes.view import Part
@@ -154,8 +155,8 @@ class _Planning:
         self._rules = rules
         #: What the client may read of each table that is met, by id: see :meth:`digest`.
         self._rights: dict[int, tuple[str, list[str] | None]] = {}
-        #: The tables, by id, of which policies do not let all rows through.
-        self._guarded: set[int] = set()
+        #: The tables, by id, of which policies do not let all rows through, and what decides about these elsewhere.
+        self._guarded: dict[int, tuple[Relation, ...]] = {}
         self._layers: list[Layer] = []
 
     def add(self, select: Select, branch: Branch | None) -> ShapeRecord:
@@ -179,7 +180,7 @@ class _Planning:
     def part(self) -> Part:
         """The shape, once all is added."""
         edges = tuple(edges_upwards([layer.table for layer in self._layers], self._tables, self._may_follow))
-        if not edges and len(self._layers) == 1:
+        if not edges and len(self._layers) == 1 and not self._layers[0].group.relations:
             return self._layers[0].group
         owners: dict[int, Group] = {}
         for edge in edges:
@@ -201,7 +202,13 @@ class _Planning:
             raise ShapeError(ShapeErrorCode.INVALID_WHERE_CLAUSE, forbidden.message) from None
 
     def _group(self, table: Table, predicate: Predicate | None) -> Group:
-        return Group(table, predicate, self._rule(table).columns, is_guarded=table.id in self._guarded)
+        return Group(
+            table,
+            predicate,
+            self._rule(table).columns,
+            is_guarded=table.id in self._guarded,
+            relations=self._guarded.get(table.id, ()),
+        )
 
     def _may_follow(self, foreign_key: ForeignKey, child: Table) -> bool:
         """Whether the client may know what a row of ``child`` refers to by ``foreign_key``, and read anything there."""
@@ -288,12 +295,15 @@ class _Planning:
     def _own(self, table: Table) -> Predicate | None:
         """What of the table the client may see at all; ``None`` for all rows."""
         rule, user_id = self._rule(table), self._claims.user_id
-        allowed = rule.bind(self._claims)
-        if allowed is not None:
-            self._guarded.add(table.id)
+        allowed: Predicate | None = None
+        relations: tuple[Relation, ...] = ()
+        bound = rule.bind(self._claims)
+        if bound is not None:
+            allowed, relations = bound.predicate, bound.relations
+            self._guarded[table.id] = relations
         if allowed is not None or rule.columns is not None:
             columns = None if rule.columns is None else sorted(rule.columns)
-            self._rights[table.id] = (Group(table, allowed).key, columns)
+            self._rights[table.id] = (Group(table, allowed, relations=relations).key, columns)
         own = None if user_id is None else owner_predicate(table, user_id)
         return conjunction(allowed, own) if allowed is not None and own is not None else allowed or own
 

@@ -6,17 +6,18 @@ nothing through. Knows no catalog and no connection.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 from leyden.model import Locale, Policy, ReadingRights, RightsByRole, Table
-from leyden.shapes.where import Claims, Predicate, Where, WhereError, folding
-from leyden.shapes.where.policies import Reader, parse_policy
+from leyden.shapes.relations import Relation, all_of
+from leyden.shapes.where import Claims, Predicate, WhereError, folding
+from leyden.shapes.where.claims import bound
+from leyden.shapes.where.conditions import Condition, Related
+from leyden.shapes.where.policies import Other, Reader, parse_policy
 from leyden.shapes.where.predicate import predicate
+from leyden.shapes.where.resolution import Refused
 from leyden.shapes.where.tree import FALSE, TRUE, Expression, Failure, walk
-
-_NOTHING = predicate(FALSE)
 
 
 class Forbidden(Exception):
@@ -28,30 +29,55 @@ class Forbidden(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """``where`` is what the policies let through, ``None`` without row-level security. ``columns`` are the names of
-    those that may be read, ``None`` for all."""
+class Allowed:
+    """The rows that one client may read: those for which ``predicate`` is true, with a flag for each of ``relations``
+    behind their columns."""
 
-    where: Where | None = None
+    predicate: Predicate
+    relations: tuple[Relation, ...] = ()
+
+
+_NOTHING = Allowed(predicate(FALSE))
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """``condition`` is what the policies let through, ``None`` without row-level security. ``columns`` are the names
+    of those that may be read, ``None`` for all."""
+
+    condition: Condition | None = None
     columns: frozenset[str] | None = None
+
+    @property
+    def consulted(self) -> Iterator[Table]:
+        """The other tables that the policies look at, as they were described."""
+        return iter(()) if self.condition is None else self.condition.tables()
 
     def may_read(self, column: str) -> bool:
         return self.columns is None or column in self.columns
 
-    def bind(self, claims: Claims) -> Predicate | None:
+    def bind(self, claims: Claims) -> Allowed | None:
         """The rows that one client may read; ``None`` for all.
 
         None at all when a claim makes a part of the policies fail, such as a user id that is no uuid: Postgres then
         refuses every query, whatever the other parts say.
         """
-        allowed = None if self.where is None else self.where.bind(claims)
-        if allowed is None or allowed.tree == TRUE:
+        if self.condition is None:
             return None
-        return _NOTHING if any(isinstance(one, Failure) for one in walk(allowed.tree)) else allowed
+        allowed = Allowed(
+            predicate(bound(self.condition.tree, claims)),
+            tuple(Relation(one, claims) for one in self.condition.related),
+        )
+        if allowed.predicate.tree == TRUE:
+            return None
+        trees = [allowed.predicate.tree, *(one.tree for one in all_of(allowed.relations))]
+        return _NOTHING if any(isinstance(node, Failure) for tree in trees for node in walk(tree)) else allowed
 
 
 _NO_RULE = Rule()
-_ANY_LOCALE = Locale(order_is_bytes=False)
+
+#: What was understood for a role of a table as it was described.
+Memo = dict[tuple[str, Table], Rule]
 
 
 class Rules:
@@ -61,72 +87,105 @@ class Rules:
         self,
         rights: Mapping[int, ReadingRights] | None = None,
         reader: Reader | None = None,
-        locale: Locale = _ANY_LOCALE,
+        locale: Locale | None = None,
+        tables: Mapping[str, Table] | None = None,
+        memo: Memo | None = None,
     ) -> None:
-        self._rights = rights
+        """``tables`` are those that policies may look at, by name. ``memo`` goes with ``rights``."""
+        self._rights = rights or {}
         self._reader = reader
-        self._locale = locale
+        self._locale = locale or Locale(order_is_bytes=False)
+        self._tables = tables or {}
+        self._memo: Memo = {} if memo is None else memo
+        #: Tables whose policies are being understood.
+        self._entered: list[int] = []
 
     def of(self, table: Table) -> Rule:
         """Raises :class:`Forbidden`."""
         if self._reader is None:
             return _NO_RULE
-        rights = None if self._rights is None else self._rights.get(table.id)
+        key = (self._reader.role, table)
+        known = self._memo.get(key)
+        if known is None or any(self._tables.get(other.name) != other for other in known.consulted):
+            known = self._memo[key] = self._understood(table, self._reader)
+        return known
+
+    def _understood(self, table: Table, reader: Reader) -> Rule:
+        rights = self._rights.get(table.id)
         if rights is None:
             raise Forbidden(f"Permission denied for table {table.name}")
-        rule = _understood(table, rights, self._reader, self._locale)
-        if isinstance(rule, str):
-            raise Forbidden(rule)
-        return rule
+        columns = rights.columns
+        for column in table.columns:
+            is_needed = column.not_null or column.name in table.primary_key
+            if is_needed and columns is not None and column.name not in columns:
+                raise Forbidden(
+                    f"Permission denied for column {column.name} of table {table.name}, "
+                    "which is part of the key or cannot be NULL"
+                )
+        return Rule(self._condition(table, rights, reader), columns)
+
+    def _condition(self, table: Table, rights: ReadingRights, reader: Reader) -> Condition | None:
+        if rights.policies is None:
+            return None
+        if table.id in self._entered:
+            raise Forbidden(f"The policies of table {table.name} look at themselves")
+        self._entered.append(table.id)
+        try:
+            related: list[Related] = []
+            conditions = {one.name: self._policy(one, table, rights, reader, related) for one in rights.policies}
+        finally:
+            self._entered.pop()
+        permissive = [conditions[policy.name] for policy in rights.policies if policy.permissive]
+        restrictive = [conditions[policy.name] for policy in rights.policies if not policy.permissive]
+        # Restrictive ones first, as the server looks at them. Without a permissive one nothing passes.
+        return Condition(folding.all_of([*restrictive, folding.any_of(permissive)]), tuple(related))
+
+    def _policy(
+        self, policy: Policy, table: Table, rights: ReadingRights, reader: Reader, related: list[Related]
+    ) -> Expression:
+        try:
+            if not self._locale.letters_are_usual:
+                raise WhereError("the database has a Turkish, Azerbaijani or Lithuanian locale", 0)
+            return parse_policy(
+                policy.using,
+                table,
+                reader,
+                policy.functions,
+                collation_is_c=self._locale.order_is_bytes,
+                loosely_compared=rights.loosely_compared,
+                find=self._other,
+                related=related,
+            )
+        except WhereError as error:
+            raise Forbidden(
+                f"The policy {policy.name} of table {table.name} cannot be followed: {error.message}"
+            ) from None
+
+    def _other(self, name: str) -> Other:
+        """The table called ``name``, as a policy sees it."""
+        table = self._tables.get(name)
+        rights = None if table is None else self._rights.get(table.id)
+        if table is None:
+            raise Refused(f"the table {name} is not electrified, so that its changes are not known")
+        if rights is None or self._reader is None:
+            raise Refused(f"permission denied for table {name}")
+        try:
+            condition = self._condition(table, rights, self._reader)
+        except Forbidden as reason:
+            raise Refused(reason.message) from None
+        return Other(table, condition, rights.columns, rights.loosely_compared)
 
 
 OPEN = Rules()
 
 
-def rules_for(rights: RightsByRole, role: str | None, namespace: str | None, locale: Locale) -> Rules:
+def rules_for(
+    rights: RightsByRole,
+    role: str | None,
+    namespace: str | None,
+    locale: Locale,
+    tables: Mapping[str, Table] | None = None,
+    memo: Memo | None = None,
+) -> Rules:
     """The rules for ``role`` as ``rights`` has them; for a role that is not among them nothing may be read."""
-    return OPEN if role is None else Rules(rights.get(role), Reader(role, namespace), locale)
-
-
-@lru_cache(maxsize=4096)
-def _understood(table: Table, rights: ReadingRights, reader: Reader, locale: Locale) -> Rule | str:
-    """The rule, or why there is none."""
-    columns = rights.columns
-    for column in table.columns:
-        if columns is not None and column.name not in columns and (column.not_null or column.name in table.primary_key):
-            return (
-                f"Permission denied for column {column.name} of table {table.name}, "
-                "which is part of the key or cannot be NULL"
-            )
-    if rights.policies is None:
-        return Rule(columns=columns)
-    try:
-        conditions = {policy.name: _condition(policy, rights, table, reader, locale) for policy in rights.policies}
-    except _NotUnderstood as reason:
-        return str(reason)
-    permissive = [conditions[policy.name] for policy in rights.policies if policy.permissive]
-    restrictive = [conditions[policy.name] for policy in rights.policies if not policy.permissive]
-    # Restrictive ones first, as the server looks at them. Without a permissive one nothing passes.
-    return Rule(Where(folding.all_of([*restrictive, folding.any_of(permissive)])), columns)
-
-
-class _NotUnderstood(Exception):
-    """A policy that cannot be followed."""
-
-
-def _condition(policy: Policy, rights: ReadingRights, table: Table, reader: Reader, locale: Locale) -> Expression:
-    try:
-        if not locale.letters_are_usual:
-            raise WhereError("the database has a Turkish, Azerbaijani or Lithuanian locale", 0)
-        return parse_policy(
-            policy.using,
-            table,
-            reader,
-            policy.functions,
-            collation_is_c=locale.order_is_bytes,
-            loosely_compared=rights.loosely_compared,
-        )
-    except WhereError as error:
-        raise _NotUnderstood(
-            f"The policy {policy.name} of table {table.name} cannot be followed: {error.message}"
-        ) from None
+    return OPEN if role is None else Rules(rights.get(role), Reader(role, namespace), locale, tables, memo)

@@ -29,9 +29,10 @@ class Sight:
         known = self._known.get((number, group))
         if known is None:
             old, new = images(self.transaction, number)
+            before, after = (self.before, self.after) if group.relations else (None, None)
             known = self._known[number, group] = (
-                old is not None and group.holds(old),
-                new is not None and group.holds(new),
+                old is not None and group.holds(old, before),
+                new is not None and group.holds(new, after),
             )
         return known
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from leyden.model import Transaction
 from leyden.shapes.groups import images
+from leyden.shapes.relations import decided_by
 from leyden.shapes.tree import Branch, Direction, Edge, Tree
 from leyden.shapes.versions import AsOf, Key, Version
 
@@ -50,7 +51,7 @@ class Standing:
 
     def _belongs(self, number: int, version: Version) -> bool:
         layer = self.tree.layers[number]
-        if not layer.group.holds(version.row):
+        if not layer.group.holds(version.row, self.at):
             return False
         return layer.branch is None or any(True for _ in self.reasons_for_layer(number, version))
 
@@ -67,9 +68,12 @@ class Standing:
     def values_for(self, number: int) -> Mapping[int, Collection[bytes | None]]:
         """What the layer's rows must have in which columns: a great many others need not be looked at."""
         group = self.tree.layers[number].group
-        equalities = {} if group.predicate is None else group.predicate.equalities
         order = {column.name: place for place, column in enumerate(group.table.columns)}
-        return {order[name]: forms for name, forms in equalities.items() if len(forms) <= MOST_VALUES}
+        return {
+            order[name]: forms
+            for name, forms in group.equalities.items()
+            if name in order and len(forms) <= MOST_VALUES
+        }
 
     # ---- ancestors -----------------------------------------------------------------------------------------------
 
@@ -98,7 +102,7 @@ class Standing:
 
     def may_come_along(self, version: Version) -> bool:
         owner = self.tree.owners.get(version.table.id)
-        return owner is None or owner.holds(version.row)
+        return owner is None or owner.holds(version.row, self.at)
 
     def _children(self, version: Version) -> Iterator[Version]:
         """Rows that refer to ``version``, which is in no layer, and could be a reason for it to be in the tree."""
@@ -150,6 +154,8 @@ def effect(tree: Tree, transaction: Transaction, before: AsOf, after: AsOf) -> E
     """What ``transaction`` may change in ``tree``; ``before`` and ``after`` are the tables on both sides of it."""
     old, new = Standing(tree, before), Standing(tree, after)
     pending = [key for key in dict.fromkeys(changed(transaction)) if key[0] in tree.tables]
+    if tree.consulted:
+        pending = list(dict.fromkeys([*pending, *_decided(old, new, transaction)]))
     concerned = dict.fromkeys(pending)
     while pending:
         for key in _shaken(old, new, pending.pop()):
@@ -157,6 +163,21 @@ def effect(tree: Tree, transaction: Transaction, before: AsOf, after: AsOf) -> E
                 concerned[key] = None
                 pending.append(key)
     return Effect(old, new, concerned)
+
+
+def _decided(old: Standing, new: Standing, transaction: Transaction) -> Iterator[Key]:
+    """Rows of the tree's tables about which others decide that the transaction changes."""
+    tree = old.tree
+    for key in dict.fromkeys(changed(transaction)):
+        if key[0] not in tree.consulted:
+            continue
+        for standing in (old, new):
+            version = standing.at.row(key)
+            if version is None:
+                continue
+            for group in tree.groups:
+                for other in decided_by(group.relations, version, standing.at, group.table):
+                    yield other.key
 
 
 def changed(transaction: Transaction) -> Iterator[Key]:
@@ -245,7 +266,7 @@ def _towards_root(standing: Standing, number: int | None, version: Version) -> I
         return
     layer = tree.layers[number]
     branch = layer.branch
-    if branch is None or not layer.group.holds(version.row):
+    if branch is None or not layer.group.holds(version.row, standing.at):
         return
     if branch.direction is Direction.BELOW:
         others = standing.referred_to(branch.edge, version)

@@ -52,7 +52,7 @@ class _Traversal:
         root = self._tree.root
         for found in self._at.batches(root.table.id, self._standing.values_for(0)):
             for version in found:
-                if root.holds(version.row):
+                if root.holds(version.row, self._at):
                     yield from self._with_all_that_hangs_on(version)
 
     def _with_all_that_hangs_on(self, root: Version) -> Iterator[Version]:
@@ -82,7 +82,7 @@ class _Traversal:
             others = self._standing.referring(branch.edge, version)
         else:
             others = self._standing.referred_to(branch.edge, version)
-        return ((number, other) for other in others if layer.group.holds(other.row))
+        return ((number, other) for other in others if layer.group.holds(other.row, self._at))
 
     def _with_ancestors(self, version: Version) -> Iterator[Version]:
         """The row after everything that it refers to, as far as it was not given before."""

@@ -116,6 +116,16 @@ class Tree:
         return tables
 
     @cached_property
+    def consulted(self) -> dict[int, Table]:
+        """The other tables that decide about its rows, by id. Those that it holds rows of may be among them."""
+        return {table_id: table for group in self.groups for table_id, table in group.consulted.items()}
+
+    @property
+    def needed(self) -> dict[int, Table]:
+        """All tables that must be kept for it, by id."""
+        return self.consulted | self.tables
+
+    @cached_property
     def tables_beyond_root(self) -> frozenset[int]:
         """Those of which it may hold other rows than the root's own."""
         root = self.root.table.id
@@ -125,15 +135,16 @@ class Tree:
     @cached_property
     def readable(self) -> dict[int, frozenset[str]]:
         """Of tables (by id) of which not all columns are to be seen, the names of those that are."""
-        return {group.table.id: group.columns for group in self._groups if group.columns is not None}
+        return {group.table.id: group.columns for group in self.groups if group.columns is not None}
 
     @property
     def is_guarded(self) -> bool:
         """Whether policies have a part in what it holds."""
-        return any(group.is_guarded for group in self._groups)
+        return any(group.is_guarded for group in self.groups)
 
     @property
-    def _groups(self) -> list[Group]:
+    def groups(self) -> list[Group]:
+        """Those of its layers, and those that rows must be in to come along."""
         return [*(layer.group for layer in self.layers), *self.owners.values()]
 
     def _bringing(self, edges: Sequence[Edge]) -> list[Edge]:

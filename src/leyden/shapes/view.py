@@ -58,6 +58,11 @@ class View:
     def tables_of_trees(self) -> Set[int]:
         return self._ranks.keys()
 
+    @property
+    def tables_needed(self) -> Set[int]:
+        """Ids of the tables that must be kept for its trees."""
+        return {table_id for tree in self.trees for table_id in tree.needed}
+
     def groups_on(self, table_id: int) -> Sequence[Group]:
         return self._groups_on.get(table_id, ())
 

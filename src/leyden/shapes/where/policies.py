@@ -10,29 +10,52 @@ function, type or operator is Postgres' own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from postgast import PgQueryError, parse, pg_query_pb2
 
 from leyden.model import Function, Table
 from leyden.shapes.where import folding, resolution
 from leyden.shapes.where.analysis import MAX_ITEMS, Analysis, bounded, check_fields, names_of, shown
 from leyden.shapes.where.claims import UNSET_SETTINGS, USER_SETTINGS
+from leyden.shapes.where.conditions import Condition, Related, flag, moved
 from leyden.shapes.where.resolution import Operand, Refused, Untyped
-from leyden.shapes.where.sqltypes import BY_NAME, INT4, TEXT
+from leyden.shapes.where.sqltypes import BY_NAME, INT4, TEXT, type_of_column
 from leyden.shapes.where.syntax import Source, WhereError
-from leyden.shapes.where.tree import ClaimRef, ColumnRef, Constant, Expression, walk
+from leyden.shapes.where.tree import And, ClaimRef, ColumnRef, Constant, Expression, Or, walk
 
-#: Functions whose bodies lead to functions, within each other.
+#: Functions whose bodies lead to functions, and tables that are looked at, within each other.
 MAX_DEPTH = 4
+MAX_TABLES = 6
 
 _A = pg_query_pb2
 _CLAIMS = "request.jwt.claims"
 _SCOPED_CLAIMS = "leyden.claims"
+_NO_TABLE = Table(0, "", (), (), "")
 _SELECT_FIELDS = {"target_list", "limit_option", "op"}
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """Another table, as a policy sees it that looks at it: with the policies and privileges that its reader has there.
+    ``columns`` are ``None`` for all."""
+
+    table: Table
+    condition: Condition | None = None
+    columns: frozenset[str] | None = None
+    loosely_compared: frozenset[str] = frozenset()
+
+
+#: Another table by its name. Raises :class:`leyden.shapes.where.resolution.Refused` for one that cannot be looked at.
+Find = Callable[[str], Other]
+
+
+def _nothing_else(name: str) -> Other:
+    raise Refused(f"the table {shown(name)} is not known here")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +75,41 @@ def parse_policy(
     *,
     collation_is_c: bool,
     loosely_compared: frozenset[str] = frozenset(),
+    find: Find = _nothing_else,
+    related: list[Related] | None = None,
 ) -> Expression:
     """The condition ``text`` of a policy on ``table``; ``functions`` are those that it may call, ``loosely_compared``
-    columns whose collation finds different texts equal.
+    columns whose collation finds different texts equal. What it asks of other tables is added to ``related``, which
+    may hold that of other policies on the same table.
 
     Raises :class:`leyden.shapes.where.syntax.WhereError` for what cannot be expressed here.
     """
     source = Source(text, subqueries=True)
-    by_name = {function.name: function for function in functions}
-    tree = bounded(_Policy(source, table, reader, by_name, collation_is_c).condition(source.expression()))
-    loose = sorted(one.name for one in walk(tree) if isinstance(one, ColumnRef) and one.name in loosely_compared)
-    if loose:
-        raise WhereError(f"the collation of {shown(loose[0])} is not deterministic", 0)
-    return tree
+    surroundings = _Surroundings(reader, {function.name: function for function in functions}, find, collation_is_c)
+    scope = _Scope(table.name, Other(table, loosely_compared=loosely_compared), 0)
+    policy = _Policy(source, surroundings, (scope,), [] if related is None else related)
+    return bounded(policy.whole(source.expression()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Surroundings:
+    reader: Reader
+    functions: Mapping[str, Function]
+    find: Find
+    text_has_order: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """A table by the name that it has in the text, and where its columns begin."""
+
+    alias: str
+    other: Other
+    offset: int
+
+    @property
+    def width(self) -> int:
+        return self.offset + len(self.other.table.columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,32 +131,58 @@ class _Policy(Analysis):
     def __init__(
         self,
         source: Source,
-        table: Table,
-        reader: Reader,
-        functions: Mapping[str, Function],
-        text_has_order: bool,
+        surroundings: _Surroundings,
+        scopes: tuple[_Scope, ...],
+        related: list[Related],
         depth: int = 0,
     ) -> None:
-        super().__init__(source, table, text_has_order)
-        self._reader = reader
-        self._functions = functions
+        """``scopes`` are the tables whose columns can be named, the innermost last; none in a function's body."""
+        table = scopes[-1].other.table if scopes else _NO_TABLE
+        super().__init__(source, table, surroundings.text_has_order)
+        self._surroundings = surroundings
+        self._scopes = scopes
+        self._related = related
         self._depth = depth
+        #: Flags that are false where SQL has NULL.
+        self._only_if_true: set[int] = set()
+
+    def whole(self, node: Any) -> Expression:
+        """The condition that is to be true."""
+        return self.checked(self.condition(node))
+
+    def checked(self, tree: Expression) -> Expression:
+        found = {one.index for one in walk(tree) if isinstance(one, ColumnRef)}
+        if self._only_if_true & found - _must_be_true(tree):
+            raise WhereError("IN with a subquery is supported within AND and OR only, not within NOT", 0)
+        return tree
 
     # ---- names -------------------------------------------------------------------------------------------------------
 
     def _column_ref(self, reference: Any) -> Operand:
+        scopes: tuple[_Scope, ...]
         match names_of(reference.fields):
-            case [name] if name in self._columns:
-                return self._column(name)
-            case [table, name] if table == self._table.name and name in self._columns:
-                return self._column(name)
-            case [*_, name]:
-                raise Refused(f"{shown(name)} is no column of the table as clients know it")
-        raise Refused("a name is missing")
+            case [name]:
+                # Postgres names the table as soon as there are two.
+                scopes = self._scopes if len(self._scopes) == 1 else ()
+            case [alias, name]:
+                scopes = tuple(scope for scope in self._scopes if scope.alias == alias)
+            case _:
+                raise Refused("fields of columns are not supported")
+        for scope in scopes[-1:]:
+            other, table = scope.other, scope.other.table
+            for place, column in enumerate(table.columns):
+                if column.name == name:
+                    if name in other.loosely_compared:
+                        raise Refused(f"the collation of {shown(name)} is not deterministic")
+                    if other.columns is not None and name not in other.columns:
+                        raise Refused(f"permission denied for column {shown(name)} of table {shown(table.name)}")
+                    self._mentions += 1
+                    return ColumnRef(scope.offset + place, name, type_of_column(column, table))
+        raise Refused(f"{shown(name)} is no column of the table as clients know it")
 
     def _sqlvalue_function(self, function: Any) -> Expression:
         if function.op in (_A.SVFOP_CURRENT_USER, _A.SVFOP_CURRENT_ROLE, _A.SVFOP_USER):
-            return Constant(TEXT, self._reader.role)
+            return Constant(TEXT, self._surroundings.reader.role)
         raise Refused("a value that changes with the time or the session is not supported")
 
     def _func_call(self, call: Any) -> Expression:
@@ -141,7 +212,7 @@ class _Policy(Analysis):
 
     def _called(self, call: Any) -> tuple[Function, Any] | None:
         """A function that can be looked into, and the expression that it stands for."""
-        function = self._functions.get(".".join(names_of(call.funcname)))
+        function = self._surroundings.functions.get(".".join(names_of(call.funcname)))
         if function is None or call.args:
             return None
         if self._depth >= MAX_DEPTH:
@@ -150,18 +221,69 @@ class _Policy(Analysis):
 
     def _inside(self) -> _Policy:
         """For the body of a function, which sees no columns."""
-        nothing = Table(self._table.id, "", (), (), "")
-        return _Policy(
-            self._source, nothing, self._reader, self._functions, self._text_has_order, depth=self._depth + 1
-        )
+        return _Policy(self._source, self._surroundings, (), [], depth=self._depth + 1)
 
     # ---- what needs no other value than the claims ---------------------------------------------------------------
 
     def _sub_link(self, link: Any) -> Operand:
         value = _scalar(link)
-        if value is None:
-            raise Refused("a subquery on a table is not supported")
-        return self.operand(value)
+        if value is not None:
+            return self.operand(value)
+        select = link.subselect.select_stmt
+        if not self._scopes:
+            raise Refused("a subquery in a function is not supported")
+        if link.sub_link_type == _A.EXISTS_SUBLINK:
+            return self._exists(select)
+        if link.sub_link_type == _A.ANY_SUBLINK and [one.string.sval for one in link.oper_name] in ([], ["="]):
+            found = self._exists(select, self.operand(link.testexpr))
+            self._only_if_true.add(found.index)
+            return found
+        raise Refused("a subquery is supported after EXISTS and IN only")
+
+    # ---- other tables --------------------------------------------------------------------------------------------
+
+    def _exists(self, select: Any, wanted: Operand | None = None) -> ColumnRef:
+        """Whether ``select`` has a row; one that is equal to ``wanted``, if that is given."""
+        surplus = {field.name for field, _ in select.ListFields()} - _SELECT_FIELDS - {"from_clause", "where_clause"}
+        if surplus:
+            raise Refused(f"{min(surplus).replace('_', ' ')} in a subquery is not supported")
+        tables, conditions = _from(select.from_clause)
+        if select.HasField("where_clause"):
+            conditions.append(select.where_clause)
+        aliases = [alias for alias, _ in tables]
+        # Each condition is looked at as soon as the tables are there that it names.
+        by_level: list[list[Any]] = [[] for _ in tables]
+        for one in itertools.chain.from_iterable(map(_conjuncts, conditions)):
+            by_level[max((aliases.index(alias) for alias in _aliases(one) if alias in aliases), default=0)].append(one)
+        targets = [target.res_target.val for target in select.target_list]
+        return self._level(tables, by_level, targets, wanted)
+
+    def _level(
+        self, tables: list[tuple[str, str]], conditions: list[list[Any]], targets: list[Any], wanted: Operand | None
+    ) -> ColumnRef:
+        (alias, name), *others = tables
+        if len(self._scopes) > MAX_TABLES:
+            raise Refused("too many tables within each other")
+        scope = _Scope(alias, self._surroundings.find(name), self._scopes[-1].width)
+        inside = _Policy(self._source, self._surroundings, (*self._scopes, scope), [], self._depth)
+        found = [inside.condition(one) for one in conditions[0]]
+        if others:
+            found.append(inside._level(others, conditions[1:], targets, wanted))
+        elif wanted is None:
+            for target in targets:
+                inside.operand(target)  # which its reader must be allowed to see
+        else:
+            (target,) = targets
+            found.append(inside._compared("=", wanted, inside.operand(target)))
+        own = scope.other.condition
+        if own is not None:
+            width = len(scope.other.table.columns)
+            policies = moved(own, scope.offset, width, len(inside._related))
+            inside._related.extend(policies.related)
+            found.append(policies.tree)
+        tree = inside.checked(folding.all_of(found))
+        self._related.append(Related(scope.other.table, scope.offset, Condition(tree, tuple(inside._related))))
+        return flag(self._scopes[-1].width + len(self._related) - 1)
 
     def _coalesce_expr(self, coalesce: Any) -> Operand:
         *others, last = coalesce.args
@@ -273,8 +395,9 @@ class _Policy(Analysis):
         match node.WhichOneof("node"):
             case "func_call" if names_of(node.func_call.funcname)[-1] == "current_setting":
                 name = _setting_name(node.func_call)
-                if name == _SCOPED_CLAIMS and self._reader.namespace is not None:
-                    return (self._reader.namespace,)
+                namespace = self._surroundings.reader.namespace
+                if name == _SCOPED_CLAIMS and namespace is not None:
+                    return (namespace,)
                 return () if name == _CLAIMS else None
             case "a_expr" if node.a_expr.kind == _A.AEXPR_NULLIF:
                 is_plain = self._is_empty_text(node.a_expr.rexpr)
@@ -301,6 +424,63 @@ def _setting_name(call: Any) -> str:
         raise Refused("the name of a setting must be a literal")
     # Postgres takes the names of settings without regard to case.
     return str(name.a_const.sval.sval).lower()
+
+
+def _must_be_true(tree: Expression) -> set[int]:
+    """Columns that stand in ``tree`` within AND and OR only."""
+    match tree:
+        case ColumnRef(index=index):
+            return {index}
+        case And() | Or():
+            return {index for one in tree.operands for index in _must_be_true(one)}
+    return set()
+
+
+def _from(items: Sequence[Any]) -> tuple[list[tuple[str, str]], list[Any]]:
+    """The tables of a FROM clause, each with the name that it has there, and the conditions of inner joins."""
+    tables: list[tuple[str, str]] = []
+    conditions: list[Any] = []
+    pending = list(reversed(items))
+    while pending:
+        item = pending.pop()
+        if item.HasField("range_var"):
+            table = item.range_var
+            if table.schemaname != "public" or not table.inh:
+                raise Refused(f"the table {shown(table.relname)} is not in schema public")
+            if table.alias.colnames:
+                raise Refused("other names for columns are not supported")
+            tables.append((table.alias.aliasname or table.relname, table.relname))
+        elif item.HasField("join_expr") and item.join_expr.jointype == _A.JOIN_INNER:
+            join = item.join_expr
+            if join.is_natural or join.using_clause or join.HasField("alias"):
+                raise Refused("a join is supported with ON only")
+            pending += [join.rarg, join.larg]
+            if join.HasField("quals"):
+                conditions.append(join.quals)
+        else:
+            raise Refused("only tables and inner joins can be looked at in a subquery")
+    if not tables:
+        raise Refused("a subquery without a table is not supported")
+    return tables, conditions
+
+
+def _conjuncts(node: Any) -> Iterator[Any]:
+    if node.HasField("bool_expr") and node.bool_expr.boolop == _A.AND_EXPR:
+        for argument in node.bool_expr.args:
+            yield from _conjuncts(argument)
+    else:
+        yield node
+
+
+def _aliases(message: Message) -> Iterator[str]:
+    """The names of tables that columns in it are named with."""
+    if isinstance(message, _A.ColumnRef):
+        yield from names_of(message.fields)[:-1][-1:]
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for one in value if isinstance(value, Sequence) or hasattr(value, "add") else (value,):
+                yield from _aliases(one)
 
 
 def _scalar(link: Any) -> Any:
@@ -330,4 +510,4 @@ def _body(function: Function) -> Any:
     return value
 
 
-__all__ = ["Reader", "WhereError", "parse_policy"]
+__all__ = ["Find", "Other", "Reader", "WhereError", "parse_policy"]
