@@ -127,7 +127,9 @@ class Service:
         self.embedded: EmbeddedPostgres | None = None
         self.access = Access(settings.auth, key_source(settings, self.emit), self.emit)
         self._log = MemoryLog(settings.txn_cache_size)
-        self._reading = Reading(settings.auth.namespace, lambda: self._core)
+        self._reading = Reading(
+            settings.auth.namespace, lambda: self._core, require_policies=settings.roles.require_policies
+        )
         self._replication: Replication | None = None
         self._pool: Pool | None = None
         self._marks: Pool

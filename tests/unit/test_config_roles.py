@@ -51,3 +51,11 @@ def test_what_postgres_would_take_for_another_role_is_refused(name: str) -> None
 @pytest.mark.parametrize("names", [",", "a,", "a,,b"])
 def test_a_list_with_a_gap_is_refused(names: str) -> None:
     assert faulty(AUTH_DB_ROLE_CLAIM="role", AUTH_DB_ROLES=names) == {"AUTH_DB_ROLES"}
+
+
+def test_policies_can_be_required_where_roles_are_taken() -> None:
+    assert not policy(AUTH_DB_ROLE="app_user").require_policies
+    assert policy(AUTH_DB_ROLE="app_user", LEYDEN_REQUIRE_RLS="true").require_policies
+    assert policy(AUTH_DB_ROLE_CLAIM="role", AUTH_DB_ROLES="a", LEYDEN_REQUIRE_RLS="yes").require_policies
+    assert faulty(LEYDEN_REQUIRE_RLS="true") == {"LEYDEN_REQUIRE_RLS"}
+    assert faulty(AUTH_DB_ROLE="app_user", LEYDEN_REQUIRE_RLS="perhaps") == {"LEYDEN_REQUIRE_RLS"}

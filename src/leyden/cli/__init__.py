@@ -8,6 +8,7 @@ from importlib.metadata import version
 import click
 
 _COMMANDS = {
+    "check": ("leyden.cli.check", "check"),
     "start": ("leyden.cli.start", "start"),
     "demo": ("leyden.cli.demo", "demo"),
     "keys": ("leyden.cli.keys", "keys"),

@@ -1,4 +1,4 @@
-"""AUTH_DB_ROLE, AUTH_DB_ROLE_CLAIM and AUTH_DB_ROLES: as which database role a user's writes run.
+"""AUTH_DB_ROLE, AUTH_DB_ROLE_CLAIM, AUTH_DB_ROLES and LEYDEN_REQUIRE_RLS: as which database role users read and write.
 
 Owns how they are written and which of them go together. Whether Postgres has such roles, and lets the service take
 them, is asked at start by `leyden.postgres.requirements`.
@@ -12,11 +12,13 @@ from typing import Final
 from leyden.edge.authors import RolePolicy
 
 from .problems import ConfigurationError, Unusable
+from .values import boolean
 from .variables import Variables
 
 ROLE: Final = "AUTH_DB_ROLE"
 CLAIM: Final = "AUTH_DB_ROLE_CLAIM"
 ROLES: Final = "AUTH_DB_ROLES"
+REQUIRE: Final = "LEYDEN_REQUIRE_RLS"
 
 _MAX_ENTRIES: Final = 256
 # Postgres cuts longer names off, and would then take another role than the one named.
@@ -40,9 +42,16 @@ def load_role_policy(env: Mapping[str, str]) -> RolePolicy:
         )
     if claim is None and variables.text(ROLES) is not None:
         variables.problem(ROLES, f"has no effect without {CLAIM}", f"set {CLAIM} as well, or unset it")
+    require_policies = variables.read(REQUIRE, boolean, False)
+    if require_policies and claim is None and variables.text(ROLE) is None:
+        variables.problem(
+            REQUIRE,
+            "has no effect without a database role: policies do not decide about reading then",
+            f"set {ROLE}, or {CLAIM} and {ROLES}, as well, or unset it",
+        )
     if variables.problems:
         raise ConfigurationError(tuple(variables.problems))
-    return RolePolicy(fixed, claim, listed)
+    return RolePolicy(fixed, claim, listed, require_policies)
 
 
 def _role(text: str) -> str:

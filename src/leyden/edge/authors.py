@@ -25,11 +25,13 @@ class RoleRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RolePolicy:
-    """How the database role of a user is found: not at all, always ``fixed``, or named by ``claim`` and ``listed``."""
+    """How the database role of a user is found: not at all, always ``fixed``, or named by ``claim`` and ``listed``.
+    ``require_policies``: tables without row-level security are not read."""
 
     fixed: str | None = None
     claim: str | None = None
     listed: frozenset[str] = frozenset()
+    require_policies: bool = False
 
     @property
     def all(self) -> frozenset[str]:

@@ -20,7 +20,10 @@ SLICE = 50
 class Reading:
     """The rights in force. ``core`` gives the parts that connections share at present, if there are any."""
 
-    def __init__(self, namespace: str | None, core: Callable[[], Core | None]) -> None:
+    def __init__(
+        self, namespace: str | None, core: Callable[[], Core | None], *, require_policies: bool = False
+    ) -> None:
+        self._require_policies = require_policies
         self._namespace = namespace
         self._core = core
         self._rights: RightsByRole = {}
@@ -28,7 +31,15 @@ class Reading:
         self._is_certain = True
 
     def rules(self, role: str | None, locale: Locale, tables: Mapping[str, Table]) -> Rules:
-        return rules_for(self._rights, role, self._namespace, locale, tables, self._memo)
+        return rules_for(
+            self._rights,
+            role,
+            self._namespace,
+            locale,
+            tables,
+            self._memo,
+            require_policies=self._require_policies,
+        )
 
     def begin(self, core: Core) -> None:
         """``core`` is new: it sends nothing either while the rights are not certain."""

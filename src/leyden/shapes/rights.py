@@ -90,12 +90,15 @@ class Rules:
         locale: Locale | None = None,
         tables: Mapping[str, Table] | None = None,
         memo: Memo | None = None,
+        require_policies: bool = False,
     ) -> None:
-        """``tables`` are those that policies may look at, by name. ``memo`` goes with ``rights``."""
+        """``tables`` are those that policies may look at, by name. ``memo`` goes with ``rights``. With
+        ``require_policies`` nothing is read of tables without row-level security, or without a policy."""
         self._rights = rights or {}
         self._reader = reader
         self._locale = locale or Locale(order_is_bytes=False)
         self._tables = tables or {}
+        self._require_policies = require_policies
         self._memo: Memo = {} if memo is None else memo
         #: Tables whose policies are being understood.
         self._entered: list[int] = []
@@ -114,6 +117,9 @@ class Rules:
         rights = self._rights.get(table.id)
         if rights is None:
             raise Forbidden(f"Permission denied for table {table.name}")
+        if self._require_policies and not rights.policies:
+            what = "has no row-level security" if rights.policies is None else "has no policy for reading"
+            raise Forbidden(f"Table {table.name} {what}, which LEYDEN_REQUIRE_RLS asks for")
         columns = rights.columns
         for column in table.columns:
             is_needed = column.not_null or column.name in table.primary_key
@@ -186,6 +192,10 @@ def rules_for(
     locale: Locale,
     tables: Mapping[str, Table] | None = None,
     memo: Memo | None = None,
+    *,
+    require_policies: bool = False,
 ) -> Rules:
     """The rules for ``role`` as ``rights`` has them; for a role that is not among them nothing may be read."""
-    return OPEN if role is None else Rules(rights.get(role), Reader(role, namespace), locale, tables, memo)
+    if role is None:
+        return OPEN
+    return Rules(rights.get(role), Reader(role, namespace), locale, tables, memo, require_policies=require_policies)

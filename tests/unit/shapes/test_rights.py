@@ -167,6 +167,15 @@ def test_policies_are_not_followed_where_letters_are_unusual() -> None:
         rules_for({"reader": {1: policed(OWN)}}, "reader", None, turkish).of(DOCS)
 
 
+@pytest.mark.parametrize("of_users", [EVERYTHING, policed()])
+def test_policies_can_be_required(of_users: ReadingRights) -> None:
+    rights = {DOCS.id: policed(OWN), USERS.id: of_users}
+    strict = rules_for({"reader": rights}, "reader", None, BYTES, require_policies=True)
+    assert isinstance(asked(strict).part, Group)  # without what it refers to
+    with pytest.raises(ShapeError, match=r"Table users has no .*, which LEYDEN_REQUIRE_RLS asks for"):
+        asked(strict, "users")
+
+
 # ---- columns --------------------------------------------------------------------------------------------------------
 
 SOME = ReadingRights(frozenset({"id", "author"}))
