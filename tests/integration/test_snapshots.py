@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
@@ -16,6 +17,7 @@ from leyden.log.memory import MemoryLog
 from leyden.model import EPOCH_TAG, Insert, Table
 from leyden.postgres.catalog import load_migrations, load_tables
 from leyden.postgres.replication import Replication
+from leyden.postgres.requirements import unmet_requirements
 from leyden.postgres.sessions import connect, session_conninfo
 from leyden.postgres.snapshots import Snapshot, Snapshots, TaggedRow
 
@@ -221,3 +223,34 @@ async def test_a_snapshot_knows_the_newest_version_it_sees(
         assert await snapshot.newest_version() == versions[-1]
     async with snapshots.open() as snapshot:
         assert await snapshot.newest_version() > versions[-1]
+
+
+async def test_policies_for_the_services_own_role_make_it_fail_and_not_leave_rows_out(
+    database: str, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    plain, role = await table(conn, "plain"), f"service_{conn.info.dbname}"
+    name = sql.Identifier(role)
+    await conn.execute(sql.SQL("CREATE ROLE {} LOGIN").format(name))
+    try:
+        await conn.execute(
+            sql.SQL("GRANT SELECT ON plain TO {}; GRANT USAGE ON SCHEMA leyden TO {}").format(name, name)
+        )
+        await conn.execute(sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA leyden TO {}").format(name))
+        await conn.execute("INSERT INTO plain VALUES (1), (2)")
+        await conn.execute("CREATE POLICY one ON plain USING (id = 1)")
+        async with AsyncConnectionPool(
+            session_conninfo(make_conninfo(database, user=role)), min_size=1, max_size=1, open=False
+        ) as pool:
+            snapshots = Snapshots(pool)
+            async with snapshots.open() as snapshot:
+                assert len(await all_rows(snapshot, plain)) == 2
+            await conn.execute("ALTER TABLE plain ENABLE ROW LEVEL SECURITY")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security policy"):
+                async with snapshots.open() as snapshot:
+                    await all_rows(snapshot, plain)
+        async with await connect(make_conninfo(database, user=role)) as service:
+            unmet = {one.code: one for one in await unmet_requirements(service)}
+            assert '"plain"' in unmet["row_security"].message
+    finally:
+        await conn.execute(sql.SQL("DROP OWNED BY {}").format(name))
+        await conn.execute(sql.SQL("DROP ROLE {}").format(name))

@@ -37,6 +37,10 @@ SELECT current_setting('server_version_num')::int AS version,
        current_setting('max_replication_slots')::int
            - (SELECT count(*) FROM pg_replication_slots)::int AS free_slots,
        EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %(slot)s) AS has_slot,
+       ARRAY(SELECT c.relname::text FROM pg_publication p
+             JOIN pg_publication_rel pr ON pr.prpubid = p.oid
+             JOIN pg_class c ON c.oid = pr.prrelid
+             WHERE p.pubname = %(publication)s AND row_security_active(c.oid) ORDER BY 1) AS filtered,
        current_setting('max_wal_senders')::int
            - (SELECT count(*) FROM pg_stat_replication)::int AS free_senders
 FROM pg_roles r WHERE r.rolname = current_user
@@ -96,7 +100,7 @@ async def unmet_requirements(
     """Everything that is missing, most basic first. ``slot`` defaults to :func:`slot_name`."""
     async with conn.cursor(row_factory=dict_row) as cursor:
         name = slot or slot_name(conn.info.dbname)
-        await cursor.execute(_FACTS, {"groups": _REPLICATION_GROUPS, "slot": name})
+        await cursor.execute(_FACTS, {"groups": _REPLICATION_GROUPS, "slot": name, "publication": PUBLICATION})
         facts = await cursor.fetchone()
         assert facts is not None  # the session's role exists
         of_roles: list[dict[str, Any]] = []
@@ -164,6 +168,12 @@ def judge(facts: Mapping[str, Any]) -> tuple[Requirement, ...]:
         "senders",
         "all replication connections are taken",
         "raise max_wal_senders and restart Postgres",
+    )
+    need(
+        not facts["filtered"],
+        "row_security",
+        f"row-level security hides rows of {', '.join(map(_quoted, facts['filtered']))} from the service's role {role}",
+        f"as a superuser: ALTER ROLE {role} BYPASSRLS; or let it own the tables, without FORCE ROW LEVEL SECURITY",
     )
     return tuple(unmet)
 

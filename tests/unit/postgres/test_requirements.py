@@ -20,6 +20,7 @@ FIT: dict[str, Any] = {
     "free_slots": 1,
     "has_slot": False,
     "free_senders": 1,
+    "filtered": [],
 }
 
 
@@ -40,6 +41,7 @@ def test_a_fit_database_lacks_nothing(version: int) -> None:
         ({"may_create": False}, "create"),
         ({"free_slots": 0}, "slots"),
         ({"free_senders": 0}, "senders"),
+        ({"filtered": ["docs"]}, "row_security"),
     ],
 )
 def test_each_fact_out_of_order_is_one_message_with_a_remedy(fact: dict[str, Any], code: str) -> None:
