@@ -19,6 +19,7 @@ from leyden.satellite.encoding import Encoder
 from leyden.shapes import sight
 from leyden.shapes.groups import Group
 from leyden.shapes.standing import effect
+from leyden.shapes.versions import AsOf
 from speaker import SECRET, Running, Speaker, serving, token
 
 CLIENTS = 1_000
@@ -104,9 +105,9 @@ def _count(monkeypatch: pytest.MonkeyPatch, done: Counter[str]) -> None:
         done["encodings"] += 1
         return transaction(self, *args, **named)
 
-    def counted_holds(self: Group, row: Row) -> bool:
+    def counted_holds(self: Group, row: Row, at: AsOf | None = None) -> bool:
         done["evaluations"] += 1
-        return holds(self, row)
+        return holds(self, row, at)
 
     def counted_effect(*args: Any) -> Any:
         done["effects"] += 1
