@@ -53,10 +53,14 @@ class Authors:
             RoleRefused: the claim that names the role is not there, is no text, or names one that is not listed.
             Refusal: the claims hold what a policy could not read (``payload_invalid``).
         """
-        claims = dict(identity.claims)
+        return self.author(identity.user_id, identity.claims)
+
+    def author(self, user_id: str, payload: Mapping[str, Any]) -> Author:
+        """The author for a user and the claims of his token. Raises as :meth:`of` does."""
+        claims = dict(payload)
         scoped = None if self._namespace is None else claims.get(self._namespace)
         author = Author(
-            identity.user_id,
+            user_id,
             _json(claims),
             None if scoped is None else _json(scoped),
             self._role(claims if self._namespace is None else scoped),

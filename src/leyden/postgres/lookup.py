@@ -6,14 +6,16 @@ from other failures. The sessions must have the settings of :mod:`leyden.postgre
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import sql
 
 from leyden.auth import NotStrictJson, parse_object
-from leyden.model import Row, Table
+from leyden.model import Author, Row, Table
+from leyden.postgres.rights import tell_author
 from leyden.postgres.row_statements import from_text, key_columns
 from leyden.postgres.rows import Connection, Cursor, RawKey, raw_rows
 
@@ -85,8 +87,11 @@ async def is_table(conn: Connection, name: str) -> bool:
     return row is not None and bool(row[0])
 
 
-async def find_row(conn: Connection, table: Table, key: RawKey, condition: sql.Composable | None) -> FoundRow | None:
-    """The row with ``key``, if there is one, and whether ``condition`` (on the alias ``this``) is true for it.
+async def find_row(
+    conn: Connection, table: Table, key: RawKey, condition: sql.Composable | None, author: Author | None = None
+) -> FoundRow | None:
+    """The row with ``key``, if there is one, and whether ``condition`` (on the alias ``this``) is true for it. With an
+    ``author`` this is asked as his database role, if he has one, so that policies count as well.
 
     Two queries: call it in a transaction in which both see the same. Raises :class:`InvalidKey` for a value that is
     none of its column's type, and :class:`psycopg.Error`.
@@ -107,15 +112,31 @@ async def find_row(conn: Connection, table: Table, key: RawKey, condition: sql.C
     if not found:
         return None
     selection = sql.SQL("SELECT FROM {} AS this WHERE {} AND ({})").format(_name(table), matches, _or_all(condition))
-    selected = await _execute(conn, selection, key)
+    async with _as(conn, author):
+        selected = await _execute(conn, selection, key)
     return FoundRow(found[0], selected.rowcount == 1)
 
 
-async def count_rows(conn: Connection, table: Table, condition: sql.Composable | None) -> int:
-    """For how many rows of ``table`` the ``condition`` is true."""
+async def count_rows(
+    conn: Connection, table: Table, condition: sql.Composable | None, author: Author | None = None
+) -> int:
+    """For how many rows of ``table`` the ``condition`` is true; ``author`` as for :func:`find_row`."""
     query = sql.SQL("SELECT count(*) FROM {} AS this WHERE ({})").format(_name(table), _or_all(condition))
-    (count,) = await (await _execute(conn, query)).fetchone() or (0,)
+    async with _as(conn, author):
+        (count,) = await (await _execute(conn, query)).fetchone() or (0,)
     return int(count)
+
+
+@asynccontextmanager
+async def _as(conn: Connection, author: Author | None) -> AsyncIterator[None]:
+    """What is executed within is executed as the author's role, with his claims."""
+    if author is None or author.role is None:
+        yield
+        return
+    async with conn.transaction(force_rollback=True):  # which takes the settings back
+        await tell_author(conn, author, "")
+        await conn.execute("SELECT pg_catalog.set_config('role', %s, true)", [author.role])
+        yield
 
 
 def _name(table: Table) -> sql.Identifier:

@@ -71,7 +71,7 @@ FROM wanted w CROSS JOIN electrified e
 
 async def read_rights(conn: Connection, roles: Collection[str]) -> str:
     """The rights of ``roles`` as a text that is equal when they are; for :func:`parse_rights`."""
-    async with conn.transaction():
+    async with conn.transaction(force_rollback=True):  # which takes the setting back
         # With nothing else on the path, expressions are printed with the schemas of all that is not Postgres' own.
         await conn.execute("SET LOCAL search_path = pg_catalog")
         cursor = await conn.execute(RIGHTS, [sorted(roles)])

@@ -44,7 +44,7 @@ def explain_company(understanding: Understanding, table: Table, row: Row, at: As
     assert isinstance(part, Tree)
     steps = way(Standing(part, at), version_of(table, row))
     if steps is None:
-        reason = _refusal(understanding, part, table, row)
+        reason = _refusal(understanding, part, table, row, at)
         outcome, sentence = Check(_COMPANY_CHECK, "fail", reason), f"Does not reach the client: {reason}"
     else:
         reason = _told(steps) or "the filter of the subscription is true for it"
@@ -80,11 +80,14 @@ def _refers(child: Version, step: Step, parent: Version) -> bool:
     return here == [parent.row[place] for place in edge.parent_places]
 
 
-def _refusal(understanding: Understanding, tree: Tree, table: Table, row: Row) -> str:
+def _refusal(understanding: Understanding, tree: Tree, table: Table, row: Row, at: AsOf) -> str:
     user_id = understanding.claims.user_id
     own = None if user_id is None else owner_predicate(table, user_id)
     if own is not None and own.matches(row) is not True:
         return "it belongs to another user, so that it does not come along even if other rows refer to it"
+    rights = tree.owners.get(table.id)
+    if rights is not None and not rights.holds(row, at):
+        return "policies do not let it through, so that it does not come along even if other rows refer to it"
     if tree.root.table.id == table.id:
         return "the filter of the subscription is not true for it, and no row that the client has brings it along"
     return "no row that the client has brings it along"

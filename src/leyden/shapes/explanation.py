@@ -16,6 +16,7 @@ from leyden.auth import Check, printable
 from leyden.model import Row, Table
 from leyden.shapes.request import Shape
 from leyden.shapes.understanding import Understanding, skipped
+from leyden.shapes.versions import AsOf
 from leyden.shapes.where import OWNER_COLUMN, Claims, owner_predicate
 from leyden.shapes.where.explanation import Finding, decisive, examine, operands
 from leyden.shapes.where.spelling import quoted, value_text
@@ -28,6 +29,7 @@ PASSING_CHECK = "row passes the filter"
 
 _PRESENCE_CHECK = "row is in Postgres"
 _OWNED_CHECK = "row is the user's or nobody's"
+_POLICIES_CHECK = "policies let the row through"
 _AGREEMENT_CHECK = "Postgres says the same"
 
 #: Columns and claims that a sentence names, and characters of a key.
@@ -84,7 +86,7 @@ def explain_count(understanding: Understanding, count: int) -> Explanation:
         understanding.checks,
         claims=understanding.claims_used,
         count=count,
-        condition=shape.root.condition,
+        condition=understanding.condition,
         notes=understanding.notes,
     )
 
@@ -98,37 +100,41 @@ def explain_absence(understanding: Understanding, key: str) -> Explanation:
         f"Does not reach the client: {missing}",
         (*understanding.checks, Check(_PRESENCE_CHECK, "fail", missing), *rest),
         claims=understanding.claims_used,
-        condition=_shape_of(understanding).root.condition,
+        condition=understanding.condition,
         notes=understanding.notes,
     )
 
 
-def explain_row(understanding: Understanding, row: Row, selected: bool) -> Explanation:
-    """Of ``row``, which Postgres has, and of which it says whether the subscription's condition is true."""
+def explain_row(understanding: Understanding, row: Row, selected: bool, at: AsOf | None = None) -> Explanation:
+    """Of ``row``, which Postgres has, and of which it says whether the subscription's condition is true. ``at`` has the
+    tables that policies look at."""
     shape, where, claims = _shape_of(understanding), understanding.where, understanding.claims
     table = shape.table
     values = tuple(shown(table, row))
     literals = {name: literal for name, _, literal in values}
     found = None if where is None else examine(where.tree, row, claims)
     owner, passing = _owner(table, row, claims, literals), _passing(found)
-    judged = shape.root.holds(row)
+    policed = _policed(understanding, row, at)
+    judged = shape.root.holds(row, at)
     # Three ways to one answer: by the service's own predicate, by Postgres, and node by node.
-    agreed = judged == selected == ("fail" not in (owner.outcome, passing.outcome))
+    outcomes = [owner.outcome, passing.outcome, *(one.outcome for one in policed)]
+    agreed = judged == selected == ("fail" not in outcomes)
     verdict: Verdict = "defect" if not agreed else "reaches" if judged else "withheld"
     return Explanation(
         verdict,
-        _reason(judged, owner, found) if agreed else _defect(judged, selected),
+        _reason(judged, [owner, *policed], found) if agreed else _defect(judged, selected),
         (
             *understanding.checks,
             Check(_PRESENCE_CHECK, "pass", ", ".join(f"{name} is {literals[name]}" for name in table.primary_key)),
             owner,
+            *policed,
             passing,
             Check(_AGREEMENT_CHECK, "pass" if agreed else "fail", _selection(selected)),
         ),
         claims=understanding.claims_used,
         filter=found,
         row=values,
-        condition=shape.root.condition,
+        condition=understanding.condition,
         notes=understanding.notes,
     )
 
@@ -157,6 +163,17 @@ def _owner(table: Table, row: Row, claims: Claims, literals: dict[str, str]) -> 
     return Check(_OWNED_CHECK, "fail", f"{owner}, and the client's user is {quoted(claims.user_id)}")
 
 
+def _policed(understanding: Understanding, row: Row, at: AsOf | None) -> list[Check]:
+    if understanding.role is None:
+        return []
+    group, role = understanding.policed, printable(understanding.role)
+    if group is None:
+        return [Check(_POLICIES_CHECK, "skipped", "there are none, or they let every row through")]
+    if group.holds(row, at):
+        return [Check(_POLICIES_CHECK, "pass", f"the policies for role {role} let it through")]
+    return [Check(_POLICIES_CHECK, "fail", f"the policies for role {role} do not let it through")]
+
+
 def _passing(found: Finding | None) -> Check:
     if found is None:
         return Check(PASSING_CHECK, "skipped", "there is none")
@@ -173,12 +190,13 @@ def _defect(judged: bool, selected: bool) -> str:
     return f"A DEFECT OF LEYDEN: {own}, but {other}. Please report it, with all of this"
 
 
-def _reason(reaches: bool, owner: Check, found: Finding | None) -> str:
+def _reason(reaches: bool, rights: list[Check], found: Finding | None) -> str:
     if reaches:
         why = "the subscription is to all rows" if found is None else "the filter is true for the row"
-        return f"Reaches the client: {why}" + (f", and {owner.detail}" if owner.outcome == "pass" else "")
-    if owner.outcome == "fail" or found is None:
-        return f"Does not reach the client: {owner.detail}"
+        return f"Reaches the client: {why}" + "".join(f", and {one.detail}" for one in rights if one.outcome == "pass")
+    failed = next((one for one in rights if one.outcome == "fail"), None)
+    if failed is not None or found is None:
+        return f"Does not reach the client: {(failed or rights[0]).detail}"
     cause = decisive(found)
     looked_at = [one.sentence for one in operands(cause)][:_MOST_NAMED]
     values = f" ({', '.join(looked_at)})" if looked_at else ""

@@ -10,9 +10,13 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from psycopg.sql import Composable
+
 from leyden.auth import Check, printable
 from leyden.model import Locale, Table
+from leyden.shapes.groups import Group
 from leyden.shapes.request import MAX_TABLE_NAME_BYTES, Include, Select, Shape, ShapeError, ShapeRequest, plan
+from leyden.shapes.rights import OPEN, Forbidden, Rules
 from leyden.shapes.where import OWNER_COLUMN, Claims, Where, WhereError, owner_predicate, parse_where
 from leyden.shapes.where.explanation import Finding, claims_in
 from leyden.shapes.where.spelling import as_written, quoted, spelled
@@ -21,6 +25,7 @@ FILTER_CHECK = "filter is understood"
 
 _TABLE_CHECK = "table is electrified"
 _DELIVERY_CHECK = "rows of the table are delivered"
+_ROLE_CHECK = "database role may read it"
 _CLAIMS_CHECK = "claims that the filter uses"
 _OWNER_CHECK = "rows have an owner"
 
@@ -64,6 +69,9 @@ class Facts:
     """Why its rows are not delivered, if they are not."""
     present: bool = True
     """Whether Postgres has a table of that name, electrified or not."""
+    rules: Rules = OPEN
+    role: str | None = None
+    """The database role that the client reads as, if roles are taken, and the rules for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,11 @@ class Understanding:
     position: int | None = None
     """The character of the filter at which it was refused, if that is what was refused."""
     notes: tuple[str, ...] = ()
+    role: str | None = None
+    policed: Group | None = None
+    """The rows of the table that policies let through; ``None`` for all."""
+    condition: Composable | None = None
+    """What selects its rows in Postgres for a session of that role, on the alias ``this``; ``None`` for all."""
 
 
 def understand(asked: Asked, facts: Facts) -> Understanding:
@@ -90,16 +103,28 @@ def understand(asked: Asked, facts: Facts) -> Understanding:
     table = facts.tables[asked.table]
     try:
         where = parse_where(asked.where, table, collation_is_c=facts.locale.order_is_bytes) if asked.where else None
-        shape = plan(
-            ShapeRequest("", (Select(asked.table, asked.where, asked.includes),)), facts.tables, claims, facts.locale
-        )
+        request = ShapeRequest("", (Select(asked.table, asked.where, asked.includes),))
+        shape = plan(request, facts.tables, claims, facts.locale, facts.rules)
+        # What Postgres does itself for the role is not asked of it a second time.
+        condition = plan(request, facts.tables, claims, facts.locale).root.condition
     except (WhereError, ShapeError) as error:
         checks += [Check(FILTER_CHECK, "fail", error.message), *skipped(_CLAIMS_CHECK, _OWNER_CHECK)]
         return Understanding(tuple(checks), claims, position=error.position if isinstance(error, WhereError) else None)
     used = () if where is None else claims_in(where.tree, claims)
     _require(client, used, table)
     checks += [_filter(where), _used(used), _owned(table, claims)]
-    return Understanding(tuple(checks), claims, shape, where, used, notes=_as_parent(table, facts.tables))
+    allowed = facts.rules.of(table).bind(claims)
+    return Understanding(
+        tuple(checks),
+        claims,
+        shape,
+        where,
+        used,
+        notes=_as_parent(table, facts.tables),
+        role=facts.role,
+        policed=None if allowed is None else Group(table, allowed.predicate, relations=allowed.relations),
+        condition=condition,
+    )
 
 
 def skipped(*names: str) -> list[Check]:
@@ -113,6 +138,8 @@ def _failed(checks: list[Check]) -> bool:
 def _without_the_filter(asked: Asked, facts: Facts) -> list[Check]:
     checks = [_known(asked.table, facts)]
     checks += skipped(_DELIVERY_CHECK) if _failed(checks) else [_delivered(facts)]
+    if facts.role is not None:
+        checks += skipped(_ROLE_CHECK) if _failed(checks) else [_readable(asked, facts, facts.role)]
     client = asked.client.checks
     return checks + (skipped(*(check.name for check in client)) if _failed(checks) else list(client))
 
@@ -141,6 +168,18 @@ def _delivered(facts: Facts) -> Check:
         return Check(_DELIVERY_CHECK, "pass")
     remedy = "undo that, or give the table up with leyden.disable and electrify it again"
     return Check(_DELIVERY_CHECK, "fail", f"its rows are not delivered, because {facts.suspended}; {remedy}")
+
+
+def _readable(asked: Asked, facts: Facts, role: str) -> Check:
+    try:
+        rule = facts.rules.of(facts.tables[asked.table])
+    except Forbidden as forbidden:
+        return Check(_ROLE_CHECK, "fail", forbidden.message)
+    if rule.condition is not None and not asked.client.named:
+        raise ClientNeeded("policies decide which rows are read")
+    columns = "" if rule.columns is None else f"; of the columns only {', '.join(sorted(rule.columns))}"
+    policies = "has no row-level security" if rule.condition is None else "its policies decide"
+    return Check(_ROLE_CHECK, "pass", f"as {printable(role)}: {policies}{columns}")
 
 
 def _filter(where: Where | None) -> Check:

@@ -211,7 +211,7 @@ def test_the_verdict_is_the_services_and_a_difference_to_postgres_a_defect(
 
 def test_a_node_by_node_value_that_is_not_the_services_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
     understanding = asked("items", "this.n = 1")
-    monkeypatch.setattr(type(understanding.shape.root), "holds", lambda self, row: True)  # type: ignore[union-attr]
+    monkeypatch.setattr(type(understanding.shape.root), "holds", lambda self, row, at: True)  # type: ignore[union-attr]
     explanation = explain_row(understanding, (b"1", b"a", b"2"), True)
 
     assert explanation.verdict == "defect"

@@ -7,9 +7,10 @@ Leyden's judgement and Postgres' is never one in time.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,23 +18,28 @@ from typing import Any, Final
 import click
 import psycopg
 
-from leyden.auth import printable, verifier_from
-from leyden.model import SnapshotPoint
+from leyden.auth import Refusal, printable, verifier_from
+from leyden.config import ConfigurationError, load_role_policy
+from leyden.config.roles import CLAIM, ROLES
+from leyden.edge.authors import Authors, RolePolicy, RoleRefused
+from leyden.model import Author, SnapshotPoint, Table
 from leyden.observe.fields import shown
 from leyden.postgres import lookup
 from leyden.postgres.catalog import load_tables
 from leyden.postgres.locale import read_locale
+from leyden.postgres.reading_rights import parse_rights, read_rights
 from leyden.postgres.revocations import read_page
 from leyden.postgres.snapshots import Snapshot
 from leyden.postgres.suspension import suspension
 from leyden.shapes.company import explain_company, explain_stranger, tables_needed
 from leyden.shapes.explanation import Explanation, explain_absence, explain_count, explain_refusal, explain_row
 from leyden.shapes.request import Include
+from leyden.shapes.rights import OPEN, rules_for
 from leyden.shapes.understanding import Asked, Client, ClientNeeded, Facts, Understanding, can_name_a_table, understand
-from leyden.shapes.versions import VersionedTables
+from leyden.shapes.versions import AsOf, VersionedTables
 
 from ..claims import Claim, with_claims
-from ..configured import auth_settings, conninfo, database_settings
+from ..configured import CONFIGURATION_EXIT, auth_settings, conninfo, database_settings
 from ..database import data_dir_option, failure, said, session
 from ..key_ring import key_ring_for
 from ..token_lines import joined, token_of
@@ -62,6 +68,34 @@ class Question:
     includes: tuple[Include, ...]
     pk: str | None
     row_of: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """As which database role clients read."""
+
+    policy: RolePolicy
+    namespace: str | None
+
+    def author(self, client: Client) -> Author | None:
+        """Who the client is for Postgres; ``None`` if no roles are taken, or it is not let in."""
+        if not self.policy.all or any(check.outcome == "fail" for check in client.checks):
+            return None
+        try:
+            return Authors(self.policy, self.namespace).author(client.claims.user_id or "", client.claims.claims)
+        except RoleRefused as refused:
+            raise click.UsageError(f"the client is not let in: {refused.code}; see {CLAIM} and {ROLES}") from None
+        except Refusal as refused:
+            raise click.UsageError(f"the client is not let in: {refused.code}") from None
+
+
+def _reading() -> _Reading:
+    try:
+        policy = load_role_policy(os.environ)
+    except ConfigurationError as error:
+        click.echo(str(error), err=True)
+        sys.exit(CONFIGURATION_EXIT)
+    return _Reading(policy, os.environ.get("AUTH_JWT_NAMESPACE") or None)
 
 
 @click.command("explain")
@@ -122,6 +156,9 @@ def explain(
     A row comes with all that it refers to, and with what the subscription includes. Ask of such a row with --row-of;
     the tables concerned are read whole for the answer.
 
+    With a database role (AUTH_DB_ROLE, AUTH_DB_ROLE_CLAIM) its policies and privileges are looked at, and Postgres is
+    asked as that role.
+
     Reads from the database of DATABASE_URL and changes nothing. Exit status: 0 the row reaches the client (without
     --pk: the subscription is good), 1 it does not, or is refused, 2 wrong use or configuration.
 
@@ -139,7 +176,7 @@ def explain(
     identify = _identification(token, user, claims, jwks_file)
     dsn = conninfo(database_settings(), data_dir)
     try:
-        explanation = asyncio.run(_explanation(dsn, Question(table, where, includes, pk, row_of), identify))
+        explanation = asyncio.run(_explanation(dsn, Question(table, where, includes, pk, row_of), identify, _reading()))
     except psycopg.Error as error:
         raise click.ClickException(_failure(error)) from None
     except ClientNeeded as needed:
@@ -192,11 +229,12 @@ def _pasted() -> str:
     return tokens[0]
 
 
-async def _explanation(dsn: str, question: Question, identify: Identify) -> Explanation:
+async def _explanation(dsn: str, question: Question, identify: Identify, reading: _Reading) -> Explanation:
     async with session(dsn, statement_timeout=_STATEMENT_TIMEOUT) as conn, conn.transaction():
         await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        facts = await _facts(conn, question.table)
         client = await identify(conn)
+        author = reading.author(client)
+        facts = await _facts(conn, question.table, reading, author)
         understanding = understand(Asked(question.table, question.where, client, question.includes), facts)
         if understanding.shape is None:
             return explain_refusal(understanding)
@@ -204,9 +242,23 @@ async def _explanation(dsn: str, question: Question, identify: Identify) -> Expl
             return await _company(conn, understanding, facts, question.row_of, question.pk)
         group, pk = understanding.shape.root, question.pk
         if pk is None:
-            return explain_count(understanding, await lookup.count_rows(conn, group.table, group.condition))
-        found = await lookup.find_row(conn, group.table, lookup.parse_key(group.table, pk), group.condition)
-        return explain_absence(understanding, pk) if found is None else explain_row(understanding, *found)
+            count = await lookup.count_rows(conn, group.table, understanding.condition, author)
+            return explain_count(understanding, count)
+        key = lookup.parse_key(group.table, pk)
+        found = await lookup.find_row(conn, group.table, key, understanding.condition, author)
+        if found is None:
+            return explain_absence(understanding, pk)
+        return explain_row(understanding, *found, await _loaded(conn, group.consulted.values()))
+
+
+async def _loaded(conn: Connection, tables: Iterable[Table]) -> AsOf:
+    versions = VersionedTables()
+    for one in tables:
+        versions.begin(one)
+        async for rows in Snapshot(conn, _NO_POINT).rows(one):
+            versions.load(one, rows)
+        versions.complete(one)
+    return versions.as_of(0)
 
 
 async def _company(conn: Connection, understanding: Understanding, facts: Facts, name: str, pk: str) -> Explanation:
@@ -219,23 +271,25 @@ async def _company(conn: Connection, understanding: Understanding, facts: Facts,
     needed = tables_needed(understanding, table)
     if not needed:
         return explain_stranger(understanding, table)
-    versions = VersionedTables()
-    for one in needed:
-        versions.begin(one)
-        async for rows in Snapshot(conn, _NO_POINT).rows(one):
-            versions.load(one, rows)
-        versions.complete(one)
-    return explain_company(understanding, table, found.row, versions.as_of(0))
+    return explain_company(understanding, table, found.row, await _loaded(conn, needed))
 
 
-async def _facts(conn: Connection, name: str) -> Facts:
+async def _facts(conn: Connection, name: str, reading: _Reading, author: Author | None) -> Facts:
     tables = {table.name: table for table in (await load_tables(conn)).values()}
     table = tables.get(name)
+    locale, role = await read_locale(conn), None if author is None else author.role
+    rules = OPEN
+    if role is not None:
+        rights = parse_rights(await read_rights(conn, [role]))
+        required = reading.policy.require_policies
+        rules = rules_for(rights, role, reading.namespace, locale, tables, require_policies=required)
     return Facts(
         tables,
-        await read_locale(conn),
+        locale,
         suspended=None if table is None else await suspension(conn, table),
         present=can_name_a_table(name) and await lookup.is_table(conn, name),
+        rules=rules,
+        role=role,
     )
 
 
