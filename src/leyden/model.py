@@ -114,17 +114,27 @@ class Locale:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function in SQL without arguments, by its name with schema. ``returns`` is its type's catalog name."""
+    """A function in SQL, by its name with schema. ``returns`` is the catalog name of its type, ``arguments`` are names
+    (empty for none) and types. ``callers`` are the roles that may call it.
+
+    ``owner`` is the role that it runs as, if that is not its caller, and ``bypasses`` are the ids of tables of which
+    that role reads all rows. ``finds_public``: a table without a schema in it is that of schema public.
+    """
 
     name: str
     body: str
     returns: str
+    arguments: tuple[tuple[str, str], ...] = ()
+    callers: frozenset[str] = frozenset()
+    owner: str | None = None
+    bypasses: frozenset[int] = frozenset()
+    finds_public: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """A policy that says which rows are read. ``using`` is its condition, printed with nothing but ``pg_catalog`` on
-    the search path; ``functions`` are those of the database that it calls, as far as they can be looked into."""
+    the search path; ``functions`` are those of the database that it may call, as far as they can be looked into."""
 
     name: str
     permissive: bool

@@ -11,7 +11,7 @@ import asyncio
 import json
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,43 +30,73 @@ RIGHTS = """
 WITH wanted AS (
     SELECT r.oid, r.rolname FROM pg_catalog.pg_roles r WHERE r.rolname = ANY (%s)
 ), electrified AS (
-    SELECT c.oid, c.relrowsecurity, c.relnamespace FROM leyden.tables t JOIN pg_catalog.pg_class c ON c.oid = t.table_id
+    SELECT c.oid, c.relrowsecurity, c.relforcerowsecurity, c.relowner, c.relnamespace
+    FROM leyden.tables t JOIN pg_catalog.pg_class c ON c.oid = t.table_id
 ), function AS (
-    SELECT d.objid AS policy, p.oid, pg_catalog.jsonb_build_object(
-               'name', n.nspname || '.' || p.proname, 'body', p.prosrc, 'returns', t.typname) AS described
-    FROM pg_catalog.pg_depend d
-    JOIN pg_catalog.pg_proc p ON d.refclassid = 'pg_catalog.pg_proc'::regclass AND p.oid = d.refobjid
+    SELECT p.*, n.nspname, t.typname FROM pg_catalog.pg_proc p
     JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
     JOIN pg_catalog.pg_language l ON l.oid = p.prolang
     JOIN pg_catalog.pg_type t ON t.oid = p.prorettype
-    WHERE d.classid = 'pg_catalog.pg_policy'::regclass AND l.lanname = 'sql' AND p.prosqlbody IS NULL
-      AND p.prokind = 'f' AND p.pronargs = 0 AND NOT p.proretset AND t.typnamespace = 'pg_catalog'::regnamespace
+    WHERE l.lanname = 'sql' AND p.prosqlbody IS NULL AND p.prokind = 'f' AND NOT p.proretset
+      AND p.provariadic = 0 AND p.pronargdefaults = 0 AND p.proargmodes IS NULL
+      AND (p.pronargs = 0 OR NOT p.proisstrict)
+      AND t.typnamespace = 'pg_catalog'::regnamespace
+      AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'leyden', 'electric')
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_proc'::regclass
+                      AND d.objid = p.oid AND d.deptype = 'e')
+), caller AS (
+    SELECT r.oid, r.rolname FROM pg_catalog.pg_roles r
+    WHERE r.oid IN (SELECT oid FROM wanted UNION SELECT f.proowner FROM function f WHERE f.prosecdef)
+), described AS (
+    SELECT f.oid, pg_catalog.jsonb_build_object(
+        'name', f.nspname || '.' || f.proname, 'body', f.prosrc, 'returns', f.typname,
+        'arguments', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(
+                          coalesce(f.proargnames[a.number], ''), k.typname) ORDER BY a.number), '[]')
+                      FROM pg_catalog.unnest(f.proargtypes::oid[]) WITH ORDINALITY AS a(type, number)
+                      JOIN pg_catalog.pg_type k ON k.oid = a.type),
+        'callers', (SELECT coalesce(pg_catalog.jsonb_agg(c.rolname ORDER BY c.rolname), '[]') FROM caller c
+                    WHERE pg_catalog.has_function_privilege(c.oid, f.oid, 'EXECUTE')
+                      AND pg_catalog.has_schema_privilege(c.oid, f.pronamespace, 'USAGE')),
+        'owner', CASE WHEN f.prosecdef THEN o.rolname END,
+        'bypasses', (SELECT coalesce(pg_catalog.jsonb_agg(e.oid::bigint ORDER BY e.oid), '[]') FROM electrified e
+                     WHERE f.prosecdef AND pg_catalog.has_table_privilege(o.oid, e.oid, 'SELECT')
+                       AND (o.rolsuper OR o.rolbypassrls OR NOT e.relrowsecurity
+                            OR (NOT e.relforcerowsecurity AND pg_catalog.pg_has_role(o.oid, e.relowner, 'USAGE')))),
+        'settings', coalesce(pg_catalog.to_jsonb(f.proconfig), '[]'),
+        'has_own_schema', EXISTS (SELECT FROM pg_catalog.pg_namespace s JOIN caller c ON c.rolname = s.nspname)
+        ) AS document
+    FROM function f JOIN pg_catalog.pg_roles o ON o.oid = f.proowner
 )
-SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-    'role', w.rolname,
-    'table', e.oid::bigint,
-    'all_columns', pg_catalog.has_table_privilege(w.oid, e.oid, 'SELECT'),
-    'columns', CASE WHEN pg_catalog.has_schema_privilege(w.oid, e.relnamespace, 'USAGE') THEN (
-        SELECT coalesce(pg_catalog.jsonb_agg(a.attname ORDER BY a.attnum), '[]') FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = e.oid AND a.attnum > 0 AND NOT a.attisdropped
-          AND pg_catalog.has_column_privilege(w.oid, e.oid, a.attnum, 'SELECT')) ELSE '[]' END,
-    'loosely_compared', (
-        SELECT coalesce(pg_catalog.jsonb_agg(a.attname ORDER BY a.attnum), '[]') FROM pg_catalog.pg_attribute a
-        JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation
-        WHERE a.attrelid = e.oid AND NOT a.attisdropped AND NOT c.collisdeterministic),
-    'policies', CASE WHEN e.relrowsecurity THEN (
-        SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-                   'name', p.polname, 'permissive', p.polpermissive,
-                   'using', pg_catalog.pg_get_expr(p.polqual, p.polrelid),
-                   'functions', (SELECT coalesce(pg_catalog.jsonb_agg(f.described ORDER BY f.oid), '[]')
-                                 FROM function f WHERE f.policy = p.oid)) ORDER BY p.polname), '[]')
-        FROM pg_catalog.pg_policy p
-        WHERE p.polrelid = e.oid AND p.polcmd IN ('r', '*') AND p.polqual IS NOT NULL
-          AND EXISTS (SELECT FROM pg_catalog.unnest(p.polroles) AS to_role
-                      WHERE to_role = 0 OR pg_catalog.pg_has_role(w.oid, to_role, 'USAGE'))) END
-    ) ORDER BY w.rolname, e.oid), '[]')::text
-FROM wanted w CROSS JOIN electrified e
+SELECT pg_catalog.jsonb_build_object(
+    'search_path', (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'),
+    'functions', (SELECT coalesce(pg_catalog.jsonb_agg(d.document ORDER BY d.oid), '[]') FROM described d),
+    'rights', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+        'role', w.rolname,
+        'table', e.oid::bigint,
+        'all_columns', pg_catalog.has_table_privilege(w.oid, e.oid, 'SELECT'),
+        'columns', CASE WHEN pg_catalog.has_schema_privilege(w.oid, e.relnamespace, 'USAGE') THEN (
+            SELECT coalesce(pg_catalog.jsonb_agg(a.attname ORDER BY a.attnum), '[]') FROM pg_catalog.pg_attribute a
+            WHERE a.attrelid = e.oid AND a.attnum > 0 AND NOT a.attisdropped
+              AND pg_catalog.has_column_privilege(w.oid, e.oid, a.attnum, 'SELECT')) ELSE '[]' END,
+        'loosely_compared', (
+            SELECT coalesce(pg_catalog.jsonb_agg(a.attname ORDER BY a.attnum), '[]') FROM pg_catalog.pg_attribute a
+            JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation
+            WHERE a.attrelid = e.oid AND NOT a.attisdropped AND NOT c.collisdeterministic),
+        'policies', CASE WHEN e.relrowsecurity THEN (
+            SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                       'name', p.polname, 'permissive', p.polpermissive,
+                       'using', pg_catalog.pg_get_expr(p.polqual, p.polrelid)) ORDER BY p.polname), '[]')
+            FROM pg_catalog.pg_policy p
+            WHERE p.polrelid = e.oid AND p.polcmd IN ('r', '*') AND p.polqual IS NOT NULL
+              AND EXISTS (SELECT FROM pg_catalog.unnest(p.polroles) AS to_role
+                          WHERE to_role = 0 OR pg_catalog.pg_has_role(w.oid, to_role, 'USAGE'))) END
+        ) ORDER BY w.rolname, e.oid), '[]')
+        FROM wanted w CROSS JOIN electrified e))::text
 """
+
+#: What may stand on a search path besides the schema that tables are found in.
+_OTHER_SCHEMAS = frozenset(("$user", "pg_catalog", "pg_temp"))
+_PATH_SETTING = "search_path="
 
 
 async def read_rights(conn: Connection, roles: Collection[str]) -> str:
@@ -76,26 +106,45 @@ async def read_rights(conn: Connection, roles: Collection[str]) -> str:
         await conn.execute("SET LOCAL search_path = pg_catalog")
         cursor = await conn.execute(RIGHTS, [sorted(roles)])
         row = await cursor.fetchone()
-    return "[]" if row is None else str(row[0])
+    return "{}" if row is None else str(row[0])
 
 
 def parse_rights(text: str) -> RightsByRole:
+    facts = json.loads(text)
+    functions = tuple(_function(one, facts["search_path"]) for one in facts.get("functions", ()))
     rights: dict[str, dict[int, ReadingRights]] = {}
-    for one in json.loads(text):
+    for one in facts.get("rights", ()):
         columns = frozenset(one["columns"])
         if columns:
             of_role = rights.setdefault(one["role"], {})
             of_role[one["table"]] = ReadingRights(
                 columns=None if one["all_columns"] else columns,
-                policies=None if one["policies"] is None else tuple(map(_policy, one["policies"])),
+                policies=_policies(one["policies"], functions),
                 loosely_compared=frozenset(one["loosely_compared"]),
             )
     return rights
 
 
-def _policy(obj: Mapping[str, Any]) -> Policy:
-    functions = tuple(Function(one["name"], one["body"], one["returns"]) for one in obj["functions"])
-    return Policy(obj["name"], obj["permissive"], obj["using"], functions)
+def _policies(found: Sequence[Mapping[str, Any]] | None, functions: tuple[Function, ...]) -> tuple[Policy, ...] | None:
+    if found is None:
+        return None
+    return tuple(Policy(one["name"], one["permissive"], one["using"], functions) for one in found)
+
+
+def _function(obj: Mapping[str, Any], search_path: str) -> Function:
+    paths = [one.removeprefix(_PATH_SETTING) for one in obj["settings"] if one.startswith(_PATH_SETTING)]
+    schemas = [one.strip().strip('"') for one in [*paths, search_path][0].split(",")]
+    found_in = [one for one in schemas if one not in _OTHER_SCHEMAS][:1]
+    return Function(
+        obj["name"],
+        obj["body"],
+        obj["returns"],
+        arguments=tuple((name, kind) for name, kind in obj["arguments"]),
+        callers=frozenset(obj["callers"]),
+        owner=obj["owner"],
+        bypasses=frozenset(obj["bypasses"]),
+        finds_public=found_in == ["public"] and not ("$user" in schemas and obj["has_own_schema"]),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -14,6 +15,7 @@ from leyden.model import (
     Column,
     Delete,
     ForeignKey,
+    Function,
     Gone,
     Insert,
     Locale,
@@ -70,13 +72,36 @@ POLICIES = {
         f"({MEMBER} AND"
         " (NOT (EXISTS ( SELECT 1 FROM public.projects p WHERE ((p.id = docs.project) AND (p.team = 2))))))"
     ),
+    "function": "public.is_member(project)",
+    "not the function": "(NOT public.is_member_too(project))",
+    "joined in a function": "public.runs_joined(project)",
+    "in in a function": "((id < 0) OR public.is_in(project))",
 }
+
+
+def function(name: str, body: str, **more: Any) -> Function:
+    callers = frozenset({"reader", "owner"})
+    return Function(f"public.{name}", body, "bool", (("project", "int4"),), callers, finds_public=True, **more)
+
+
+BODY = f"SELECT EXISTS (SELECT 1 FROM members WHERE members.project = $1 AND person = {USER})"
+FUNCTIONS = (
+    function("is_member", BODY),
+    function("is_member_too", "SELECT public.is_member(project)", owner="owner", bypasses=frozenset({MEMBERS.id})),
+    function(
+        "runs_joined",
+        f"SELECT EXISTS (SELECT FROM projects p JOIN members m ON m.project = p.id AND team = 1"
+        f" WHERE p.id = runs_joined.project AND person = {USER})",
+    ),
+    function("is_in", f"SELECT $1 IN (SELECT m.project FROM public.members m WHERE person = {USER})"),
+    function("of_owner", BODY, owner="owner"),
+)
 
 
 def rules(using: str, **others: str) -> Rules:
     rights = {one.id: ReadingRights() for one in TABLES.values()}
     for name, condition in {"docs": using, **others}.items():
-        rights[TABLES[name].id] = ReadingRights(policies=(Policy("p", True, condition),))
+        rights[TABLES[name].id] = ReadingRights(policies=(Policy("p", True, condition, FUNCTIONS),))
     return rules_for({"reader": rights}, "reader", None, BYTES, TABLES)
 
 
@@ -100,13 +125,13 @@ def visible(name: str, rows: Rows, user: int) -> set[int]:
 
     def passes(project: int | None, author: int | None) -> bool:
         match name:
-            case "member" | "in":
+            case "member" | "in" | "function" | "in in a function":
                 return is_member(project)
-            case "not a member":
+            case "not a member" | "not the function":
                 return not is_member(project)
             case "member or author":
                 return author == user or is_member(project)
-            case "joined":
+            case "joined" | "joined in a function":
                 return project in projects and projects[project] == (1,) and is_member(project)
             case "nested":
                 return project in projects and (is_member(project, author) or is_member(project))
@@ -198,11 +223,17 @@ def test_the_tables_that_decide_are_kept_and_not_held() -> None:
 
 
 def test_equal_policies_are_one_shape_and_others_are_not() -> None:
-    parts = [part_of(rules(POLICIES[name]), user) for name, user in product(POLICIES, (1, 2))]
-    again = [part_of(rules(POLICIES[name]), user) for name, user in product(POLICIES, (1, 2))]
-    assert parts == again
-    # "smaller" is the same for all users, and "in" is "member" in other words
-    assert len(set(parts)) == len(parts) - 1 - 2
+    names: dict[Tree, set[str]] = {}
+    for name, user in product(POLICIES, (1, 2)):
+        names.setdefault(part_of(rules(POLICIES[name]), user), set()).add(f"{name} {user}")
+    alike = sorted(sorted(some) for some in names.values() if len(some) > 1)
+    assert alike == [
+        ["function 1", "in 1", "member 1"],
+        ["function 2", "in 2", "member 2"],
+        ["not a member 1", "not the function 1"],
+        ["not a member 2", "not the function 2"],
+        ["smaller 1", "smaller 2"],
+    ]
 
 
 def test_the_policies_of_the_table_that_is_looked_at_hold_too() -> None:
@@ -279,6 +310,8 @@ def test_who_comes_back_is_asked_about_the_tables_that_decide(now: Rules) -> Non
         ("(EXISTS ( SELECT 1 FROM public.members LIMIT 0))", "limit count"),
         ("(EXISTS ( SELECT 1 FROM (public.members m LEFT JOIN public.projects p ON ((p.id = m.id)))))", "inner joins"),
         ("(EXISTS ( SELECT 1 FROM ( SELECT 1) x))", "inner joins"),
+        ("(NOT public.is_in(project))", "not within NOT"),
+        ("public.of_owner(project)", "the owner of the function public.of_owner does not read all of table members"),
         ("(EXISTS ( SELECT 1 FROM public.docs d))", "docs look at themselves"),
         ("(EXISTS ( SELECT 1 FROM public.members WHERE (members.nowhere = 1)))", "nowhere is no column"),
         ("(EXISTS ( SELECT 1 FROM public.members WHERE (person = 1)))", "person is no column"),
@@ -287,6 +320,19 @@ def test_who_comes_back_is_asked_about_the_tables_that_decide(now: Rules) -> Non
 def test_what_cannot_be_asked_of_another_table_is_refused_by_name(using: str, reason: str) -> None:
     with pytest.raises(ShapeError, match=f"The policy p of table docs cannot be followed: .*{reason}"):
         part_of(rules(using), 1)
+
+
+def test_a_function_that_runs_as_its_owner_is_free_of_the_readers_policies_and_privileges() -> None:
+    hidden = rules("(NOT public.is_member_too(project))", members="false")
+    assert part_of(hidden, 1) == part_of(rules("(NOT public.is_member_too(project))"), 1)
+    assert part_of(rules("public.is_member(project)", members="false"), 1) != part_of(rules(POLICIES["member"]), 1)
+
+
+def test_a_function_whose_tables_may_be_found_elsewhere_is_refused() -> None:
+    elsewhere = Policy("p", True, "public.is_member(project)", (replace(FUNCTIONS[0], finds_public=False),))
+    rights = {DOCS.id: ReadingRights(policies=(elsewhere,)), MEMBERS.id: ReadingRights()}
+    with pytest.raises(ShapeError, match="the table members is not in schema public"):
+        part_of(rules_for({"reader": rights}, "reader", None, BYTES, TABLES), 1)
 
 
 def test_policies_in_a_circle_are_refused() -> None:

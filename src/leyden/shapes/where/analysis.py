@@ -157,8 +157,11 @@ class Analysis:
 
     def _check_number(self, location: int) -> None:
         # The parser has already turned 0x1f and 1_000 into what newer servers take them for.
-        if not _PLAIN_NUMBER.match(self._source.at(location)):
+        if not _PLAIN_NUMBER.match(self._text_from(location)):
             raise Refused("a number must be written in decimal digits, right after its sign")
+
+    def _text_from(self, location: int) -> str:
+        return self._source.at(location)
 
     def _column_ref(self, reference: Any) -> Operand:
         names = names_of(reference.fields)

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 from google.protobuf.message import DecodeError, Message
@@ -54,6 +55,14 @@ class Other:
 Find = Callable[[str], Other]
 
 
+def _find_as_owner(function: Function, find: Find, name: str) -> Other:
+    """The table called ``name`` for a function that runs as its owner."""
+    other = find(name)
+    if other.table.id not in function.bypasses:
+        raise Refused(f"the owner of the function {shown(function.name)} does not read all of table {shown(name)}")
+    return replace(other, condition=None, columns=None)
+
+
 def _nothing_else(name: str) -> Other:
     raise Refused(f"the table {shown(name)} is not known here")
 
@@ -85,16 +94,19 @@ def parse_policy(
     Raises :class:`leyden.shapes.where.syntax.WhereError` for what cannot be expressed here.
     """
     source = Source(text, subqueries=True)
-    surroundings = _Surroundings(reader, {function.name: function for function in functions}, find, collation_is_c)
+    by_name: dict[str, list[Function]] = {}
+    for function in functions:
+        by_name.setdefault(function.name, []).append(function)
+    surroundings = _Surroundings(reader, by_name, find, collation_is_c)
     scope = _Scope(table.name, Other(table, loosely_compared=loosely_compared), 0)
-    policy = _Policy(source, surroundings, (scope,), [] if related is None else related)
+    policy = _Policy(source, surroundings, (scope,), scope.width, [] if related is None else related)
     return bounded(policy.whole(source.expression()))
 
 
 @dataclass(frozen=True, slots=True)
 class _Surroundings:
     reader: Reader
-    functions: Mapping[str, Function]
+    functions: Mapping[str, Sequence[Function]]
     find: Find
     text_has_order: bool
 
@@ -113,6 +125,19 @@ class _Scope:
 
 
 @dataclass(frozen=True, slots=True)
+class _Body:
+    """The body of a function that is being looked into, and what its arguments are."""
+
+    function: Function
+    arguments: tuple[Expression, ...]
+    depth: int
+
+    def argument(self, name: str) -> Expression | None:
+        names = [one for one, _ in self.function.arguments]
+        return self.arguments[names.index(name)] if name in names else None
+
+
+@dataclass(frozen=True, slots=True)
 class _Document:
     """A part of the claims, as json or as jsonb."""
 
@@ -126,6 +151,7 @@ class _Policy(Analysis):
         "sub_link": frozenset(("sub_link_type", "testexpr", "oper_name", "subselect", "location")),
         "coalesce_expr": frozenset(("args", "location")),
         "sqlvalue_function": frozenset(("op", "typmod", "location")),
+        "param_ref": frozenset(("number", "location")),
     }
 
     def __init__(
@@ -133,16 +159,19 @@ class _Policy(Analysis):
         source: Source,
         surroundings: _Surroundings,
         scopes: tuple[_Scope, ...],
+        width: int,
         related: list[Related],
-        depth: int = 0,
+        body: _Body | None = None,
     ) -> None:
-        """``scopes`` are the tables whose columns can be named, the innermost last; none in a function's body."""
+        """``scopes`` are the tables whose columns can be named, the innermost last; in the ``body`` of a function not
+        those outside of it. ``width`` is that of the row, which has them all, and ``related`` what its flags mean."""
         table = scopes[-1].other.table if scopes else _NO_TABLE
         super().__init__(source, table, surroundings.text_has_order)
         self._surroundings = surroundings
         self._scopes = scopes
+        self._width = width
         self._related = related
-        self._depth = depth
+        self._body = body
         #: Flags that are false where SQL has NULL.
         self._only_if_true: set[int] = set()
 
@@ -160,15 +189,19 @@ class _Policy(Analysis):
 
     def _column_ref(self, reference: Any) -> Operand:
         scopes: tuple[_Scope, ...]
+        argument: Expression | None = None
         match names_of(reference.fields):
             case [name]:
-                # Postgres names the table as soon as there are two.
-                scopes = self._scopes if len(self._scopes) == 1 else ()
+                # Printing a policy, Postgres names the table as soon as there are two. Not so who wrote a function.
+                scopes = self._scopes if self._body is not None or len(self._scopes) == 1 else ()
+                argument = None if self._body is None else self._body.argument(name)
             case [alias, name]:
-                scopes = tuple(scope for scope in self._scopes if scope.alias == alias)
+                scopes = tuple(scope for scope in self._scopes if scope.alias == alias)[-1:]
+                if not scopes and self._body is not None and self._body.function.name.endswith(f".{alias}"):
+                    argument = self._body.argument(name)
             case _:
                 raise Refused("fields of columns are not supported")
-        for scope in scopes[-1:]:
+        for scope in reversed(scopes):  # a column comes before an argument of the same name
             other, table = scope.other, scope.other.table
             for place, column in enumerate(table.columns):
                 if column.name == name:
@@ -178,7 +211,18 @@ class _Policy(Analysis):
                         raise Refused(f"permission denied for column {shown(name)} of table {shown(table.name)}")
                     self._mentions += 1
                     return ColumnRef(scope.offset + place, name, type_of_column(column, table))
+        if argument is not None:
+            return self._argument(argument)
         raise Refused(f"{shown(name)} is no column of the table as clients know it")
+
+    def _param_ref(self, parameter: Any) -> Expression:
+        if self._body is None or not 1 <= parameter.number <= len(self._body.arguments):
+            raise Refused("a parameter is not supported here")
+        return self._argument(self._body.arguments[parameter.number - 1])
+
+    def _argument(self, argument: Expression) -> Expression:
+        self._mentions += any(isinstance(one, ColumnRef) for one in walk(argument))
+        return argument
 
     def _sqlvalue_function(self, function: Any) -> Expression:
         if function.op in (_A.SVFOP_CURRENT_USER, _A.SVFOP_CURRENT_ROLE, _A.SVFOP_USER):
@@ -193,7 +237,17 @@ class _Policy(Analysis):
         if called is None:
             return super()._func_call(call)
         function, body = called
-        result = self._inside().operand(body)
+        arguments = []
+        for argument, (_, kind) in zip(call.args, function.arguments, strict=True):
+            if kind not in BY_NAME:
+                raise Refused(f"the function {shown(function.name)} takes a {shown(kind)}")
+            arguments.append(resolution.typed(self.operand(argument), BY_NAME[kind]))
+        inside = self._inside(function, tuple(arguments))
+        try:
+            result = inside.operand(body)
+        except WhereError as error:  # whose place is one in the body
+            raise Refused(f"in the function {shown(function.name)}, {error.reason}") from None
+        self._only_if_true |= inside._only_if_true
         if isinstance(result, Untyped) or result.type != BY_NAME.get(function.returns):
             raise Refused(f"the function {shown(function.name)} gives a value of another type than its body")
         return result
@@ -208,20 +262,38 @@ class _Policy(Analysis):
             return Constant(TEXT, None)
         raise Refused(f"the setting {shown(name)} is not known here")
 
+    def _text_from(self, location: int) -> str:
+        if self._body is None:
+            return super()._text_from(location)
+        return self._body.function.body.encode()[max(location, 0) :].decode("utf-8", "ignore")
+
     # ---- functions of the database -------------------------------------------------------------------------------
 
     def _called(self, call: Any) -> tuple[Function, Any] | None:
         """A function that can be looked into, and the expression that it stands for."""
-        function = self._surroundings.functions.get(".".join(names_of(call.funcname)))
-        if function is None or call.args:
+        named = self._surroundings.functions.get(".".join(names_of(call.funcname)), ())
+        fitting = [one for one in named if len(one.arguments) == len(call.args)]
+        if len(fitting) != 1:
             return None
-        if self._depth >= MAX_DEPTH:
+        (function,) = fitting
+        check_fields(call, self.understood["func_call"])
+        if self._surroundings.reader.role not in function.callers:
+            raise Refused(f"permission denied for function {shown(function.name)}")
+        if self._body is not None and self._body.depth >= MAX_DEPTH:
             raise Refused(f"the function {shown(function.name)} leads to too many others")
         return function, _body(function)
 
-    def _inside(self) -> _Policy:
-        """For the body of a function, which sees no columns."""
-        return _Policy(self._source, self._surroundings, (), [], depth=self._depth + 1)
+    def _inside(self, function: Function, arguments: tuple[Expression, ...] = ()) -> _Policy:
+        """For the body of ``function``, which sees no columns but those of its own."""
+        depth = 1 if self._body is None else self._body.depth + 1
+        surroundings = self._surroundings
+        if function.owner is not None:
+            reader = replace(surroundings.reader, role=function.owner)
+            surroundings = replace(
+                surroundings, reader=reader, find=partial(_find_as_owner, function, surroundings.find)
+            )
+        body = _Body(function, arguments, depth)
+        return _Policy(self._source, surroundings, (), self._width, self._related, body)
 
     # ---- what needs no other value than the claims ---------------------------------------------------------------
 
@@ -230,8 +302,6 @@ class _Policy(Analysis):
         if value is not None:
             return self.operand(value)
         select = link.subselect.select_stmt
-        if not self._scopes:
-            raise Refused("a subquery in a function is not supported")
         if link.sub_link_type == _A.EXISTS_SUBLINK:
             return self._exists(select)
         if link.sub_link_type == _A.ANY_SUBLINK and [one.string.sval for one in link.oper_name] in ([], ["="]):
@@ -247,14 +317,17 @@ class _Policy(Analysis):
         surplus = {field.name for field, _ in select.ListFields()} - _SELECT_FIELDS - {"from_clause", "where_clause"}
         if surplus:
             raise Refused(f"{min(surplus).replace('_', ' ')} in a subquery is not supported")
-        tables, conditions = _from(select.from_clause)
+        body = self._body
+        tables, conditions = _from(select.from_clause, finds_public=body is not None and body.function.finds_public)
         if select.HasField("where_clause"):
             conditions.append(select.where_clause)
         aliases = [alias for alias, _ in tables]
         # Each condition is looked at as soon as the tables are there that it names.
         by_level: list[list[Any]] = [[] for _ in tables]
         for one in itertools.chain.from_iterable(map(_conjuncts, conditions)):
-            by_level[max((aliases.index(alias) for alias in _aliases(one) if alias in aliases), default=0)].append(one)
+            named = list(_aliases(one))
+            last = len(tables) - 1 if "" in named and body is not None else 0
+            by_level[max([last, *(aliases.index(alias) for alias in named if alias in aliases)])].append(one)
         targets = [target.res_target.val for target in select.target_list]
         return self._level(tables, by_level, targets, wanted)
 
@@ -264,8 +337,9 @@ class _Policy(Analysis):
         (alias, name), *others = tables
         if len(self._scopes) > MAX_TABLES:
             raise Refused("too many tables within each other")
-        scope = _Scope(alias, self._surroundings.find(name), self._scopes[-1].width)
-        inside = _Policy(self._source, self._surroundings, (*self._scopes, scope), [], self._depth)
+        scope = _Scope(alias, self._surroundings.find(name), self._width)
+        scopes = (*self._scopes, scope)
+        inside = _Policy(self._source, self._surroundings, scopes, scope.width, [], self._body)
         found = [inside.condition(one) for one in conditions[0]]
         if others:
             found.append(inside._level(others, conditions[1:], targets, wanted))
@@ -283,7 +357,7 @@ class _Policy(Analysis):
             found.append(policies.tree)
         tree = inside.checked(folding.all_of(found))
         self._related.append(Related(scope.other.table, scope.offset, Condition(tree, tuple(inside._related))))
-        return flag(self._scopes[-1].width + len(self._related) - 1)
+        return flag(self._width + len(self._related) - 1)
 
     def _coalesce_expr(self, coalesce: Any) -> Operand:
         *others, last = coalesce.args
@@ -382,7 +456,9 @@ class _Policy(Analysis):
                 called = self._called(node.func_call)
                 if called is None or called[0].returns not in ("json", "jsonb"):
                     return None
-                document = self._inside()._document(called[1])
+                if called[0].arguments:
+                    return None
+                document = self._inside(called[0])._document(called[1])
                 return document if document and document.is_json == (called[0].returns == "json") else None
             case "sub_link":
                 value = _scalar(node.sub_link)
@@ -436,8 +512,9 @@ def _must_be_true(tree: Expression) -> set[int]:
     return set()
 
 
-def _from(items: Sequence[Any]) -> tuple[list[tuple[str, str]], list[Any]]:
-    """The tables of a FROM clause, each with the name that it has there, and the conditions of inner joins."""
+def _from(items: Sequence[Any], *, finds_public: bool) -> tuple[list[tuple[str, str]], list[Any]]:
+    """The tables of a FROM clause, each with the name that it has there, and the conditions of inner joins. With
+    ``finds_public``, a table without a schema is that of schema public."""
     tables: list[tuple[str, str]] = []
     conditions: list[Any] = []
     pending = list(reversed(items))
@@ -445,7 +522,8 @@ def _from(items: Sequence[Any]) -> tuple[list[tuple[str, str]], list[Any]]:
         item = pending.pop()
         if item.HasField("range_var"):
             table = item.range_var
-            if table.schemaname != "public" or not table.inh:
+            is_public = table.schemaname == "public" or (finds_public and not table.schemaname)
+            if not is_public or table.catalogname or not table.inh:
                 raise Refused(f"the table {shown(table.relname)} is not in schema public")
             if table.alias.colnames:
                 raise Refused("other names for columns are not supported")
@@ -473,9 +551,10 @@ def _conjuncts(node: Any) -> Iterator[Any]:
 
 
 def _aliases(message: Message) -> Iterator[str]:
-    """The names of tables that columns in it are named with."""
+    """The names of tables that columns in it are named with; an empty one for a column without."""
     if isinstance(message, _A.ColumnRef):
-        yield from names_of(message.fields)[:-1][-1:]
+        names = names_of(message.fields)
+        yield names[-2] if len(names) > 1 else ""
         return
     for field, value in message.ListFields():
         if field.message_type is not None:

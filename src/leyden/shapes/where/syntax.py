@@ -35,6 +35,7 @@ class WhereError(Exception):
     """A clause that is refused. ``message`` is for the app's developer; ``position`` counts characters from 0."""
 
     def __init__(self, reason: str, position: int) -> None:
+        self.reason = reason
         self.message = f"At location {position}: {reason}"
         self.position = position
         super().__init__(self.message)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from leyden.model import Column, EnumType, Function, Table
@@ -53,7 +55,13 @@ AUTH = (
     Function("app.row", "SELECT owner FROM docs", "text"),
     Function("app.column", "SELECT owner", "text"),
     Function("app.liar", "SELECT 'x'::text", "uuid"),
+    Function("app.same", "SELECT a = b", "bool", (("a", "text"), ("b", "text"))),
+    Function("app.first", "SELECT $1 = first.b", "bool", (("", "text"), ("b", "text"))),
+    Function("app.many", "SELECT a", "text", (("a", "text"),)),
+    Function("app.many", "SELECT 'x'::text", "text", (("a", "int4"),)),
+    Function("app.mine", "SELECT CURRENT_USER = who", "bool", (("who", "text"),), owner="boss"),
 )
+AUTH = tuple(replace(one, callers=frozenset({"app_user"})) for one in AUTH)
 READER = Reader("app_user", "ns")
 WHO = Claims(UID, {"sub": "someone else", "org": "acme", "role": "editor", "app": {"org": "sub"}, "ns": {"a": "b"}})
 
@@ -88,6 +96,11 @@ def understood(text: str) -> Predicate:
         ("(((auth.jwt() -> 'app'::text) ->> 'org'::text) = owner)", "this.owner = 'sub'"),
         ("((( SELECT auth.jwt() AS jwt) ->> 'org'::text) = owner)", "this.owner = 'acme'"),
         ("(app.org() = owner)", "this.owner = 'sub'"),
+        ("app.same(owner, (v)::text)", "this.owner = this.v"),
+        ("app.same(owner, 'x'::text)", "this.owner = 'x'"),
+        ("(NOT app.same((auth.jwt() ->> 'org'::text), owner))", "this.owner <> 'acme'"),
+        ("app.first(owner, 'x'::text)", "this.owner = 'x'"),
+        ("app.mine(owner)", "this.owner = 'boss'"),
         ("(owner = CURRENT_USER)", "this.owner = 'app_user'"),
         ("((v)::text = current_setting('request.jwt.claim.sub'::text, true))", f"this.v = '{UID}'"),
         ("(owner = NULLIF(current_setting('request.jwt.claim.sub'::text, true), ''::text))", f"this.owner = '{UID}'"),
@@ -139,6 +152,8 @@ def test_a_condition_is_the_same_as_this_filter(printed: str, same_as: str) -> N
         ("(app.row() = owner)", "more than one expression"),
         ("(app.column() = v)", "is no column"),
         ("(app.liar() = uid)", "another type"),
+        ("(app.many(owner) = v)", "of another schema"),
+        ("app.same(owner)", "of another schema"),
         ("(owner OPERATOR(public.=) 'x'::text)", "schema"),
         ("(this.owner = 'x'::text)", "is no column"),
         ("(auth.sub = owner)", "is no column"),
@@ -169,3 +184,9 @@ def test_parts_of_json_that_are_no_scalars_have_no_text_that_is_known(value: obj
         text = f"(owner = ((current_setting('request.jwt.claims'::text))::{kind} ->> 'x'::text))"
         predicate = Where(parse_policy(text, DOCS, READER, collation_is_c=True)).bind(claims)
         assert ("owner" in predicate.equalities) is is_known
+
+
+def test_a_function_that_the_role_may_not_call_is_refused() -> None:
+    nobodys = replace(AUTH[0], callers=frozenset({"others"}))
+    with pytest.raises(WhereError, match=r"permission denied for function auth\.uid"):
+        parse_policy("(uid = auth.uid())", DOCS, READER, [nobodys], collation_is_c=True)
