@@ -58,11 +58,17 @@ class TableLoader:
         async with self._turn:
             for pause in PAUSES:
                 await asyncio.sleep(pause)
-                described = {table.id: table for table in self._world.tables.values()}
-                missing = [described[one] for one in wanted if one in described and one not in self._versions]
-                if not missing or await self._load(missing):
+                # Others may have been altered while the missing ones were loaded.
+                while missing := self._missing(wanted):
+                    if not await self._load(missing):
+                        break
+                else:
                     return
         raise TablesNotLoaded
+
+    def _missing(self, wanted: set[int]) -> list[Table]:
+        described = {table.id: table for table in self._world.tables.values()}
+        return [described[one] for one in wanted if one in described and one not in self._versions]
 
     @property
     def _versions(self) -> VersionedTables:
