@@ -13,8 +13,8 @@ from leyden.postgres.snapshots import Snapshots
 from leyden.satellite.actions import World
 from leyden.shapes.versions import VersionedTables
 
-#: Pauses before attempts (seconds). Another one is needed when a table was altered meanwhile, when the snapshot did not
-#: yet see what the log had, or when the log did not reach back to it any more.
+#: Pauses before attempts (seconds). Another one is needed when a table was altered or truncated meanwhile, when the
+#: snapshot did not yet see what the log had, or when the log did not reach back to it any more.
 PAUSES = (0.0, 0.01, 0.05, 0.1, 0.5, 1.0, 2.0)
 
 #: Transactions looked at before others have their turn.
@@ -126,8 +126,9 @@ class TableLoader:
             for transaction in unseen:
                 if _alters(transaction, ids):
                     return False
-                for table in tables:
-                    self._versions.follow(table, transaction)
+                # An empty table is what a snapshot shows of one that was truncated after it was taken.
+                if not all(self._versions.follow(table, transaction) for table in tables):
+                    return False
             # In the end nothing is awaited between the last look at the log and the return.
             batch = self._log.after(position, SLICE)
             unseen = [one for one in batch if _concerns(one, ids)]

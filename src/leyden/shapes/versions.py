@@ -91,9 +91,10 @@ class VersionedTables:
         """``transaction`` is in what was loaded: its rows were not there, or others, before it."""
         self._tables[table.id].take_back(transaction)
 
-    def follow(self, table: Table, transaction: Transaction) -> None:
-        """``transaction`` is not in what was loaded."""
-        self._tables[table.id].apply(transaction)
+    def follow(self, table: Table, transaction: Transaction) -> bool:
+        """``transaction`` is not in what was loaded. ``False`` if it changes a row that is not there: what was loaded
+        is no state of the table then."""
+        return self._tables[table.id].apply(transaction)
 
     def complete(self, table: Table) -> None:
         self._tables[table.id].is_complete = True
@@ -277,15 +278,19 @@ class _VersionedTable:
                 before = _without_columns(oldest, added)
                 self._descriptions[-1:] = [(transaction.position, oldest), (_ALWAYS, before)]
 
-    def apply(self, transaction: Transaction) -> None:
+    def apply(self, transaction: Transaction) -> bool:
+        """Whether every row was there that it changes."""
         position = transaction.position
+        known = True
         for change in transaction.changes:
             if change.table.id != self._description.id:
                 continue
             row = change.row if isinstance(change, Insert) else change.old
-            self._execute(self._end, (position, *change.table.key_of(row)))
+            ended = self._execute(self._end, (position, *change.table.key_of(row))).rowcount
+            known &= ended == 1 or isinstance(change, Insert)
             if not isinstance(change, Delete):
                 self._add(position, _NOW, _new(change), change.tags)
+        return known
 
     def trim(self, position: int) -> None:
         # Also what one transaction made and ended: it was never to be seen.
