@@ -34,12 +34,13 @@ from leyden.events import (
     AuthenticationConfigured,
     AuthenticationWarning,
     DatabaseUnavailable,
+    DdlUnguarded,
     Emit,
     InsecureModeActive,
     UnexpectedError,
 )
 from leyden.log.memory import MemoryLog
-from leyden.model import Locale, Migration, Table
+from leyden.model import Locale, Migration, Suspension, Table
 from leyden.observe import Live, Metrics, Observers, log_and_audit
 from leyden.postgres import requirements, schema, sessions
 from leyden.postgres.checkpoints import Checkpoints
@@ -53,6 +54,12 @@ from leyden.postgres.writer import Writer
 from leyden.satellite.encoding import Encoder
 from leyden.satellite.positions import Positions
 from leyden.shapes.where import ownership
+
+#: What it asks of migrations that the service may not create event triggers.
+UNGUARDED = (
+    "let a superuser start Leyden once, which creates its event triggers, or end each migration that alters an"
+    " electrified table with CALL electric.electrify('...') in the same transaction"
+)
 
 #: Connections to Postgres for uploads and client state.
 POOL_SIZE = 10
@@ -86,6 +93,13 @@ class LiveWorld:
     def tables(self) -> Mapping[str, Table]:
         stopped = self._replication.stopped
         return {table.name: table for table in self._replication.tables.values() if table.id not in stopped}
+
+    @property
+    def suspended(self) -> Mapping[str, Suspension]:
+        return self._replication.suspended
+
+    def reopened_since(self, position: int) -> frozenset[str]:
+        return self._replication.reopened_since(position)
 
     @property
     def migrations(self) -> Sequence[Migration]:
@@ -157,6 +171,18 @@ class Service:
         if self._replication.caught_up.is_set() and self.access.reason:
             return self.access.reason
         return self._replication.status.partition(":")[0]
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        replication = self._replication
+        if replication is None:
+            return ()
+        unguarded = () if replication.inspection.guarded else (f"DDL is not guarded: {UNGUARDED}.",)
+        suspended = (
+            f"Table {name} is suspended: {suspension.reason}. Remedy: {suspension.remedy}."
+            for name, suspension in sorted(replication.suspended.items())
+        )
+        return (*unguarded, *suspended)
 
     @property
     def migrations(self) -> Sequence[Migration]:
@@ -298,6 +324,8 @@ class Service:
                     await requirements.require(conn, roles=self.settings.roles.all)
                     await schema.install(conn)
                     self._locale = await read_locale(conn)
+                    if not await schema.is_guarded(conn):
+                        self.emit(DdlUnguarded(UNGUARDED))
                     return
             except (psycopg.Error, requirements.DatabaseRequirementError, schema.SchemaTooNewError) as error:
                 reason = str(error).strip() or type(error).__name__
@@ -315,6 +343,7 @@ class Service:
             self.emit,
             wal_window=self.settings.resumable_wal_window,
             on_epoch=lambda epoch: self._assemble(pool),
+            on_suspended=self._let_go_of,
         )
         self._replication = replication
         running = asyncio.create_task(replication.run())
@@ -329,6 +358,10 @@ class Service:
                     self._core.fanout.tick()
         finally:
             await cancel(running)
+
+    def _let_go_of(self, table: Table) -> None:
+        if self._core is not None:
+            self._core.fanout.let_go_of(table)
 
     def _assemble(self, pool: Pool) -> None:
         """Makes the parts that belong to one history of the database; those of an earlier one end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from leyden.edge.fanout import FanOut
@@ -10,6 +11,7 @@ from leyden.events import Emit, TablesLoaded
 from leyden.log import OutsideWindow, TransactionLog
 from leyden.model import AddColumns, SnapshotPoint, Table, Transaction
 from leyden.postgres.snapshots import Snapshots
+from leyden.postgres.suspension import TableStrayed
 from leyden.satellite.actions import World
 from leyden.shapes.versions import VersionedTables
 
@@ -60,8 +62,9 @@ class TableLoader:
                 await asyncio.sleep(pause)
                 described = {table.id: table for table in self._world.tables.values()}
                 missing = [described[one] for one in wanted if one in described and one not in self._versions]
-                if not missing or await self._load(missing):
-                    return
+                with contextlib.suppress(TableStrayed):  # altered, or about to be suspended
+                    if not missing or await self._load(missing):
+                        return
         raise TablesNotLoaded
 
     @property

@@ -1,0 +1,78 @@
+-- Where no event trigger guards DDL: electrified tables that are not any more what clients were told.
+
+-- What keeps each such table from being served. A column that clients could follow is among it as long as it is not
+-- recorded: rows that are delivered without it would never come again with it.
+CREATE OR REPLACE FUNCTION leyden.strays() RETURNS TABLE (table_id oid, reason text, remedy text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+WITH problem AS (
+    SELECT t.table_id, d.problem, d.remedy
+    FROM leyden.tables t JOIN pg_class c ON c.oid = t.table_id, leyden.departures(t.table_id) AS d
+    UNION ALL
+    SELECT t.table_id, format('column %I was added, and clients were not told', a.attname),
+           format('CALL electric.electrify(%L) records it', t.table_name)
+    FROM leyden.tables t JOIN pg_attribute a ON a.attrelid = t.table_id AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE NOT EXISTS (SELECT FROM jsonb_array_elements(t.description -> 'columns') AS c(value)
+                      WHERE c.value ->> 'name' = a.attname)
+    UNION ALL
+    SELECT t.table_id, 'it was dropped', format('SELECT leyden.disable(%s) gives it up', t.table_id)
+    FROM leyden.tables t WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.table_id)
+)
+SELECT table_id, string_agg(DISTINCT problem, '; '), string_agg(DISTINCT remedy, '; ')
+FROM problem GROUP BY table_id
+$$;
+
+-- Suspends the tables that have strayed and takes up again those that have not: the ones that are suspended, and `stopped`,
+-- of which the reader of the stream delivers nothing for what it saw itself. Writes nothing where nothing changes.
+CREATE OR REPLACE FUNCTION leyden.inspect(stopped oid[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    strayed oid[] := '{}';
+    stray record;
+    relation oid;
+BEGIN
+    FOR stray IN SELECT * FROM leyden.strays() LOOP
+        strayed := strayed || stray.table_id;
+        UPDATE leyden.tables t SET suspended = jsonb_build_object('reason', stray.reason, 'remedy', stray.remedy)
+        WHERE t.table_id = stray.table_id
+          AND t.suspended IS DISTINCT FROM jsonb_build_object('reason', stray.reason, 'remedy', stray.remedy);
+        IF FOUND AND EXISTS (SELECT FROM pg_class WHERE oid = stray.table_id) THEN
+            PERFORM leyden.keep_writable(stray.table_id);
+        END IF;
+    END LOOP;
+    FOR relation IN
+        SELECT t.table_id FROM leyden.tables t
+        WHERE (t.suspended IS NOT NULL OR t.table_id = ANY (stopped)) AND t.table_id <> ALL (strayed)
+    LOOP
+        PERFORM leyden.take_up(relation);
+    END LOOP;
+END
+$$;
+
+-- The row trigger names columns. Where they are others now, each write of the application would fail.
+CREATE OR REPLACE FUNCTION leyden.keep_writable(relation oid) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_constraint WHERE conrelid = relation AND contype = 'p') THEN
+        PERFORM leyden.generate_row_trigger(relation);
+    ELSE
+        EXECUTE format('CREATE OR REPLACE FUNCTION leyden.%I() RETURNS trigger LANGUAGE plpgsql AS $body$ BEGIN RETURN NULL; END $body$',
+                       'on_write_' || relation);
+    END IF;
+END
+$$;
+
+-- A table that was suspended is what clients know, perhaps with something added. What happened to it meanwhile did not
+-- reach them: whoever has rows of it starts afresh, as with a table that had been given up.
+CREATE OR REPLACE FUNCTION leyden.take_up(relation regclass) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE leyden.tables SET suspended = NULL, reenabled_by = pg_current_xact_id() WHERE table_id = relation;
+    PERFORM leyden.generate_row_trigger(relation);
+    PERFORM leyden.record_difference(relation, description, leyden.describe(relation), true)
+    FROM leyden.tables WHERE table_id = relation;
+END
+$$;
