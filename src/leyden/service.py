@@ -124,6 +124,7 @@ class Service:
                 connections=lambda: self.open_connections,
                 position=lambda: self.position,
                 ready=lambda: self.ready,
+                suspended=lambda: 0 if self._replication is None else len(self._replication.suspended),
             )
         )
         #: Where every fact goes; a given ``emit`` stands in for the log and the audit trail.

@@ -98,6 +98,24 @@ async def test_a_table_that_is_altered_is_suspended_though_nobody_writes_to_it(
     assert suspension(reader, "others") is None
 
 
+async def mark(conn: Conn) -> str:
+    row = await (await conn.execute("SELECT leyden.catalog_mark()")).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+@pytest.mark.parametrize("ddl", [ddl for ddl, _ in DEPARTURES])
+async def test_where_the_catalog_is_as_it_was_nothing_can_have_strayed(conn: Conn, ddl: str) -> None:
+    before = await mark(conn)
+    await conn.execute("INSERT INTO items SELECT i, i, i FROM generate_series(1, 1000) i")
+    await conn.execute("DELETE FROM items WHERE id > '5'")
+    for statement in ("ANALYZE", "VACUUM items", "CREATE TABLE more (id int)"):
+        await conn.execute(statement)
+    assert await mark(conn) == before
+    await conn.execute(ddl.encode())
+    assert await mark(conn) != before
+
+
 @pytest.mark.parametrize(
     ("ddl", "row"),
     [

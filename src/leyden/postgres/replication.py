@@ -325,8 +325,7 @@ class Replication:
         await self.caught_up.wait()
         while True:
             stopped = tuple(ingest.stopped)
-            await self.inspection.run(conn, stopped)
-            if stopped:
+            if await self.inspection.run(conn, stopped) and stopped:
                 await self.reach(await self.mark(conn))  # so that it is known which were taken up
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._timing.inspection):
