@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from leyden.events import TableSuspended, TableTakenUp
+from leyden.events import ReplicationInterrupted, TableSuspended, TableTakenUp
 from leyden.model import Insert, Suspension
 from stream_reader import Reader
 
@@ -242,6 +242,20 @@ async def test_an_alter_table_that_takes_its_time_holds_nothing_up(reader: Reade
         await until(lambda: suspension(reader, "others") is not None)
         await other.commit()
     await suspended(reader, "column note")
+
+
+async def test_a_table_that_cannot_be_taken_up_is_in_nobodys_way(reader: Reader, conn: Conn) -> None:
+    await conn.execute("ALTER TABLE items RENAME COLUMN title TO heading")
+    await suspended(reader, "column title")
+    await conn.execute("""
+        CREATE OR REPLACE FUNCTION leyden.take_up(relation regclass) RETURNS void LANGUAGE plpgsql
+        AS $$ BEGIN RAISE EXCEPTION 'something unforeseen'; END $$
+    """)
+    await conn.execute("ALTER TABLE items RENAME COLUMN heading TO title")
+    await suspended(reader, "something unforeseen")
+    await conn.execute("INSERT INTO others VALUES ('1')")
+    await until(lambda: rows(reader, "others"))
+    assert not [event for event in reader.noticed if isinstance(event, ReplicationInterrupted)]
 
 
 async def test_a_guarded_database_is_left_alone(database: str) -> None:

@@ -52,7 +52,8 @@ SELECT md5(string_agg(concat_ws(' ', catalog, name, xmin), ',' ORDER BY catalog,
 $$;
 
 -- Suspends the tables that have strayed and takes up again those that have not: the ones that are suspended, and `stopped`,
--- of which the reader of the stream delivers nothing for what it saw itself. Writes nothing where nothing changes.
+-- of which the reader of the stream delivers nothing for what it saw itself. Writes nothing where nothing changes. A table with
+-- which it cannot be done stays suspended, and is in nobody's way.
 CREATE OR REPLACE FUNCTION leyden.inspect(stopped oid[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -74,7 +75,16 @@ BEGIN
         SELECT t.table_id FROM leyden.tables t
         WHERE (t.suspended IS NOT NULL OR t.table_id = ANY (stopped)) AND t.table_id <> ALL (strayed)
     LOOP
-        PERFORM leyden.take_up(relation);
+        BEGIN
+            PERFORM leyden.take_up(relation);
+        EXCEPTION
+            WHEN lock_not_available OR deadlock_detected THEN
+                RAISE;
+            WHEN OTHERS THEN
+                UPDATE leyden.tables t
+                SET suspended = jsonb_build_object('reason', SQLERRM, 'remedy', 'give it up with leyden.disable and electrify it anew')
+                WHERE t.table_id = relation AND t.suspended ->> 'reason' IS DISTINCT FROM SQLERRM;
+        END;
     END LOOP;
 END
 $$;
