@@ -252,7 +252,7 @@ async def test_a_table_that_cannot_be_taken_up_is_in_nobodys_way(reader: Reader,
         AS $$ BEGIN RAISE EXCEPTION 'something unforeseen'; END $$
     """)
     await conn.execute("ALTER TABLE items RENAME COLUMN heading TO title")
-    await suspended(reader, "something unforeseen")
+    await suspended(reader, "it cannot be taken up again")
     await conn.execute("INSERT INTO others VALUES ('1')")
     await until(lambda: rows(reader, "others"))
     assert not [event for event in reader.noticed if isinstance(event, ReplicationInterrupted)]

@@ -58,6 +58,9 @@ CREATE OR REPLACE FUNCTION leyden.inspect(stopped oid[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    unforeseen CONSTANT jsonb := jsonb_build_object(
+        'reason', 'it cannot be taken up again; the log of Postgres says why',
+        'remedy', 'SELECT leyden.disable(...) and CALL electric.electrify(...) make it anew');
     strayed oid[] := '{}';
     stray record;
     relation oid;
@@ -80,10 +83,9 @@ BEGIN
         EXCEPTION
             WHEN lock_not_available OR deadlock_detected THEN
                 RAISE;
-            WHEN OTHERS THEN
-                UPDATE leyden.tables t
-                SET suspended = jsonb_build_object('reason', SQLERRM, 'remedy', 'give it up with leyden.disable and electrify it anew')
-                WHERE t.table_id = relation AND t.suspended ->> 'reason' IS DISTINCT FROM SQLERRM;
+            WHEN OTHERS THEN               -- anybody may read the reason: what happened stands in Postgres' log
+                RAISE LOG 'table % cannot be taken up again: %', relation::regclass, SQLERRM;
+                UPDATE leyden.tables t SET suspended = unforeseen WHERE t.table_id = relation AND t.suspended IS DISTINCT FROM unforeseen;
         END;
     END LOOP;
 END
