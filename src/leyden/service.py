@@ -32,12 +32,13 @@ from leyden.events import (
     AuthenticationConfigured,
     AuthenticationWarning,
     DatabaseUnavailable,
+    DdlUnguarded,
     Emit,
     InsecureModeActive,
     UnexpectedError,
 )
 from leyden.log.memory import MemoryLog
-from leyden.model import Locale, Migration, Table
+from leyden.model import Locale, Migration, Suspension, Table
 from leyden.observe import Live, Metrics, Observers, log_and_audit
 from leyden.postgres import requirements, schema, sessions
 from leyden.postgres.checkpoints import Checkpoints
@@ -52,6 +53,12 @@ from leyden.postgres.writer import Writer
 from leyden.satellite.encoding import Encoder
 from leyden.satellite.positions import Positions
 from leyden.shapes.where import ownership
+
+#: What it asks of migrations that the service may not create event triggers.
+UNGUARDED = (
+    "let a superuser start Leyden once, which creates its event triggers, or end each migration that alters an"
+    " electrified table with CALL electric.electrify('...') in the same transaction"
+)
 
 #: Connections to Postgres for uploads and client state.
 POOL_SIZE = 10
@@ -85,6 +92,13 @@ class LiveWorld:
         return {table.name: table for table in self._replication.tables.values() if table.id not in stopped}
 
     @property
+    def suspended(self) -> Mapping[str, Suspension]:
+        return self._replication.suspended
+
+    def reopened_since(self, position: int) -> frozenset[str]:
+        return self._replication.reopened_since(position)
+
+    @property
     def migrations(self) -> Sequence[Migration]:
         return self._replication.migrations
 
@@ -107,6 +121,7 @@ class Service:
                 connections=lambda: self.open_connections,
                 position=lambda: self.position,
                 ready=lambda: self.ready,
+                suspended=lambda: 0 if self._replication is None else len(self._replication.suspended),
             )
         )
         #: Where every fact goes; a given ``emit`` stands in for the log and the audit trail.
@@ -154,6 +169,18 @@ class Service:
         if self._replication.caught_up.is_set() and self.access.reason:
             return self.access.reason
         return self._replication.status.partition(":")[0]
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        replication = self._replication
+        if replication is None:
+            return ()
+        unguarded = () if replication.inspection.guarded else (f"DDL is not guarded: {UNGUARDED}.",)
+        suspended = (
+            f"Table {name} is suspended: {suspension.reason}. Remedy: {suspension.remedy}."
+            for name, suspension in sorted(replication.suspended.items())
+        )
+        return (*unguarded, *suspended)
 
     @property
     def migrations(self) -> Sequence[Migration]:
@@ -289,6 +316,8 @@ class Service:
                     await requirements.require(conn, roles=self.settings.roles.all)
                     await schema.install(conn)
                     self._locale = await read_locale(conn)
+                    if not await schema.is_guarded(conn):
+                        self.emit(DdlUnguarded(UNGUARDED))
                     return
             except (psycopg.Error, requirements.DatabaseRequirementError, schema.SchemaTooNewError) as error:
                 reason = str(error).strip() or type(error).__name__
@@ -306,6 +335,7 @@ class Service:
             self.emit,
             wal_window=self.settings.resumable_wal_window,
             on_epoch=lambda epoch: self._assemble(pool),
+            on_suspended=self._let_go_of,
         )
         self._replication = replication
         running = asyncio.create_task(replication.run())
@@ -320,6 +350,10 @@ class Service:
                     self._core.fanout.tick()
         finally:
             await cancel(running)
+
+    def _let_go_of(self, table: Table) -> None:
+        if self._core is not None:
+            self._core.fanout.let_go_of(table)
 
     def _assemble(self, pool: Pool) -> None:
         """Makes the parts that belong to one history of the database; those of an earlier one end."""

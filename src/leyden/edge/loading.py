@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from leyden.edge.fanout import FanOut
@@ -10,6 +11,7 @@ from leyden.events import Emit, TablesLoaded
 from leyden.log import OutsideWindow, TransactionLog
 from leyden.model import AddColumns, SnapshotPoint, Table, Transaction
 from leyden.postgres.snapshots import Snapshots
+from leyden.postgres.suspension import TableStrayed
 from leyden.satellite.actions import World
 from leyden.shapes.versions import VersionedTables
 
@@ -58,12 +60,13 @@ class TableLoader:
         async with self._turn:
             for pause in PAUSES:
                 await asyncio.sleep(pause)
-                # Others may have been altered while the missing ones were loaded.
-                while missing := self._missing(wanted):
-                    if not await self._load(missing):
-                        break
-                else:
-                    return
+                with contextlib.suppress(TableStrayed):  # altered, or about to be suspended
+                    # Others may have been altered while the missing ones were loaded.
+                    while missing := self._missing(wanted):
+                        if not await self._load(missing):
+                            break
+                    else:
+                        return
         raise TablesNotLoaded
 
     def _missing(self, wanted: set[int]) -> list[Table]:

@@ -333,6 +333,28 @@ async def test_an_update_waits_for_postgres_and_sees_its_outcome(shop: Any, data
     assert await shop.rows("customer") == [("a", "Anna", None)]
 
 
+async def test_a_table_that_is_being_given_up_takes_no_write_of_later(shop: Any, database: str) -> None:
+    async with await psycopg.AsyncConnection.connect(session_conninfo(database)) as application:
+        await application.execute("SELECT leyden.disable('sale')")
+        upload = asyncio.create_task(shop.apply(shop.insert("sale", n="1", customer_id="a")))
+        await shop.blocked()
+        await application.commit()
+        assert await upload is Outcome.REFUSED
+    assert await shop.rows("sale") == []
+    ((_, _, sqlstate, message, _),) = await refused(shop)
+    assert (sqlstate, message) == ("42P01", "table sale is not shared with clients any more")
+
+
+async def test_a_table_that_is_suspended_takes_no_write(shop: Any) -> None:
+    await shop.sql("UPDATE leyden.tables SET suspended = '{\"reason\": \"it is odd\"}' WHERE table_name = 'sale'")
+    upload = shop.insert("customer", id="b", name="Bob"), shop.insert("sale", n="1", customer_id="b")
+    assert await shop.apply(*upload) is Outcome.REFUSED
+    assert await shop.apply(shop.insert("customer", id="c", name="Cy")) is Outcome.APPLIED
+    assert [row[0] for row in await shop.rows("customer")] == ["a", "c"]
+    ((_, _, sqlstate, message, _),) = await refused(shop)
+    assert (sqlstate, message) == ("55000", "table sale is suspended: it is odd")
+
+
 async def test_a_deadlock_with_the_application_is_retried(shop: Any, database: str) -> None:
     await shop.sql("INSERT INTO customer VALUES ('b', 'Bob')")
     async with await psycopg.AsyncConnection.connect(session_conninfo(database)) as application:
