@@ -93,11 +93,26 @@ class ReplicationInterrupted:
 
 
 @dataclass(frozen=True, slots=True)
-class TableChangedOutside:
-    """A table no longer matches its stored description (DDL that no event trigger saw)."""
+class DdlUnguarded:
+    """The event triggers that watch DDL are not there; ``remedy`` says what that asks of migrations."""
+
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableSuspended:
+    """A table is not what clients were told, by DDL that no event trigger saw: it is neither delivered nor written."""
 
     table: str
     reason: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableTakenUp:
+    """A table that was suspended is delivered and written again."""
+
+    table: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +318,15 @@ class ClientRepaired:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientHeld:
+    """A client that was cut off in the midst of the initial data of one of these ``subscriptions`` is back, and gets
+    nothing until it has been told to let go of it and ask again."""
+
+    connection: int
+    subscriptions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SubscriptionDelivered:
     connection: int
     subscription: str
@@ -357,7 +381,9 @@ Event = (
     | ReplicationStarted
     | ReplicationCaughtUp
     | ReplicationInterrupted
-    | TableChangedOutside
+    | DdlUnguarded
+    | TableSuspended
+    | TableTakenUp
     | MigrationSeen
     | TombstonesForgotten
     | KeyNotice
@@ -382,6 +408,7 @@ Event = (
     | ProtocolViolated
     | ReplicationResumed
     | ClientRepaired
+    | ClientHeld
     | SubscriptionDelivered
     | SubscriptionProgress
     | TablesLoaded

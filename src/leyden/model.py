@@ -100,6 +100,14 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspension:
+    """Why nothing of a table is delivered or written: it is not what clients were told. ``remedy`` is for its owner."""
+
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
 class Locale:
     """What the database makes of texts, on which the meaning of a filter depends."""
 
@@ -209,10 +217,15 @@ class CreateTable:
 
 @dataclass(frozen=True, slots=True)
 class AddColumns:
-    """``table`` is the description after the whole migration; ``columns`` are the names that are new."""
+    """``table`` is the description after the whole migration; ``columns`` are the names that are new.
+
+    ``reopens`` tells that clients did not hear of what happened to the table before, because it had been given up or
+    was suspended. Whoever has rows of it must start afresh.
+    """
 
     table: Table
     columns: tuple[str, ...]
+    reopens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,13 +410,15 @@ class SubscriptionRecord:
     """A subscription as stored for resume.
 
     ``cancelled_at`` is the position at which the client is told which rows to drop, once it has unsubscribed, and
-    ``cancellation`` numbers that message.
+    ``cancellation`` numbers that message. ``asked_by`` is the number of the client's call that asked for it, until it
+    is certain that all of its initial data came.
     """
 
     id: str
     shapes: tuple[ShapeRecord, ...]
     cancelled_at: int | None = None
     cancellation: int = 0
+    asked_by: int | None = None
 
     def shapes_at(self, position: int, cancellation: int) -> tuple[ShapeRecord, ...]:
         """Those that a client has rows for which has come to ``position`` and was told of ``cancellation`` there."""

@@ -28,6 +28,7 @@ from leyden.edge.writing import Writing
 from leyden.events import (
     ClientAuthenticated,
     ClientDisconnected,
+    ClientHeld,
     ClientRefused,
     Credentials,
     Peer,
@@ -40,6 +41,7 @@ from leyden.events import (
 )
 from leyden.log import OutsideWindow
 from leyden.postgres.clients import ClientBelongsToOther
+from leyden.postgres.suspension import TableStrayed
 from leyden.satellite import actions as protocol
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.frames import encode
@@ -126,6 +128,10 @@ class Connection:
         self._subscriber: Subscriber | None = None
         self._deliveries: Deliveries | None = None
         self._delivering: asyncio.Task[None] | None = None
+        #: Ends the time for which the stream is held back.
+        self._holding: asyncio.Task[None] | None = None
+        #: Taken while outputs are performed: one step of the conversation at a time.
+        self._turn = asyncio.Lock()
         self._uploads = Writing(core)
         self._loop = asyncio.get_running_loop()
         self._ending: asyncio.Future[ConnectionEnded] = self._loop.create_future()
@@ -187,8 +193,7 @@ class Connection:
             return self._outcome(next(task for task in tasks if task.done()))
         finally:
             self._leave()
-            if self._delivering is not None:
-                tasks.append(self._delivering)
+            tasks += [job for job in (self._delivering, self._holding) if job is not None]
             try:
                 await cancel(*tasks)
                 await self._uploads.finish()
@@ -210,6 +215,9 @@ class Connection:
         if isinstance(error, OutsideWindow):
             return ConnectionEnded(1008, detail=TOO_FAR_BEHIND)
         if isinstance(error, RepairInterruptedError):
+            return ConnectionEnded(1012, detail=str(error))
+        if isinstance(error, TableStrayed):
+            # It comes back when the service knows as well, and is told.
             return ConnectionEnded(1012, detail=str(error))
         if isinstance(error, psycopg.OperationalError):
             return ConnectionEnded(1013, detail=f"the database is not available: {type(error).__name__}")
@@ -243,11 +251,12 @@ class Connection:
             return False
         # the clock may be ahead of the tick that ends sessions
         self._core.sessions.expire()
-        outputs = self._session.receive(payload)
-        if self._over:
-            self._put_off(outputs)
-        else:
-            await self._perform(outputs)
+        async with self._turn:
+            outputs = self._session.receive(payload)
+            if self._over:
+                self._put_off(outputs)
+            else:
+                await self._perform(outputs)
         return True
 
     # ---- minding -------------------------------------------------------------------------------------------------
@@ -321,10 +330,17 @@ class Connection:
                     await self._authenticate(output)
                 case protocol.Refused(code, client_id):
                     self._note_refusal(code, client_id)
-                case protocol.ForgetSubscriptions():
-                    await self._core.clients.forget(self._client_id())
-                case protocol.KeepSubscriptions(ids, position, cancellation):
-                    await self._core.clients.keep_only(self._client_id(), list(ids), position, cancellation)
+                case protocol.ForgetSubscriptions(rescued):
+                    await self._core.clients.forget(self._client_id(), rescued)
+                    self._core.first_calls.started(self._client_id())
+                case protocol.KeepSubscriptions(ids, position, cancellation, rescued):
+                    await self._core.clients.keep_only(self._client_id(), ids, position, cancellation, rescued)
+                    self._core.first_calls.started(self._client_id())
+                case protocol.DropSubscriptions(ids):
+                    await self._core.clients.drop_subscriptions(self._client_id(), ids)
+                case protocol.Hold(ids, seconds):
+                    self._core.emit(ClientHeld(self.number, ids))
+                    self._holding = asyncio.create_task(self._guarded(lambda: self._end_hold(seconds)))
                 case protocol.SeekCheckpoint(position):
                     checkpoint = await self._core.checkpoints.find(position)
                     await self._perform(self._session.checkpoint_found(checkpoint))
@@ -346,6 +362,11 @@ class Connection:
         if client_id is None:
             raise RuntimeError("no client yet")
         return client_id
+
+    async def _end_hold(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        async with self._turn:
+            await self._perform(self._session.hold_is_over())
 
     async def _authenticate(self, request: protocol.Authenticate) -> None:
         try:
@@ -371,6 +392,8 @@ class Connection:
 
     async def _let_in(self, request: protocol.Authenticate) -> None:
         core = self._core
+        # also when it is not let in now: the next attempt of the same process has a higher number
+        first_call = core.first_calls.of(request.client_id, request.call)
         accepted = await core.authenticator.judge(request.token, self._gate.may_be_verified)
         identity = accepted.identity
         role = self._role_of(identity)
@@ -379,7 +402,7 @@ class Connection:
         except ClientBelongsToOther:
             raise _Denied("client_id_taken") from None
         core.authenticator.reconsider(identity)
-        answer = self._session.authenticated(record, identity.claims, role)
+        answer = self._session.authenticated(record, identity.claims, first_call, role=role)
         self._entry = core.sessions.enter(self, request.client_id, identity)
         self._socket.limit_messages(MESSAGE_BYTES)
         self._gate.authenticated()
@@ -410,7 +433,7 @@ class Connection:
             self._grace = None
         core.sessions.renew(entry, identity)
         core.emit(TokenRenewed(self.number, request.client_id, self.peer, credentials_of(identity)))
-        outputs = self._session.authenticated(client, identity.claims, role)
+        outputs = self._session.authenticated(client, identity.claims, role=role)
         self._send(outputs)
         close = next((output for output in outputs if isinstance(output, protocol.Close)), None)
         if close is not None:
@@ -468,7 +491,9 @@ class Connection:
         else:
             # Up to here it is brought without the log. Nothing that it uploads now can be below: its echo will follow.
             position = core.fanout.head
-        subscriber = Subscriber(self._client_id(), self._socket, start.dialect, view, position, self._dropped)
+        subscriber = Subscriber(
+            self._client_id(), self._socket, start.dialect, view, position, self._dropped, lambda: self._session.tables
+        )
         self._subscriber = subscriber
         deliveries = self._deliveries = Deliveries(
             subscriber,

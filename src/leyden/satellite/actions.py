@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from google.protobuf.message import Message
 
-from leyden.model import Checkpoint, Locale, Migration, SubscriptionRecord, Table, Upload
+from leyden.model import Checkpoint, Locale, Migration, SubscriptionRecord, Suspension, Table, Upload
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import Positions
 from leyden.shapes.request import Shape
@@ -32,10 +32,12 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Authenticate:
-    """Verify ``token`` and look the client up, then call :meth:`Session.authenticated` or :meth:`Session.refused`."""
+    """Verify ``token`` and look the client up, then call :meth:`Session.authenticated` or :meth:`Session.refused`.
+    ``call`` is the number of the client's call."""
 
     client_id: str
     token: str
+    call: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +50,37 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class ForgetSubscriptions:
-    """The client starts afresh: what is stored of its subscriptions is void."""
+    """The client starts afresh: what is stored of its subscriptions is void, but for those that it is to be ``rescued``
+    from."""
+
+    rescued: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class KeepSubscriptions:
     """The client resumed at ``position``, where it was told of ``cancellation``, listing only these ids: all others are
-    void."""
+    void, but for those that it is to be ``rescued`` from."""
 
     ids: tuple[str, ...]
     position: int
     cancellation: int = 0
+    rescued: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DropSubscriptions:
+    """What is stored of these subscriptions is void."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The client is to be rescued from the deliveries of these subscriptions: call :meth:`Session.hold_is_over` after
+    so many seconds."""
+
+    ids: tuple[str, ...]
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +159,8 @@ Output = (
     | Refused
     | ForgetSubscriptions
     | KeepSubscriptions
+    | DropSubscriptions
+    | Hold
     | SeekCheckpoint
     | StartStream
     | StopStream
@@ -159,6 +183,13 @@ class World(Protocol):
     @property
     def tables(self) -> Mapping[str, Table]:
         """The electrified tables by name."""
+
+    @property
+    def suspended(self) -> Mapping[str, Suspension]:
+        """Why other tables, which clients may have, are not among them for the time being."""
+
+    def reopened_since(self, position: int) -> Collection[str]:
+        """Tables of which something is missing between ``position`` and the present: clients start afresh."""
 
     @property
     def locale(self) -> Locale: ...

@@ -26,6 +26,7 @@ from leyden.satellite.actions import (
     Close,
     Deliver,
     ForgetSubscriptions,
+    Hold,
     KeepSubscriptions,
     Output,
     Refused,
@@ -41,9 +42,21 @@ from leyden.satellite.actions import (
 from leyden.satellite.frames import MalformedFrame, decode
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import ForeignPosition, InvalidPosition, Position
+from leyden.satellite.rescue import HELD_FOR, Rescue, cut_off
 from leyden.satellite.uploads import InvalidUpload, UploadDecoder
 from leyden.shapes.aftermath import can_be_told
-from leyden.shapes.request import Include, Select, Shape, ShapeError, ShapeRequest, filters_of, plan, resumed
+from leyden.shapes.request import (
+    Include,
+    Select,
+    Shape,
+    ShapeError,
+    ShapeErrorCode,
+    ShapeRequest,
+    filters_of,
+    plan,
+    resumed,
+    tables_of,
+)
 from leyden.shapes.view import Part, View
 from leyden.shapes.where import Claims
 
@@ -116,11 +129,22 @@ class Session:
         self._seeking: _Seeking | None = None
         #: Whether the client sends again what it may have missed the echo of.
         self._echo_missed = False
+        #: Calls with a lower number were made on an earlier connection, by the same process.
+        self._first_call = 0
+        #: While the client is told to let go of a delivery of an earlier connection.
+        self._rescue: Rescue | None = None
 
     @property
     def client(self) -> ClientRecord | None:
         """Whom this connection belongs to; ``None`` before authentication."""
         return self._client
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """Names of the tables that its subscriptions concern."""
+        return frozenset(
+            name for record in self._subscriptions.values() for shape in record.shapes for name in tables_of(shape)
+        )
 
     @property
     def streaming(self) -> bool:
@@ -228,11 +252,14 @@ class Session:
         self._request = request
         if self._client is None:
             self._state = _State.AUTHENTICATING
-        return [Authenticate(call.id, call.token)]
+        return [Authenticate(call.id, call.token, request.request_id)]
 
-    def authenticated(self, record: ClientRecord, claims: Mapping[str, Any], role: str | None = None) -> list[Output]:
-        """The token was good, ``claims`` are its payload, and ``record`` is what is known of the client. ``role`` is
-        the database role that it reads as, if roles are taken."""
+    def authenticated(
+        self, record: ClientRecord, claims: Mapping[str, Any], first_call: int = 0, *, role: str | None = None
+    ) -> list[Output]:
+        """The token was good, ``claims`` are its payload, and ``record`` is what is known of the client. ``first_call``
+        is the lowest number of a call by which it has tried to authenticate since it was last heard of. ``role`` is the
+        database role that it reads as, if roles are taken."""
         if self._state is _State.CLOSED:
             return []  # the conversation ended while the token was being judged
         request, self._request = self._request, None
@@ -240,6 +267,7 @@ class Session:
             raise RuntimeError("no authentication is under way")
         if self._client is None:
             self._client = record
+            self._first_call = first_call
             self._state = _State.AUTHENTICATED
             self._uploads = UploadDecoder(record.client_id, record.user_id)
         elif record.user_id != self._client.user_id:
@@ -317,7 +345,8 @@ class Session:
             self._subscriptions.clear()
             self._parts.clear()
             stream = StartStream(self._world.head, View(), dialect, self._migrations_after(known))
-            before: list[Output] = [ForgetSubscriptions()]
+            rescued = self._cut_off(client, ())
+            before: list[Output] = [ForgetSubscriptions(rescued)]
             client = self._missing_echoes(client)
         else:
             position = self._resume_position(request, call.lsn)
@@ -328,8 +357,9 @@ class Session:
             # Those that the stream brings as well are skipped by the client the second time.
             missing = () if position.version is None else self._migrations_after(position.version)
             stream = StartStream(position.wal, View(self._held()), dialect, missing, cancellation=position.cancellation)
-            before = [KeepSubscriptions(tuple(call.subscription_ids), position.wal, position.cancellation)]
-        return self._started(request, client, before, stream)
+            rescued = self._cut_off(client, call.subscription_ids)
+            before = [self._keep(call.subscription_ids, position, rescued)]
+        return self._started(request, client, before, stream, rescued)
 
     def checkpoint_found(self, checkpoint: Checkpoint | None) -> list[Output]:
         """The last checkpoint that is not after the position of the client that wants to resume, if there is one.
@@ -356,8 +386,18 @@ class Session:
             raise self._behind(request)
         repair = Repair(seeking.call.lsn, position.wal, position.version, checkpoint, self._claims.user_id)
         stream = StartStream(position.wal, view, seeking.dialect, repair=repair, cancellation=position.cancellation)
-        before = [KeepSubscriptions(tuple(seeking.call.subscription_ids), position.wal, position.cancellation)]
-        return self._started(request, self._missing_echoes(client), before, stream)
+        rescued = self._cut_off(client, seeking.call.subscription_ids)
+        before = [self._keep(seeking.call.subscription_ids, position, rescued)]
+        return self._started(request, self._missing_echoes(client), before, stream, rescued)
+
+    def _cut_off(self, client: ClientRecord, listed: Sequence[str]) -> tuple[str, ...]:
+        """From whose deliveries the client is to be rescued; empty when it starts once more on this connection."""
+        first_call, self._first_call = self._first_call, 0
+        return tuple(record.id for record in cut_off(client.subscriptions, listed, first_call))
+
+    @staticmethod
+    def _keep(listed: Sequence[str], position: Position, rescued: tuple[str, ...]) -> KeepSubscriptions:
+        return KeepSubscriptions(tuple(listed), position.wal, position.cancellation, rescued)
 
     def _missing_echoes(self, client: ClientRecord) -> ClientRecord:
         """The echoes of what it uploaded last are among what it has missed: it is to send all that it waits for."""
@@ -365,7 +405,12 @@ class Session:
         return replace(client, upload_lsn=b"")
 
     def _started(
-        self, request: pb.SatRpcRequest, client: ClientRecord, before: Sequence[Output], stream: StartStream
+        self,
+        request: pb.SatRpcRequest,
+        client: ClientRecord,
+        before: Sequence[Output],
+        stream: StartStream,
+        rescued: tuple[str, ...],
     ) -> list[Output]:
         self._state = _State.STREAMING
         answer = pb.SatInStartReplicationResp(unacked_window_size=UNACKED_WINDOW)
@@ -373,7 +418,17 @@ class Session:
         if not self._uploading and self._awaiting_start is None:
             # Without our own startReplication the client never uploads anything; at a second one it disconnects.
             outputs.append(Send(self._start_upload(client.upload_lsn)))
-        return [*outputs, stream]
+        if not rescued:
+            return [*outputs, stream]
+        self._rescue = Rescue(rescued, stream)
+        return [*outputs, Hold(rescued, HELD_FOR)]
+
+    def hold_is_over(self) -> list[Output]:
+        """The client was held for as long as :class:`Hold` said."""
+        if self._state is not _State.STREAMING or self._rescue is None:
+            return []
+        rescue, self._rescue = self._rescue, None
+        return rescue.give_up()
 
     def _migrations_after(self, version: str) -> tuple[Migration, ...]:
         return tuple(migration for migration in self._world.migrations if migration.version > version)
@@ -410,10 +465,16 @@ class Session:
             record.id: SubscriptionRecord(record.id, record.shapes_at(position.wal, position.cancellation))
             for record in client.subscriptions
         }
+        reopened = frozenset(self._world.reopened_since(position.wal))
         subscriptions: dict[str, SubscriptionRecord] = {}
         for subscription_id in ids:
             record = stored.get(subscription_id)
+            if record is not None and not all(reopened.isdisjoint(tables_of(shape)) for shape in record.shapes):
+                record = None  # it lacks what happened while a table was suspended
             parts = None if record is None else self._parts_of(record)
+            consulted = {table.name for part in parts or () for table in part.consulted.values()}
+            if not reopened.isdisjoint(consulted):
+                parts = None  # nor is it known what was decided about its rows meanwhile
             if record is None or parts is None:
                 # Also for one that stands for other rows by now: the client lets go of all it has and asks again.
                 shown = subscription_id if len(subscription_id) <= 128 else subscription_id[:126] + "..."
@@ -425,8 +486,9 @@ class Session:
     def _parts_of(self, record: SubscriptionRecord) -> frozenset[Part] | None:
         """What is seen for a stored subscription; ``None`` if one of its shapes stands for other rows now."""
         tables = self._world.tables
-        # a table given up since holds nothing
-        shapes = [shape for shape in record.shapes if shape.table in tables]
+        suspended = self._world.suspended.keys()
+        # a table given up since holds nothing; of one that is suspended the client keeps what it has
+        shapes = [shape for shape in record.shapes if shape.table in tables and suspended.isdisjoint(tables_of(shape))]
         rules = self._world.rules(self._role)
         parts = [resumed(shape, tables, self._claims, self._world.locale, rules) for shape in shapes]
         known = [part for part in parts if part is not None]
@@ -467,6 +529,7 @@ class Session:
         if not self.streaming:
             raise self._rpc_error(request, pb.SatErrorResp.INVALID_REQUEST, "replication is not started")
         self._state = _State.AUTHENTICATED
+        self._rescue = None
         return [StopStream(), Send(rpc.success(request, pb.SatInStopReplicationResp()))]
 
     def _acknowledge(self, ack: pb.SatOpLogAck) -> list[Output]:
@@ -483,12 +546,15 @@ class Session:
     def _subscribe(self, request: pb.SatRpcRequest, call: pb.SatSubsReq) -> list[Output]:
         if not self.streaming:
             raise self._rpc_error(request, pb.SatErrorResp.INVALID_REQUEST, "subscribe before startReplication")
+        if self._rescue is not None:
+            return self._rescue.answer(request, call)
         shapes: list[Shape] = []
         error = self._subscription_error(call) or self._plan(call, shapes)
         answer = pb.SatSubsResp(subscription_id=call.subscription_id[:MAX_SUBSCRIPTION_ID_BYTES], err=error)
         if error is not None:
             return [Send(rpc.success(request, answer))]
-        record = SubscriptionRecord(call.subscription_id, tuple(shape.record for shape in shapes))
+        asked_for = tuple(shape.record for shape in shapes)
+        record = SubscriptionRecord(call.subscription_id, asked_for, asked_by=request.request_id)
         self._subscriptions[record.id] = record
         self._parts[record.id] = frozenset(shape.part for shape in shapes)
         return [Send(rpc.success(request, answer)), Deliver(record, tuple(shapes))]
@@ -533,7 +599,9 @@ class Session:
         rules = self._world.rules(self._role)
         for shape in call.shape_requests:
             try:
-                shapes.append(plan(_shape_request(shape), self._world.tables, self._claims, self._world.locale, rules))
+                request = _shape_request(shape)
+                self._require_served(request)
+                shapes.append(plan(request, self._world.tables, self._claims, self._world.locale, rules))
             except ShapeError as error:
                 errors.append(
                     _SUBS_ERROR.ShapeReqError(
@@ -550,6 +618,14 @@ class Session:
             shape_request_error=errors,
         )
 
+    def _require_served(self, request: ShapeRequest) -> None:
+        """Raises :class:`ShapeError` when it concerns a table that is suspended."""
+        suspended = self._world.suspended
+        for name in (one for select in request.selects for one in tables_of(select)):
+            if name in suspended:
+                reason = f"Table {name} is suspended: {suspended[name].reason}"
+                raise ShapeError(ShapeErrorCode.TABLE_NOT_FOUND, reason)
+
     def _unsubscribe(self, request: pb.SatRpcRequest, call: pb.SatUnsubsReq) -> list[Output]:
         if not self.streaming:
             raise self._rpc_error(request, pb.SatErrorResp.INVALID_REQUEST, "unsubscribe before startReplication")
@@ -559,7 +635,13 @@ class Session:
             self._parts.pop(subscription_id, None)
         # Unknown ids too: after a reconnect the client cancels once more what it cancelled before, and waits.
         ids = tuple(call.subscription_ids)[:MAX_SUBSCRIPTIONS]
-        return [Send(rpc.success(request, pb.SatUnsubsResp())), Withdraw(ids, before - self._held())]
+        answer, withdraw = Send(rpc.success(request, pb.SatUnsubsResp())), Withdraw(ids, before - self._held())
+        if self._rescue is None:
+            return [answer, withdraw]
+        if self._rescue.is_full:
+            raise _protocol_error("too many calls while the stream is held back")
+        self._rescue.hold(withdraw)
+        return [answer]
 
     def _held(self) -> frozenset[Part]:
         return frozenset[Part]().union(*self._parts.values())
@@ -570,8 +652,9 @@ class Session:
         if self._uploads is None or not self._uploading:
             return []
         tables = self._world.tables
+        given_up = {} if message.table_name in tables else self._given_up()
         try:
-            self._uploads.relation(message, tables, {} if message.table_name in tables else self._given_up())
+            self._uploads.relation(message, tables, given_up, self._world.suspended)
         except InvalidUpload as error:
             raise _protocol_error(error.message, error.message) from None
         return []
@@ -584,7 +667,7 @@ class Session:
     def _oplog(self, message: pb.SatOpLog) -> list[Output]:
         if self._uploads is None or not self._uploading:
             return []  # as the old service does: the client sends it again after our startReplication
-        self._uploads.follow(self._world.tables)
+        self._uploads.follow(self._world.tables, self._world.suspended)
         uploads, error = self._uploads.operations(message)
         outputs: list[Output] = [Write(replace(upload, echo_missed=self._echo_missed)) for upload in uploads]
         if error is not None:

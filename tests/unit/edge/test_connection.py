@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -34,6 +34,7 @@ from leyden.model import (
     Row,
     SnapshotPoint,
     SubscriptionRecord,
+    Suspension,
     Table,
     Transaction,
 )
@@ -88,6 +89,10 @@ class Stage:
     tables = {"items": ITEMS}  # noqa: RUF012 - nobody changes it
     migrations: Sequence[Migration] = ()
     locale = Locale(order_is_bytes=True)
+    suspended: Mapping[str, Suspension] = MappingProxyType({})
+
+    def reopened_since(self, position: int) -> frozenset[str]:
+        return frozenset()
 
     @property
     def head(self) -> int:
@@ -134,10 +139,12 @@ class Stage:
     async def bind(self, client_id: str, user_id: str) -> ClientRecord:
         return ClientRecord(client_id, user_id, b"", ())
 
-    async def forget(self, client_id: str) -> None:
+    async def forget(self, client_id: str, rescued: object) -> None:
         await self.before_start()
 
     async def save_subscription(self, client_id: str, subscription: SubscriptionRecord) -> None: ...
+
+    async def confirm_delivery(self, client_id: str, ids: object) -> None: ...
 
     async def cancel_subscriptions(self, *_: object) -> int:
         return 1

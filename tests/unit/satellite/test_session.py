@@ -20,12 +20,14 @@ from leyden.model import (
     ClientRecord,
     Column,
     CreateTable,
+    IncludeRecord,
     Locale,
     Migration,
     Policy,
     ReadingRights,
     ShapeRecord,
     SubscriptionRecord,
+    Suspension,
     Table,
 )
 from leyden.satellite import satellite_pb2 as pb
@@ -76,6 +78,11 @@ class FakeWorld:
     locale: Locale = Locale(order_is_bytes=True)  # noqa: RUF009 - immutable
     head: int = 100
     floor: int = 50
+    suspended: dict[str, Suspension] = field(default_factory=dict)
+    reopened: dict[str, int] = field(default_factory=dict)
+
+    def reopened_since(self, position: int) -> set[str]:
+        return {name for name, at in self.reopened.items() if at > position}
 
     rights: Mapping[int, ReadingRights] | None = None
 
@@ -181,7 +188,7 @@ def failure(outputs: list[Output]) -> tuple[int, int]:
 
 def test_authentication_asks_for_a_verdict_and_answers() -> None:
     client = Client()
-    assert client.authenticate() == [Authenticate("client-1", "token")]
+    assert client.authenticate() == [Authenticate("client-1", "token", 1)]
     assert client.session.client is None
 
     (output,) = client.session.authenticated(RECORD, {})
@@ -266,7 +273,7 @@ def test_a_verdict_after_the_end_changes_nothing() -> None:
 
 def test_a_renewal_of_the_same_user_continues() -> None:
     client = streaming()
-    assert client.authenticate(token="new") == [Authenticate("client-1", "new")]
+    assert client.authenticate(token="new") == [Authenticate("client-1", "new", 3)]
 
     (output,) = client.session.authenticated(RECORD, {})
     answer(output, pb.SatAuthResp)
@@ -442,6 +449,56 @@ def test_malformed_lsn_is_never_the_answer(lsn: bytes) -> None:
     assert response.err.code != START_ERROR.MALFORMED_LSN
 
 
+# ---- tables that are not what clients were told -------------------------------------------------------------------
+
+WHY = Suspension("column a is missing", "add it")
+BOTH = ClientRecord(
+    "client-1",
+    "user-1",
+    b"",
+    (
+        SubscriptionRecord(S1, (ShapeRecord("items"),)),
+        SubscriptionRecord(S2, (ShapeRecord("notes", includes=(IncludeRecord(("n",), ShapeRecord("items")),)),)),
+    ),
+)
+
+
+def of_both(**world: Any) -> Client:
+    client = Client(BOTH, **world)
+    client.authenticate()
+    client.session.authenticated(BOTH, {})
+    return client
+
+
+def test_who_comes_back_to_a_suspended_table_keeps_the_subscription_and_gets_nothing_for_it() -> None:
+    client = of_both(tables={"notes": NOTES}, suspended={"items": WHY})
+    *_, stream = client.start(lsn=b"e-60", subscription_ids=[S1, S2])
+
+    assert stream == StartStream(60, View(), Dialect.SQLITE)
+    assert client.session.tables == {"items", "notes"}
+
+
+def test_a_suspended_table_is_refused_to_new_subscribers_with_the_reason() -> None:
+    client = authenticated(tables={"notes": NOTES}, suspended={"items": WHY})
+    client.start()
+    (send,) = client.subscribe(S1, shape("items"))
+    (error,) = answer(send, pb.SatSubsResp).err.shape_request_error
+
+    assert error.code == SUBS_ERROR.ShapeReqError.TABLE_NOT_FOUND
+    assert error.message == "Table items is suspended: column a is missing"
+    assert isinstance(client.subscribe(S1, shape("notes"))[-1], Deliver)
+
+
+@pytest.mark.parametrize("subscription", [S1, S2])
+def test_who_missed_what_happened_to_a_suspended_table_starts_afresh(subscription: str) -> None:
+    send, close = of_both(reopened={"items": 61}).start(lsn=b"e-60", subscription_ids=[subscription])
+
+    assert answer(send, pb.SatInStartReplicationResp).err.code == START_ERROR.SUBSCRIPTION_NOT_FOUND
+    assert isinstance(close, Close)
+    *_, stream = authenticated(reopened={"items": 60, "notes": 99}).start(lsn=b"e-60", subscription_ids=[S1])
+    assert stream == StartStream(60, whole(ITEMS), Dialect.SQLITE)
+
+
 # ---- from before the log -----------------------------------------------------------------------------------------
 
 CHECKPOINT = Checkpoint(40, 7)
@@ -609,7 +666,7 @@ def test_a_subscription_is_answered_before_it_is_delivered() -> None:
 
     assert answer(send, pb.SatSubsResp) == pb.SatSubsResp(subscription_id=S1)
     assert deliver == Deliver(
-        SubscriptionRecord(S1, (ShapeRecord("items"), ShapeRecord("notes"))),
+        SubscriptionRecord(S1, (ShapeRecord("items"), ShapeRecord("notes")), asked_by=3),
         (Shape(R1, Group(ITEMS), ShapeRecord("items")), Shape(R2, Group(NOTES), ShapeRecord("notes"))),
     )
 
@@ -895,7 +952,7 @@ def reading(rights: ReadingRights, *subscribed: str) -> tuple[Client, FakeWorld]
     """A client that reads as the role ``reader`` and has subscriptions."""
     client = Client(rights={ITEMS.id: rights, NOTES.id: ReadingRights()})
     client.authenticate()
-    client.session.authenticated(RECORD, {}, "reader")
+    client.session.authenticated(RECORD, {}, role="reader")
     client.start()
     for number, table in enumerate(subscribed):
         send, *_ = client.subscribe(str(UUID(int=100 + number)), shape(table))
@@ -946,5 +1003,5 @@ def test_row_level_security_switched_on_is_noticed_though_no_claims_were_used() 
 def test_a_renewed_token_with_another_role_is_judged_anew(role: str, closes: bool) -> None:
     client, _ = reading(ReadingRights(), "items")
     client.authenticate()
-    outputs = client.session.authenticated(RECORD, {}, role)
+    outputs = client.session.authenticated(RECORD, {}, role=role)
     assert (Close(1012, detail="the claims that a subscription depends on have changed") in outputs) is closes
