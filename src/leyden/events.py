@@ -304,6 +304,15 @@ class ClientRepaired:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientHeld:
+    """A client that was cut off in the midst of the initial data of one of these ``subscriptions`` is back, and gets
+    nothing until it has been told to let go of it and ask again."""
+
+    connection: int
+    subscriptions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SubscriptionDelivered:
     connection: int
     subscription: str
@@ -383,6 +392,7 @@ Event = (
     | ProtocolViolated
     | ReplicationResumed
     | ClientRepaired
+    | ClientHeld
     | SubscriptionDelivered
     | SubscriptionProgress
     | TablesLoaded

@@ -13,10 +13,8 @@ import math
 import traceback
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
@@ -47,6 +45,7 @@ from leyden.postgres.checkpoints import Checkpoints
 from leyden.postgres.clients import ClientStore
 from leyden.postgres.embedded import EmbeddedPostgres
 from leyden.postgres.locale import read_locale
+from leyden.postgres.pools import Pool
 from leyden.postgres.replication import Replication
 from leyden.postgres.snapshots import Snapshots
 from leyden.postgres.tombstones import forget_tombstones
@@ -75,8 +74,6 @@ INSECURE_REMINDER = 3600.0
 
 #: Longest time that the parts of a service need to stop in order (seconds).
 STOP_PATIENCE = 60.0
-
-Pool = AsyncConnectionPool[psycopg.AsyncConnection[Any]]
 
 
 class LiveWorld:
@@ -297,19 +294,13 @@ class Service:
             revocations = parts.create_task(self.access.run_revocations(self.dsn))
             stack.push_async_callback(cancel, revocations)
             await self.access.knows_revocations.wait()
-            pool: Pool = AsyncConnectionPool(
-                sessions.session_conninfo(self.dsn), min_size=2, max_size=POOL_SIZE, open=False
-            )
+            pool = Pool(self.dsn, min_size=2, max_size=POOL_SIZE)
             self._pool = pool
             await stack.enter_async_context(pool)
             # Apart: clients that take their rows slowly hold up those who want rows, not those who write or log in.
-            readers: Pool = AsyncConnectionPool(
-                sessions.session_conninfo(self.dsn), min_size=1, max_size=SNAPSHOTS, open=False
-            )
-            self._readers = await stack.enter_async_context(readers)
+            self._readers = await stack.enter_async_context(Pool(self.dsn, min_size=1, max_size=SNAPSHOTS))
             # Apart: a delivery that needs one holds a connection of the other, and so might all others.
-            marks: Pool = AsyncConnectionPool(sessions.session_conninfo(self.dsn), min_size=1, max_size=1, open=False)
-            self._marks = await stack.enter_async_context(marks)
+            self._marks = await stack.enter_async_context(Pool(self.dsn, min_size=1, max_size=1))
             if self.settings.tombstone_retention:
                 older_than = float(self.settings.tombstone_retention)
                 forgetting = parts.create_task(forget_tombstones(pool, self.emit, older_than=older_than))

@@ -87,6 +87,30 @@ async def test_subscriptions_can_be_dropped_kept_and_forgotten(store: ClientStor
     assert (await store.bind("other", "u")).subscriptions == ()
 
 
+async def test_subscriptions_to_be_rescued_from_are_kept_until_they_are_dropped(store: ClientStore) -> None:
+    awaited = replace(B, asked_by=7)
+    for subscription in (A, awaited):
+        await store.save_subscription("c", subscription)
+    await store.forget("c", ["b"])
+    assert (await store.bind("c", "u")).subscriptions == (awaited,)
+    await store.keep_only("c", ["a"], 1, 0, ["b"])
+    assert (await store.bind("c", "u")).subscriptions == (awaited,)
+    await store.drop_subscriptions("c", ["b"])
+    assert (await store.bind("c", "u")).subscriptions == ()
+
+
+async def test_who_lists_a_subscription_or_answers_after_its_end_has_all_of_it(store: ClientStore) -> None:
+    for subscription in (A, B):
+        await store.save_subscription("c", replace(subscription, asked_by=7))
+        await store.save_subscription("other", replace(subscription, asked_by=7))
+    await store.confirm_delivery("c", ["a", "unknown"])
+    assert (await store.bind("c", "u")).subscriptions == (A, replace(B, asked_by=7))
+    number = await store.cancel_subscriptions("other", ["a"], 10)
+    await store.keep_only("other", ["a"], 10, number, ["b"])
+    cancelled = replace(A, cancelled_at=10, cancellation=number)
+    assert (await store.bind("other", "u")).subscriptions == (cancelled, replace(B, asked_by=7))
+
+
 async def test_a_cancellation_holds_unless_the_client_comes_back_from_before_it(store: ClientStore) -> None:
     for subscription in (A, B):
         await store.save_subscription("c", subscription)

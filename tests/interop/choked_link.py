@@ -1,5 +1,5 @@
 """A link between a client and a service that can be choked: what the service sends is then not read, and the client
-hears nothing, while everything that the client sends arrives. Or it breaks after so many bytes."""
+hears nothing, while everything that the client sends arrives. Either happens at once, or after so many bytes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ class ChokedLink:
         self._port = port
         self._open = asyncio.Event()
         self._open.set()
-        #: How many bytes may pass from the service to its clients before everything is cut, once.
+        #: How many bytes may pass from the service to its clients before everything is cut, or choked, once.
         self._bytes_left: int | None = None
+        self._then_cut = True
         self.was_cut = asyncio.Event()
+        self.was_choked = asyncio.Event()
         self._pipes: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
@@ -35,7 +37,11 @@ class ChokedLink:
 
     def cut_after(self, number: int) -> None:
         """Once so many more bytes have come from the service, all connections end. New ones are whole again."""
-        self._bytes_left = number
+        self._bytes_left, self._then_cut = number, True
+
+    def choke_after(self, number: int) -> None:
+        """Once so many more bytes have come from the service, it is choked."""
+        self._bytes_left, self._then_cut = number, False
 
     def cut(self) -> None:
         """Ends all connections at once; what was choked is lost."""
@@ -74,9 +80,12 @@ class ChokedLink:
                     self._bytes_left -= len(data)
                     if self._bytes_left < 0:
                         self._bytes_left = None
-                        self.was_cut.set()
-                        self.cut()
-                        return
+                        if self._then_cut:
+                            self.was_cut.set()
+                            self.cut()
+                            return
+                        self.was_choked.set()
+                        self.choke()
         writer.close()
 
     async def __aenter__(self) -> ChokedLink:

@@ -28,6 +28,7 @@ from leyden.edge.writing import Writing
 from leyden.events import (
     ClientAuthenticated,
     ClientDisconnected,
+    ClientHeld,
     ClientRefused,
     Credentials,
     Peer,
@@ -127,6 +128,10 @@ class Connection:
         self._subscriber: Subscriber | None = None
         self._deliveries: Deliveries | None = None
         self._delivering: asyncio.Task[None] | None = None
+        #: Ends the time for which the stream is held back.
+        self._holding: asyncio.Task[None] | None = None
+        #: Taken while outputs are performed: one step of the conversation at a time.
+        self._turn = asyncio.Lock()
         self._uploads = Writing(core)
         self._loop = asyncio.get_running_loop()
         self._ending: asyncio.Future[ConnectionEnded] = self._loop.create_future()
@@ -179,8 +184,7 @@ class Connection:
             return self._outcome(next(task for task in tasks if task.done()))
         finally:
             self._leave()
-            if self._delivering is not None:
-                tasks.append(self._delivering)
+            tasks += [job for job in (self._delivering, self._holding) if job is not None]
             try:
                 await cancel(*tasks)
                 await self._uploads.finish()
@@ -238,11 +242,12 @@ class Connection:
             return False
         # the clock may be ahead of the tick that ends sessions
         self._core.sessions.expire()
-        outputs = self._session.receive(payload)
-        if self._over:
-            self._put_off(outputs)
-        else:
-            await self._perform(outputs)
+        async with self._turn:
+            outputs = self._session.receive(payload)
+            if self._over:
+                self._put_off(outputs)
+            else:
+                await self._perform(outputs)
         return True
 
     # ---- minding -------------------------------------------------------------------------------------------------
@@ -316,10 +321,17 @@ class Connection:
                     await self._authenticate(output)
                 case protocol.Refused(code, client_id):
                     self._note_refusal(code, client_id)
-                case protocol.ForgetSubscriptions():
-                    await self._core.clients.forget(self._client_id())
-                case protocol.KeepSubscriptions(ids, position, cancellation):
-                    await self._core.clients.keep_only(self._client_id(), list(ids), position, cancellation)
+                case protocol.ForgetSubscriptions(rescued):
+                    await self._core.clients.forget(self._client_id(), rescued)
+                    self._core.first_calls.started(self._client_id())
+                case protocol.KeepSubscriptions(ids, position, cancellation, rescued):
+                    await self._core.clients.keep_only(self._client_id(), ids, position, cancellation, rescued)
+                    self._core.first_calls.started(self._client_id())
+                case protocol.DropSubscriptions(ids):
+                    await self._core.clients.drop_subscriptions(self._client_id(), ids)
+                case protocol.Hold(ids, seconds):
+                    self._core.emit(ClientHeld(self.number, ids))
+                    self._holding = asyncio.create_task(self._guarded(lambda: self._end_hold(seconds)))
                 case protocol.SeekCheckpoint(position):
                     checkpoint = await self._core.checkpoints.find(position)
                     await self._perform(self._session.checkpoint_found(checkpoint))
@@ -341,6 +353,11 @@ class Connection:
         if client_id is None:
             raise RuntimeError("no client yet")
         return client_id
+
+    async def _end_hold(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        async with self._turn:
+            await self._perform(self._session.hold_is_over())
 
     async def _authenticate(self, request: protocol.Authenticate) -> None:
         try:
@@ -366,6 +383,8 @@ class Connection:
 
     async def _let_in(self, request: protocol.Authenticate) -> None:
         core = self._core
+        # also when it is not let in now: the next attempt of the same process has a higher number
+        first_call = core.first_calls.of(request.client_id, request.call)
         accepted = await core.authenticator.judge(request.token, self._gate.may_be_verified)
         identity = accepted.identity
         self._require_role(identity)
@@ -374,7 +393,7 @@ class Connection:
         except ClientBelongsToOther:
             raise _Denied("client_id_taken") from None
         core.authenticator.reconsider(identity)
-        answer = self._session.authenticated(record, identity.claims)
+        answer = self._session.authenticated(record, identity.claims, first_call)
         self._entry = core.sessions.enter(self, request.client_id, identity)
         self._socket.limit_messages(MESSAGE_BYTES)
         self._gate.authenticated()

@@ -13,6 +13,7 @@ from leyden.auth import Identity
 from leyden.edge.authenticator import Authenticator
 from leyden.edge.authors import Authors
 from leyden.edge.fanout import FanOut
+from leyden.edge.first_calls import FirstCalls
 from leyden.edge.loading import TableLoader
 from leyden.edge.sessions import Session, Sessions
 from leyden.events import Emit, Peer
@@ -68,6 +69,7 @@ class Core:
     catch_up: Callable[[], Awaitable[None]]
     emit: Emit
     clock: Callable[[], float] = time.time
+    first_calls: FirstCalls = field(default_factory=FirstCalls)
     #: Every connection, authenticated or not.
     open: set[OpenConnection] = field(default_factory=set)
     #: What works off the uploads of each connection; it outlives the connection until all of them are written.

@@ -49,6 +49,12 @@ from leyden.shapes.view import Part, View
 #: How long the client may take to prove that it has recorded the subscription (seconds).
 BARRIER_TIMEOUT = 2.0
 
+#: Pause before a client that did not answer is asked again whether it has the initial data (seconds).
+CONFIRMATION_PAUSE = 1.0
+
+#: Bytes of initial data that are gathered before they are sent. What fits into one write is hardly ever cut.
+PARCEL_BYTES = 65_536
+
 #: Pause between looks at whether the client has been sent what the log held (seconds).
 BEHIND_PAUSE = 0.02
 
@@ -88,6 +94,11 @@ class Deliveries:
         #: The last that the client was told of.
         self._cancellation = cancellation
         self._queue: asyncio.Queue[_Delivery | _Withdrawal | Repairing] = asyncio.Queue()
+        #: Subscriptions whose initial data was sent, and may be on its way.
+        self._unconfirmed: list[str] = []
+        #: Initial data that is gathered before it is sent.
+        self._parcel: list[bytes] = []
+        self._parcel_bytes = 0
 
     @property
     def waiting(self) -> int:
@@ -125,16 +136,30 @@ class Deliveries:
                 await self._withdraw(job)
             else:
                 await job.run()
+            while self._unconfirmed and self._queue.empty():
+                if not await self._confirm():
+                    await asyncio.sleep(CONFIRMATION_PAUSE)
+
+    async def _confirm(self) -> bool:
+        """Whether the client has, as its PONG proves, everything that was sent."""
+        subscriber, ids = self._subscriber, tuple(self._unconfirmed)
+        if not await subscriber.socket.ping(BARRIER_TIMEOUT):
+            return False
+        if ids:
+            await self._clients.confirm_delivery(subscriber.client_id, ids)
+            del self._unconfirmed[: len(ids)]
+        return True
 
     # ---- initial data --------------------------------------------------------------------------------------------
 
     async def _deliver(self, job: _Delivery) -> None:
         started = time.monotonic()
         subscriber, fanout = self._subscriber, self._fanout
-        await self._clients.save_subscription(subscriber.client_id, job.subscription)
         # Data that reaches the client in one read with the answer to `subscribe` is processed before the client has
         # recorded the subscription, and is lost. Its PONG proves that the answer was handled.
-        await subscriber.socket.ping(BARRIER_TIMEOUT)
+        await self._confirm()
+        # Not before: a client that has not got the answer does not ask again when it is back.
+        await self._clients.save_subscription(subscriber.client_id, job.subscription)
         rows = 0
         parts = [shape.part for shape in job.shapes]
         async with self._splice(parts) as splice:
@@ -144,10 +169,10 @@ class Deliveries:
             changed = {table_id for part in spliced for table_id in part.tables}
             held = await self._changed_but_held(position, changed)
             known = {id_: tables[id_] for part in parts for id_ in part.tables if id_ in tables}
-            self._send(self._encoder.relations(known.values()))
-            self._send([self._encoder.subscription_begin(job.subscription.id, position, self._cancellation)])
+            self._gather(self._encoder.relations(known.values()))
+            self._gather([self._encoder.subscription_begin(job.subscription.id, position, self._cancellation)])
             for shape in job.shapes:
-                self._send([self._encoder.shape_begin(shape.request_id)])
+                self._gather([self._encoder.shape_begin(shape.request_id)])
                 part = shape.part
                 # Tables given up since are delivered empty.
                 if part not in view.parts and part.tables.keys() <= tables.keys():
@@ -158,7 +183,7 @@ class Deliveries:
                         batches_of = self._kept_rows(part, splice.at, view)
                     async with aclosing(batches_of):
                         async for payloads, number in batches_of:
-                            self._send(payloads)
+                            self._gather(payloads)
                             await subscriber.socket.drain()
                             await asyncio.sleep(0)  # a fast client and a fast database would leave nobody else a turn
                             reported = rows // PROGRESS_ROWS
@@ -166,8 +191,10 @@ class Deliveries:
                             if rows // PROGRESS_ROWS > reported:
                                 self._emit(SubscriptionProgress(self._connection, job.subscription.id, rows))
                     view = view.with_parts([part])
-                self._send([self._encoder.SHAPE_END])
-            self._send([self._encoder.SUBSCRIPTION_END])
+                self._gather([self._encoder.SHAPE_END])
+            self._gather([self._encoder.SUBSCRIPTION_END])
+            self._send_parcel()
+            self._unconfirmed.append(job.subscription.id)
         # Of a table that is new to the client it has all that the snapshot saw. Of one that it has rows of, these are
         # as of its position: what follows is sent for all of the table, and what the snapshot saw of it once more,
         # which ends in the same.
@@ -247,6 +274,18 @@ class Deliveries:
     def _covering(self, position: int) -> AbstractAsyncContextManager[Snapshot]:
         return covering(self._snapshots, self._fanout, position)
 
+    def _gather(self, payloads: Iterable[bytes]) -> None:
+        """Sends ``payloads``, unless they are few: then with what follows."""
+        for payload in payloads:
+            self._parcel.append(payload)
+            self._parcel_bytes += len(payload)
+        if self._parcel_bytes >= PARCEL_BYTES:
+            self._send_parcel()
+
+    def _send_parcel(self) -> None:
+        self._send(self._parcel)
+        self._parcel, self._parcel_bytes = [], 0
+
     def _send(self, payloads: Iterable[bytes]) -> None:
         self._subscriber.socket.send(Packet(payloads))
 
@@ -257,12 +296,16 @@ class Deliveries:
         subscriber, fanout = self._subscriber, self._fanout
         position = fanout.hold(subscriber)
         number = await self._clients.cancel_subscriptions(subscriber.client_id, job.ids, position)
+        if subscriber.left:
+            return  # a table that it sees was altered
         gone = View(job.gone & subscriber.view.parts)
         remaining = subscriber.view.without(gone.parts)
         rows: list[tuple[Table, Row]] = []
-        kept = [part for part in gone.parts if self._is_kept(part)]
+        # Not those that others alone see in a tree: such a table may be forgotten while this client stays.
+        kept = [part for part in gone.parts if part.tables.keys() <= subscriber.view.tables_of_trees]
+        at = fanout.versions.as_of(position)
         for part in kept:
-            for versions in batches(part, fanout.versions.as_of(position), remaining):
+            for versions in batches(part, at, remaining):
                 rows += [(version.table, version.key[1]) for version in versions]
                 await asyncio.sleep(0)
         others = gone.without(kept)

@@ -53,6 +53,7 @@ _LEVELS: dict[type[Any], int] = {
     events.ProtocolViolated: logging.WARNING,
     events.ReplicationResumed: logging.DEBUG,
     events.ClientRepaired: logging.INFO,
+    events.ClientHeld: logging.INFO,
     events.SubscriptionDelivered: logging.INFO,
     events.SubscriptionProgress: logging.INFO,
     events.TablesLoaded: logging.INFO,

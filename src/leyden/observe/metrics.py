@@ -192,6 +192,7 @@ class Metrics:
                 | events.MigrationSeen()
                 | events.TombstonesForgotten()
                 | events.ProxyNotTrusted()
+                | events.ClientHeld()
                 | events.SubscriptionProgress()
                 | events.TablesLoaded()
                 | events.RevocationsUnavailable()

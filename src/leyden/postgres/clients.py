@@ -79,8 +79,8 @@ class ClientStore:
                     "SELECT user_id, lsn FROM leyden.client_uploads WHERE client_id = %s", [client_id]
                 )
                 subscriptions = await conn.execute(
-                    "SELECT subscription_id, shapes, cancelled_at, cancellation FROM leyden.client_subscriptions"
-                    " WHERE client_id = %s ORDER BY created_at, subscription_id",
+                    "SELECT subscription_id, shapes, cancelled_at, cancellation, asked_by"
+                    " FROM leyden.client_subscriptions WHERE client_id = %s ORDER BY created_at, subscription_id",
                     [client_id],
                 )
             bound = await owner.fetchone()
@@ -92,10 +92,24 @@ class ClientStore:
     async def save_subscription(self, client_id: str, subscription: SubscriptionRecord) -> None:
         """Remember ``subscription``; one with the same id is replaced."""
         await self._execute(
-            "INSERT INTO leyden.client_subscriptions (client_id, subscription_id, shapes) VALUES (%s, %s, %s)"
-            " ON CONFLICT (client_id, subscription_id)"
-            " DO UPDATE SET shapes = EXCLUDED.shapes, cancelled_at = NULL, cancellation = 0",
-            [client_id, subscription.id, Jsonb([asdict(shape) for shape in subscription.shapes])],
+            "INSERT INTO leyden.client_subscriptions (client_id, subscription_id, shapes, asked_by)"
+            " VALUES (%s, %s, %s, %s)"
+            " ON CONFLICT (client_id, subscription_id) DO UPDATE"
+            " SET shapes = EXCLUDED.shapes, cancelled_at = NULL, cancellation = 0, asked_by = EXCLUDED.asked_by",
+            [
+                client_id,
+                subscription.id,
+                Jsonb([asdict(shape) for shape in subscription.shapes]),
+                subscription.asked_by,
+            ],
+        )
+
+    async def confirm_delivery(self, client_id: str, ids: Collection[str]) -> None:
+        """Note that the client has all the initial data of the subscriptions named."""
+        await self._execute(
+            "UPDATE leyden.client_subscriptions SET asked_by = NULL"
+            " WHERE client_id = %s AND subscription_id = ANY(%s::text[])",
+            [client_id, list(ids)],
         )
 
     async def drop_subscriptions(self, client_id: str, ids: Collection[str]) -> None:
@@ -122,21 +136,38 @@ class ClientStore:
             (number,) = await cursor.fetchone() or (0,)
             return int(number)
 
-    async def keep_only(self, client_id: str, ids: Collection[str], position: int, cancellation: int) -> None:
+    async def keep_only(
+        self, client_id: str, ids: Collection[str], position: int, cancellation: int, rescued: Collection[str] = ()
+    ) -> None:
         """The client resumed at ``position``, where it was told of ``cancellation``, with the subscriptions named:
-        forget every other one, and cancellations of which it has not heard."""
+        forget every other one, but for those to be ``rescued`` from, and cancellations of which it has not heard. Of
+        those that it names it has all the initial data."""
         await self._execute(
             "WITH dropped AS (DELETE FROM leyden.client_subscriptions"
-            " WHERE client_id = %(client)s AND subscription_id <> ALL (%(ids)s::text[]))"
-            " UPDATE leyden.client_subscriptions SET cancelled_at = NULL, cancellation = 0"
+            " WHERE client_id = %(client)s AND subscription_id <> ALL (%(ids)s::text[] || %(rescued)s::text[]))"
+            " UPDATE leyden.client_subscriptions SET asked_by = NULL,"
+            " cancelled_at = CASE WHEN (cancelled_at, cancellation) <= (%(position)s, %(cancellation)s)"
+            " THEN cancelled_at END,"
+            " cancellation = CASE WHEN (cancelled_at, cancellation) <= (%(position)s, %(cancellation)s)"
+            " THEN cancellation ELSE 0 END"
             " WHERE client_id = %(client)s AND subscription_id = ANY (%(ids)s::text[])"
-            " AND (cancelled_at, cancellation) > (%(position)s, %(cancellation)s)",
-            {"client": client_id, "ids": list(ids), "position": position, "cancellation": cancellation},
+            " AND (asked_by IS NOT NULL OR (cancelled_at, cancellation) > (%(position)s, %(cancellation)s))",
+            {
+                "client": client_id,
+                "ids": list(ids),
+                "rescued": list(rescued),
+                "position": position,
+                "cancellation": cancellation,
+            },
         )
 
-    async def forget(self, client_id: str) -> None:
-        """The client starts afresh: forget all its subscriptions. Its owner and its upload LSN stay."""
-        await self._execute("DELETE FROM leyden.client_subscriptions WHERE client_id = %s", [client_id])
+    async def forget(self, client_id: str, rescued: Collection[str] = ()) -> None:
+        """The client starts afresh: forget all its subscriptions, but for those to be ``rescued`` from. Its owner and
+        its upload LSN stay."""
+        await self._execute(
+            "DELETE FROM leyden.client_subscriptions WHERE client_id = %s AND subscription_id <> ALL (%s::text[])",
+            [client_id, list(rescued)],
+        )
 
     async def _execute(self, statement: str, parameters: list[Any] | dict[str, Any]) -> None:
         async with self._pool.connection() as conn:
@@ -144,9 +175,14 @@ class ClientStore:
 
 
 def _record(
-    subscription_id: str, shapes: Sequence[dict[str, Any]], cancelled_at: int | None, cancellation: int
+    subscription_id: str,
+    shapes: Sequence[dict[str, Any]],
+    cancelled_at: int | None,
+    cancellation: int,
+    asked_by: int | None,
 ) -> SubscriptionRecord:
-    return SubscriptionRecord(subscription_id, tuple(_shape(shape) for shape in shapes), cancelled_at, cancellation)
+    shown = tuple(_shape(shape) for shape in shapes)
+    return SubscriptionRecord(subscription_id, shown, cancelled_at, cancellation, asked_by)
 
 
 def _shape(shape: dict[str, Any]) -> ShapeRecord:

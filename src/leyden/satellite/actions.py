@@ -31,10 +31,12 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Authenticate:
-    """Verify ``token`` and look the client up, then call :meth:`Session.authenticated` or :meth:`Session.refused`."""
+    """Verify ``token`` and look the client up, then call :meth:`Session.authenticated` or :meth:`Session.refused`.
+    ``call`` is the number of the client's call."""
 
     client_id: str
     token: str
+    call: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +49,37 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class ForgetSubscriptions:
-    """The client starts afresh: what is stored of its subscriptions is void."""
+    """The client starts afresh: what is stored of its subscriptions is void, but for those that it is to be ``rescued``
+    from."""
+
+    rescued: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class KeepSubscriptions:
     """The client resumed at ``position``, where it was told of ``cancellation``, listing only these ids: all others are
-    void."""
+    void, but for those that it is to be ``rescued`` from."""
 
     ids: tuple[str, ...]
     position: int
     cancellation: int = 0
+    rescued: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DropSubscriptions:
+    """What is stored of these subscriptions is void."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The client is to be rescued from the deliveries of these subscriptions: call :meth:`Session.hold_is_over` after
+    so many seconds."""
+
+    ids: tuple[str, ...]
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +158,8 @@ Output = (
     | Refused
     | ForgetSubscriptions
     | KeepSubscriptions
+    | DropSubscriptions
+    | Hold
     | SeekCheckpoint
     | StartStream
     | StopStream

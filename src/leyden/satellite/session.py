@@ -26,6 +26,7 @@ from leyden.satellite.actions import (
     Close,
     Deliver,
     ForgetSubscriptions,
+    Hold,
     KeepSubscriptions,
     Output,
     Refused,
@@ -41,6 +42,7 @@ from leyden.satellite.actions import (
 from leyden.satellite.frames import MalformedFrame, decode
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import ForeignPosition, InvalidPosition, Position
+from leyden.satellite.rescue import HELD_FOR, Rescue, cut_off
 from leyden.satellite.uploads import InvalidUpload, UploadDecoder
 from leyden.shapes.aftermath import can_be_told
 from leyden.shapes.request import (
@@ -126,6 +128,10 @@ class Session:
         self._seeking: _Seeking | None = None
         #: Whether the client sends again what it may have missed the echo of.
         self._echo_missed = False
+        #: Calls with a lower number were made on an earlier connection, by the same process.
+        self._first_call = 0
+        #: While the client is told to let go of a delivery of an earlier connection.
+        self._rescue: Rescue | None = None
 
     @property
     def client(self) -> ClientRecord | None:
@@ -245,10 +251,11 @@ class Session:
         self._request = request
         if self._client is None:
             self._state = _State.AUTHENTICATING
-        return [Authenticate(call.id, call.token)]
+        return [Authenticate(call.id, call.token, request.request_id)]
 
-    def authenticated(self, record: ClientRecord, claims: Mapping[str, Any]) -> list[Output]:
-        """The token was good, ``claims`` are its payload, and ``record`` is what is known of the client."""
+    def authenticated(self, record: ClientRecord, claims: Mapping[str, Any], first_call: int = 0) -> list[Output]:
+        """The token was good, ``claims`` are its payload, and ``record`` is what is known of the client. ``first_call``
+        is the lowest number of a call by which it has tried to authenticate since it was last heard of."""
         if self._state is _State.CLOSED:
             return []  # the conversation ended while the token was being judged
         request, self._request = self._request, None
@@ -256,6 +263,7 @@ class Session:
             raise RuntimeError("no authentication is under way")
         if self._client is None:
             self._client = record
+            self._first_call = first_call
             self._state = _State.AUTHENTICATED
             self._uploads = UploadDecoder(record.client_id, record.user_id)
         elif record.user_id != self._client.user_id:
@@ -323,7 +331,8 @@ class Session:
             self._subscriptions.clear()
             self._parts.clear()
             stream = StartStream(self._world.head, View(), dialect, self._migrations_after(known))
-            before: list[Output] = [ForgetSubscriptions()]
+            rescued = self._cut_off(client, ())
+            before: list[Output] = [ForgetSubscriptions(rescued)]
             client = self._missing_echoes(client)
         else:
             position = self._resume_position(request, call.lsn)
@@ -334,8 +343,9 @@ class Session:
             # Those that the stream brings as well are skipped by the client the second time.
             missing = () if position.version is None else self._migrations_after(position.version)
             stream = StartStream(position.wal, View(self._held()), dialect, missing, cancellation=position.cancellation)
-            before = [KeepSubscriptions(tuple(call.subscription_ids), position.wal, position.cancellation)]
-        return self._started(request, client, before, stream)
+            rescued = self._cut_off(client, call.subscription_ids)
+            before = [self._keep(call.subscription_ids, position, rescued)]
+        return self._started(request, client, before, stream, rescued)
 
     def checkpoint_found(self, checkpoint: Checkpoint | None) -> list[Output]:
         """The last checkpoint that is not after the position of the client that wants to resume, if there is one.
@@ -362,8 +372,18 @@ class Session:
             raise self._behind(request)
         repair = Repair(seeking.call.lsn, position.wal, position.version, checkpoint, self._claims.user_id)
         stream = StartStream(position.wal, view, seeking.dialect, repair=repair, cancellation=position.cancellation)
-        before = [KeepSubscriptions(tuple(seeking.call.subscription_ids), position.wal, position.cancellation)]
-        return self._started(request, self._missing_echoes(client), before, stream)
+        rescued = self._cut_off(client, seeking.call.subscription_ids)
+        before = [self._keep(seeking.call.subscription_ids, position, rescued)]
+        return self._started(request, self._missing_echoes(client), before, stream, rescued)
+
+    def _cut_off(self, client: ClientRecord, listed: Sequence[str]) -> tuple[str, ...]:
+        """From whose deliveries the client is to be rescued; empty when it starts once more on this connection."""
+        first_call, self._first_call = self._first_call, 0
+        return tuple(record.id for record in cut_off(client.subscriptions, listed, first_call))
+
+    @staticmethod
+    def _keep(listed: Sequence[str], position: Position, rescued: tuple[str, ...]) -> KeepSubscriptions:
+        return KeepSubscriptions(tuple(listed), position.wal, position.cancellation, rescued)
 
     def _missing_echoes(self, client: ClientRecord) -> ClientRecord:
         """The echoes of what it uploaded last are among what it has missed: it is to send all that it waits for."""
@@ -371,7 +391,12 @@ class Session:
         return replace(client, upload_lsn=b"")
 
     def _started(
-        self, request: pb.SatRpcRequest, client: ClientRecord, before: Sequence[Output], stream: StartStream
+        self,
+        request: pb.SatRpcRequest,
+        client: ClientRecord,
+        before: Sequence[Output],
+        stream: StartStream,
+        rescued: tuple[str, ...],
     ) -> list[Output]:
         self._state = _State.STREAMING
         answer = pb.SatInStartReplicationResp(unacked_window_size=UNACKED_WINDOW)
@@ -379,7 +404,17 @@ class Session:
         if not self._uploading and self._awaiting_start is None:
             # Without our own startReplication the client never uploads anything; at a second one it disconnects.
             outputs.append(Send(self._start_upload(client.upload_lsn)))
-        return [*outputs, stream]
+        if not rescued:
+            return [*outputs, stream]
+        self._rescue = Rescue(rescued, stream)
+        return [*outputs, Hold(rescued, HELD_FOR)]
+
+    def hold_is_over(self) -> list[Output]:
+        """The client was held for as long as :class:`Hold` said."""
+        if self._state is not _State.STREAMING or self._rescue is None:
+            return []
+        rescue, self._rescue = self._rescue, None
+        return rescue.give_up()
 
     def _migrations_after(self, version: str) -> tuple[Migration, ...]:
         return tuple(migration for migration in self._world.migrations if migration.version > version)
@@ -476,6 +511,7 @@ class Session:
         if not self.streaming:
             raise self._rpc_error(request, pb.SatErrorResp.INVALID_REQUEST, "replication is not started")
         self._state = _State.AUTHENTICATED
+        self._rescue = None
         return [StopStream(), Send(rpc.success(request, pb.SatInStopReplicationResp()))]
 
     def _acknowledge(self, ack: pb.SatOpLogAck) -> list[Output]:
@@ -492,12 +528,15 @@ class Session:
     def _subscribe(self, request: pb.SatRpcRequest, call: pb.SatSubsReq) -> list[Output]:
         if not self.streaming:
             raise self._rpc_error(request, pb.SatErrorResp.INVALID_REQUEST, "subscribe before startReplication")
+        if self._rescue is not None:
+            return self._rescue.answer(request, call)
         shapes: list[Shape] = []
         error = self._subscription_error(call) or self._plan(call, shapes)
         answer = pb.SatSubsResp(subscription_id=call.subscription_id[:MAX_SUBSCRIPTION_ID_BYTES], err=error)
         if error is not None:
             return [Send(rpc.success(request, answer))]
-        record = SubscriptionRecord(call.subscription_id, tuple(shape.record for shape in shapes))
+        asked_for = tuple(shape.record for shape in shapes)
+        record = SubscriptionRecord(call.subscription_id, asked_for, asked_by=request.request_id)
         self._subscriptions[record.id] = record
         self._parts[record.id] = frozenset(shape.part for shape in shapes)
         return [Send(rpc.success(request, answer)), Deliver(record, tuple(shapes))]
@@ -577,7 +616,13 @@ class Session:
             self._parts.pop(subscription_id, None)
         # Unknown ids too: after a reconnect the client cancels once more what it cancelled before, and waits.
         ids = tuple(call.subscription_ids)[:MAX_SUBSCRIPTIONS]
-        return [Send(rpc.success(request, pb.SatUnsubsResp())), Withdraw(ids, before - self._held())]
+        answer, withdraw = Send(rpc.success(request, pb.SatUnsubsResp())), Withdraw(ids, before - self._held())
+        if self._rescue is None:
+            return [answer, withdraw]
+        if self._rescue.is_full:
+            raise _protocol_error("too many calls while the stream is held back")
+        self._rescue.hold(withdraw)
+        return [answer]
 
     def _held(self) -> frozenset[Part]:
         return frozenset[Part]().union(*self._parts.values())

@@ -135,10 +135,12 @@ class Stage:
     async def bind(self, client_id: str, user_id: str) -> ClientRecord:
         return ClientRecord(client_id, user_id, b"", ())
 
-    async def forget(self, client_id: str) -> None:
+    async def forget(self, client_id: str, rescued: object) -> None:
         await self.before_start()
 
     async def save_subscription(self, client_id: str, subscription: SubscriptionRecord) -> None: ...
+
+    async def confirm_delivery(self, client_id: str, ids: object) -> None: ...
 
     async def cancel_subscriptions(self, *_: object) -> int:
         return 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
 
@@ -68,6 +68,9 @@ class Stage:
         self.drained = asyncio.Event()
         self.drained.set()
         self.events: list[Event] = []
+        self.pings = self.pings_unanswered = 0
+        self.saved: list[str] = []
+        self.confirmed: list[str] = []
         #: In how many batches of one row a table comes.
         self.batches = 1
         self.subscriber = Subscriber("c", cast(Any, self), Dialect.SQLITE, View(), 0, lambda reason: None)
@@ -101,9 +104,14 @@ class Stage:
     async def ensure(self, tables: Iterable[Table]) -> None: ...
 
     async def ping(self, timeout: float) -> bool:  # noqa: ASYNC109
-        return True
+        self.pings += 1
+        return self.pings > self.pings_unanswered
 
-    async def save_subscription(self, client_id: str, subscription: SubscriptionRecord) -> None: ...
+    async def save_subscription(self, client_id: str, subscription: SubscriptionRecord) -> None:
+        self.saved.append(subscription.id)
+
+    async def confirm_delivery(self, client_id: str, ids: Collection[str]) -> None:
+        self.confirmed += ids
 
     # ---- snapshots
 
@@ -165,10 +173,13 @@ class Stage:
     def index(self, matches: Callable[[Any], bool]) -> int:
         return next(number for number, message in enumerate(self.messages) if matches(message))
 
-    async def until_delivered(self) -> None:
+    async def until(self, reached: Callable[[], bool]) -> None:
         async with asyncio.timeout(5):
-            while not self.delivered:  # noqa: ASYNC110 - the delivery tells nobody
+            while not reached():  # noqa: ASYNC110 - the delivery tells nobody
                 await asyncio.sleep(0)
+
+    async def until_delivered(self) -> None:
+        await self.until(lambda: self.delivered)
 
 
 def is_migration(message: Any) -> bool:
@@ -238,7 +249,8 @@ async def test_a_table_given_up_meanwhile_is_delivered_empty() -> None:
     ]
 
 
-async def test_others_have_their_turn_between_batches() -> None:
+async def test_others_have_their_turn_between_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "PARCEL_BYTES", 1)
     stage = Stage()
     stage.batches = 4
     stage.fanout.join(stage.subscriber)
@@ -251,7 +263,8 @@ async def test_others_have_their_turn_between_batches() -> None:
     assert {1, 2, 3, 4} <= set(seen)
 
 
-async def test_the_next_batch_is_made_when_the_client_has_taken_the_last() -> None:
+async def test_the_next_batch_is_made_when_the_client_has_taken_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "PARCEL_BYTES", 1)
     stage = Stage()
     stage.batches = 3
     stage.drained.clear()
@@ -275,3 +288,57 @@ async def test_progress_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) ->
     with stage.running():
         await stage.until_delivered()
     assert [event.rows for event in stage.events if isinstance(event, SubscriptionProgress)] == [2, 4]
+
+
+async def test_few_rows_are_sent_in_one_packet() -> None:
+    stage = Stage()
+    stage.batches = 5
+    stage.fanout.join(stage.subscriber)
+    stage.deliver()
+    with stage.running():
+        await stage.until_delivered()
+    (packet,) = stage.packets
+    kinds = [type(decode(payload)) for payload in packet.payloads]
+    assert kinds[-1] is pb.SatSubsDataEnd
+    assert kinds.count(pb.SatOpLog) == 5
+
+
+async def test_many_rows_are_sent_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "PARCEL_BYTES", 200)
+    stage = Stage()
+    stage.batches = 50
+    stage.fanout.join(stage.subscriber)
+    stage.deliver()
+    with stage.running():
+        await stage.until_delivered()
+    sizes = [sum(map(len, packet.payloads)) for packet in stage.packets]
+    assert len(sizes) > 5
+    assert all(200 <= size < 300 for size in sizes[:-1])
+    assert stage.inserts == 50
+
+
+async def test_a_delivery_is_confirmed_when_the_client_has_answered_after_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(delivery, "CONFIRMATION_PAUSE", 0)
+    stage = Stage()
+    stage.fanout.join(stage.subscriber)
+    stage.deliver()
+    stage.pings_unanswered = 5
+    with stage.running():
+        await stage.until_delivered()
+        assert (stage.saved, stage.confirmed) == (["s"], [])
+        await stage.until(lambda: bool(stage.confirmed))
+        assert (stage.pings, stage.confirmed) == (6, ["s"])
+        await asyncio.sleep(0.01)
+    assert (stage.pings, stage.confirmed) == (6, ["s"])
+
+
+async def test_deliveries_are_confirmed_by_the_answer_that_the_next_one_waits_for() -> None:
+    stage = Stage()
+    stage.fanout.join(stage.subscriber)
+    stage.deliver()
+    stage.deliveries.deliver(SubscriptionRecord("t", ()), [])
+    with stage.running():
+        await stage.until(lambda: len(stage.confirmed) == 2)
+    assert (stage.pings, stage.confirmed) == (3, ["s", "t"])

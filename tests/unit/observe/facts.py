@@ -47,6 +47,7 @@ EXAMPLES: tuple[Event, ...] = (
     events.ProtocolViolated(7, "odd"),
     events.ReplicationResumed(7, 1, 1),
     events.ClientRepaired(7, 90, 10, 2, 0.02),
+    events.ClientHeld(7, ("s",)),
     events.SubscriptionDelivered(7, "s", 10, 0.02),
     events.SubscriptionProgress(7, "s", 5),
     events.TablesLoaded(("items",), 1_000, 0.5),

@@ -179,7 +179,7 @@ def failure(outputs: list[Output]) -> tuple[int, int]:
 
 def test_authentication_asks_for_a_verdict_and_answers() -> None:
     client = Client()
-    assert client.authenticate() == [Authenticate("client-1", "token")]
+    assert client.authenticate() == [Authenticate("client-1", "token", 1)]
     assert client.session.client is None
 
     (output,) = client.session.authenticated(RECORD, {})
@@ -264,7 +264,7 @@ def test_a_verdict_after_the_end_changes_nothing() -> None:
 
 def test_a_renewal_of_the_same_user_continues() -> None:
     client = streaming()
-    assert client.authenticate(token="new") == [Authenticate("client-1", "new")]
+    assert client.authenticate(token="new") == [Authenticate("client-1", "new", 3)]
 
     (output,) = client.session.authenticated(RECORD, {})
     answer(output, pb.SatAuthResp)
@@ -657,7 +657,7 @@ def test_a_subscription_is_answered_before_it_is_delivered() -> None:
 
     assert answer(send, pb.SatSubsResp) == pb.SatSubsResp(subscription_id=S1)
     assert deliver == Deliver(
-        SubscriptionRecord(S1, (ShapeRecord("items"), ShapeRecord("notes"))),
+        SubscriptionRecord(S1, (ShapeRecord("items"), ShapeRecord("notes")), asked_by=3),
         (Shape(R1, Group(ITEMS), ShapeRecord("items")), Shape(R2, Group(NOTES), ShapeRecord("notes"))),
     )
 
