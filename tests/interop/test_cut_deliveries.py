@@ -190,6 +190,8 @@ async def test_the_first_subscription_of_a_client_that_brings_its_migrations_alo
 ) -> None:
     """Then there is no position to go on from."""
     client = await driver()
+    await with_notes(client, service, link)  # so that the service has heard of all migrations
+    await client("close", client="a")
     await opened(client, link, schema={"migrations": {"endpoint": service.url}})
     await connect(client)
     link.choke_after(SOME)
