@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 import secrecy
 from databases import fresh_database, install_schema
@@ -64,3 +65,21 @@ def empty_database(cluster: EmbeddedPostgres) -> Iterator[str]:
 def database(cluster: EmbeddedPostgres, template: str) -> Iterator[str]:
     """Connection string of a fresh database with the schema installed."""
     yield from fresh_database(cluster, template)
+
+
+@pytest.fixture
+def unguarded_database(cluster: EmbeddedPostgres, empty_database: str) -> Iterator[str]:
+    """Connection string of a fresh database with the schema installed, as a role that owns it and may replicate, but
+    not create event triggers: what many hosts give."""
+    role = "leyden_test_unguarded"
+    with psycopg.connect(empty_database, autocommit=True) as admin:
+        admin.execute(f"CREATE ROLE {role} LOGIN REPLICATION")
+        admin.execute(f'ALTER DATABASE "{admin.info.dbname}" OWNER TO {role}')
+    try:
+        dsn = make_conninfo(empty_database, user=role)
+        asyncio.run(install_schema(dsn))
+        yield dsn
+    finally:
+        with psycopg.connect(empty_database, autocommit=True) as admin:
+            admin.execute(f"REASSIGN OWNED BY {role} TO CURRENT_USER")
+            admin.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")

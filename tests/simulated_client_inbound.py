@@ -55,7 +55,7 @@ class Inbound:
         self._unacknowledged = 0
         self.seen = Seen()
         #: Where the stream has come to.
-        self._begun = self._reached = order_of(last_lsn) if last_lsn else (0, "", 0)
+        self._begun = self._reached = order_of(last_lsn) if last_lsn else (0, 0, "")
 
     def reach(self, lsn: bytes, *, again: bool) -> None:
         """The stream has come to ``lsn``; ``again`` it may name the position of before. That at which the connection
@@ -91,9 +91,9 @@ class Inbound:
         )
 
 
-def order_of(lsn: bytes) -> tuple[int, str, int]:
+def order_of(lsn: bytes) -> tuple[int, int, str]:
     """Of two positions the later one is the greater."""
     match = _LSN.fullmatch(lsn)
     if match is None:
         raise Violation(f"a position that is none: {lsn!r}")
-    return int(match[2]), "~" if match[3] is None else match[3].decode(), int(match[4] or 0)
+    return int(match[2]), int(match[4] or 0), "~" if match[3] is None else match[3].decode()

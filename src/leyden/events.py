@@ -93,11 +93,26 @@ class ReplicationInterrupted:
 
 
 @dataclass(frozen=True, slots=True)
-class TableChangedOutside:
-    """A table no longer matches its stored description (DDL that no event trigger saw)."""
+class DdlUnguarded:
+    """The event triggers that watch DDL are not there; ``remedy`` says what that asks of migrations."""
+
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableSuspended:
+    """A table is not what clients were told, by DDL that no event trigger saw: it is neither delivered nor written."""
 
     table: str
     reason: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableTakenUp:
+    """A table that was suspended is delivered and written again."""
+
+    table: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,7 +367,9 @@ Event = (
     | ReplicationStarted
     | ReplicationCaughtUp
     | ReplicationInterrupted
-    | TableChangedOutside
+    | DdlUnguarded
+    | TableSuspended
+    | TableTakenUp
     | MigrationSeen
     | TombstonesForgotten
     | KeyNotice

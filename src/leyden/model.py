@@ -100,6 +100,14 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspension:
+    """Why nothing of a table is delivered or written: it is not what clients were told. ``remedy`` is for its owner."""
+
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
 class Locale:
     """What the database makes of texts, on which the meaning of a filter depends."""
 
@@ -161,10 +169,15 @@ class CreateTable:
 
 @dataclass(frozen=True, slots=True)
 class AddColumns:
-    """``table`` is the description after the whole migration; ``columns`` are the names that are new."""
+    """``table`` is the description after the whole migration; ``columns`` are the names that are new.
+
+    ``reopens`` tells that clients did not hear of what happened to the table before, because it had been given up or
+    was suspended. Whoever has rows of it must start afresh.
+    """
 
     table: Table
     columns: tuple[str, ...]
+    reopens: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,8 @@ import math
 import traceback
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
@@ -34,18 +32,20 @@ from leyden.events import (
     AuthenticationConfigured,
     AuthenticationWarning,
     DatabaseUnavailable,
+    DdlUnguarded,
     Emit,
     InsecureModeActive,
     UnexpectedError,
 )
 from leyden.log.memory import MemoryLog
-from leyden.model import Locale, Migration, Table
+from leyden.model import Locale, Migration, Suspension, Table
 from leyden.observe import Live, Metrics, Observers, log_and_audit
 from leyden.postgres import requirements, schema, sessions
 from leyden.postgres.checkpoints import Checkpoints
 from leyden.postgres.clients import ClientStore
 from leyden.postgres.embedded import EmbeddedPostgres
 from leyden.postgres.locale import read_locale
+from leyden.postgres.pools import Pool
 from leyden.postgres.replication import Replication
 from leyden.postgres.snapshots import Snapshots
 from leyden.postgres.tombstones import forget_tombstones
@@ -53,6 +53,12 @@ from leyden.postgres.writer import Writer
 from leyden.satellite.encoding import Encoder
 from leyden.satellite.positions import Positions
 from leyden.shapes.where import ownership
+
+#: What it asks of migrations that the service may not create event triggers.
+UNGUARDED = (
+    "let a superuser start Leyden once, which creates its event triggers, or end each migration that alters an"
+    " electrified table with CALL electric.electrify('...') in the same transaction"
+)
 
 #: Connections to Postgres for uploads and client state.
 POOL_SIZE = 10
@@ -69,8 +75,6 @@ INSECURE_REMINDER = 3600.0
 #: Longest time that the parts of a service need to stop in order (seconds).
 STOP_PATIENCE = 60.0
 
-Pool = AsyncConnectionPool[psycopg.AsyncConnection[Any]]
-
 
 class LiveWorld:
     """What sessions may look at: the state of replication, as of this very moment."""
@@ -86,6 +90,13 @@ class LiveWorld:
     def tables(self) -> Mapping[str, Table]:
         stopped = self._replication.stopped
         return {table.name: table for table in self._replication.tables.values() if table.id not in stopped}
+
+    @property
+    def suspended(self) -> Mapping[str, Suspension]:
+        return self._replication.suspended
+
+    def reopened_since(self, position: int) -> frozenset[str]:
+        return self._replication.reopened_since(position)
 
     @property
     def migrations(self) -> Sequence[Migration]:
@@ -110,6 +121,7 @@ class Service:
                 connections=lambda: self.open_connections,
                 position=lambda: self.position,
                 ready=lambda: self.ready,
+                suspended=lambda: 0 if self._replication is None else len(self._replication.suspended),
             )
         )
         #: Where every fact goes; a given ``emit`` stands in for the log and the audit trail.
@@ -157,6 +169,18 @@ class Service:
         if self._replication.caught_up.is_set() and self.access.reason:
             return self.access.reason
         return self._replication.status.partition(":")[0]
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        replication = self._replication
+        if replication is None:
+            return ()
+        unguarded = () if replication.inspection.guarded else (f"DDL is not guarded: {UNGUARDED}.",)
+        suspended = (
+            f"Table {name} is suspended: {suspension.reason}. Remedy: {suspension.remedy}."
+            for name, suspension in sorted(replication.suspended.items())
+        )
+        return (*unguarded, *suspended)
 
     @property
     def migrations(self) -> Sequence[Migration]:
@@ -270,19 +294,13 @@ class Service:
             revocations = parts.create_task(self.access.run_revocations(self.dsn))
             stack.push_async_callback(cancel, revocations)
             await self.access.knows_revocations.wait()
-            pool: Pool = AsyncConnectionPool(
-                sessions.session_conninfo(self.dsn), min_size=2, max_size=POOL_SIZE, open=False
-            )
+            pool = Pool(self.dsn, min_size=2, max_size=POOL_SIZE)
             self._pool = pool
             await stack.enter_async_context(pool)
             # Apart: clients that take their rows slowly hold up those who want rows, not those who write or log in.
-            readers: Pool = AsyncConnectionPool(
-                sessions.session_conninfo(self.dsn), min_size=1, max_size=SNAPSHOTS, open=False
-            )
-            self._readers = await stack.enter_async_context(readers)
+            self._readers = await stack.enter_async_context(Pool(self.dsn, min_size=1, max_size=SNAPSHOTS))
             # Apart: a delivery that needs one holds a connection of the other, and so might all others.
-            marks: Pool = AsyncConnectionPool(sessions.session_conninfo(self.dsn), min_size=1, max_size=1, open=False)
-            self._marks = await stack.enter_async_context(marks)
+            self._marks = await stack.enter_async_context(Pool(self.dsn, min_size=1, max_size=1))
             if self.settings.tombstone_retention:
                 older_than = float(self.settings.tombstone_retention)
                 forgetting = parts.create_task(forget_tombstones(pool, self.emit, older_than=older_than))
@@ -298,6 +316,8 @@ class Service:
                     await requirements.require(conn, roles=self.settings.roles.all)
                     await schema.install(conn)
                     self._locale = await read_locale(conn)
+                    if not await schema.is_guarded(conn):
+                        self.emit(DdlUnguarded(UNGUARDED))
                     return
             except (psycopg.Error, requirements.DatabaseRequirementError, schema.SchemaTooNewError) as error:
                 reason = str(error).strip() or type(error).__name__
@@ -315,6 +335,7 @@ class Service:
             self.emit,
             wal_window=self.settings.resumable_wal_window,
             on_epoch=lambda epoch: self._assemble(pool),
+            on_suspended=self._let_go_of,
         )
         self._replication = replication
         running = asyncio.create_task(replication.run())
@@ -329,6 +350,10 @@ class Service:
                     self._core.fanout.tick()
         finally:
             await cancel(running)
+
+    def _let_go_of(self, table: Table) -> None:
+        if self._core is not None:
+            self._core.fanout.let_go_of(table)
 
     def _assemble(self, pool: Pool) -> None:
         """Makes the parts that belong to one history of the database; those of an earlier one end."""

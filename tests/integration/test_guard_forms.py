@@ -179,3 +179,106 @@ def test_a_refused_index_that_postgres_keeps_can_be_dropped(conn: Conn) -> None:
     conn.execute("DROP INDEX unique_a")
     conn.execute("ALTER TABLE items ADD COLUMN n int4")
     assert len(recorded(conn)) == 1
+
+
+#: As Prisma writes one: comments, quoted names, constraints last, all of it in one simple query.
+PRISMA = """
+-- CreateEnum
+CREATE TYPE "Role" AS ENUM ('USER', 'ADMIN');
+
+-- CreateTable
+CREATE TABLE "User" (
+    "id" UUID NOT NULL,
+    "role" "Role" NOT NULL DEFAULT 'USER',
+    "createdAt" TIMESTAMPTZ NOT NULL,
+
+    CONSTRAINT "User_pkey" PRIMARY KEY ("id")
+);
+
+-- CreateTable
+CREATE TABLE "Post" (
+    "id" UUID NOT NULL,
+    "title" TEXT NOT NULL,
+    "authorId" UUID NOT NULL,
+
+    CONSTRAINT "Post_pkey" PRIMARY KEY ("id")
+);
+
+-- CreateIndex
+CREATE INDEX "Post_authorId_idx" ON "Post"("authorId");
+
+-- AddForeignKey
+ALTER TABLE "Post" ADD CONSTRAINT "Post_authorId_fkey" FOREIGN KEY ("authorId")
+    REFERENCES "User"("id") ON DELETE RESTRICT ON UPDATE CASCADE;
+
+CALL electric.electrify('User');
+CALL electric.electrify('Post');
+"""
+
+
+def test_a_migration_as_prisma_writes_it_is_one_version(conn: Conn) -> None:
+    conn.execute(PRISMA)
+    (changes,) = recorded(conn)
+    assert [change["kind"] for change in changes] == ["create_enum", "create_table", "create_table"]
+    assert [change["table"]["name"] for change in changes[1:]] == ["User", "Post"]
+    conn.execute("""
+        -- AlterEnum, of another type, and AlterTable
+        ALTER TABLE "Post" ADD COLUMN     "published" BOOLEAN NOT NULL DEFAULT false,
+        ADD COLUMN     "editor" "Role";
+    """)
+    assert recorded(conn)[1][0]["columns"] == ["published", "editor"]
+    for statement in (
+        "ALTER TYPE \"Role\" ADD VALUE 'GUEST'",
+        'ALTER TABLE "Post" DROP COLUMN "title", ADD COLUMN "text" TEXT',
+        'ALTER TABLE "Post" ADD COLUMN "at" TIMESTAMP(3)',
+        'CREATE UNIQUE INDEX "Post_title_key" ON "Post"("title")',
+        'BEGIN; CREATE TYPE "Role_new" AS ENUM (\'USER\'); ALTER TABLE "User" ALTER COLUMN "role" DROP DEFAULT;'
+        'ALTER TABLE "User" ALTER COLUMN "role" TYPE "Role_new" USING ("role"::text::"Role_new"); COMMIT',
+    ):
+        with pytest.raises(psycopg.errors.FeatureNotSupported):
+            conn.execute(statement.encode())
+        conn.execute("ROLLBACK")
+    assert len(recorded(conn)) == 2
+
+
+def test_a_migration_in_one_do_block_is_one_version(conn: Conn) -> None:
+    conn.execute("""
+        DO $$
+        BEGIN
+            CREATE TABLE notes (id uuid PRIMARY KEY, body text);
+            CALL electric.electrify('notes');
+            IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'items'::regclass AND attname = 'n') THEN
+                ALTER TABLE items ADD COLUMN n int4 NOT NULL DEFAULT 1;
+            END IF;
+            FOR number IN 1..3 LOOP
+                EXECUTE format('ALTER TABLE notes ADD COLUMN c%s text', number);
+            END LOOP;
+            CREATE INDEX ON notes (c1);
+        END $$
+    """)
+    ((created, added),) = recorded(conn)
+    assert [column["name"] for column in created["table"]["columns"]] == ["id", "body", "c1", "c2", "c3"]
+    assert [index["name"] for index in created["table"]["indexes"]] == ["notes_c1_idx"]
+    assert added["columns"] == ["n"]
+
+
+@pytest.mark.parametrize("end", ["ROLLBACK", "SELECT 1/0"])
+def test_a_migration_that_is_rolled_back_never_was(conn: Conn, end: str) -> None:
+    with conn.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("ALTER TABLE items ADD COLUMN n int4")
+        cursor.execute("CALL electric.electrify('others'); CALL electric.migration_version('99999999')")
+        cursor.execute("SELECT leyden.disable('items'); DROP TABLE items")
+        if end == "ROLLBACK":
+            cursor.execute("ROLLBACK")
+        else:
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                cursor.execute(end.encode())
+            cursor.execute("COMMIT")
+    assert columns(conn) == ["id", "a"]
+    assert recorded(conn) == []
+    assert conn.execute("SELECT table_name FROM leyden.tables").fetchall() == [("items",)]
+    conn.execute("ALTER TABLE items ADD COLUMN n int4")
+    assert [change["columns"] for (change,) in recorded(conn)] == [["n"]]
+    (version,) = conn.execute("SELECT max(version) FROM leyden.versions").fetchone() or ("",)
+    assert version != "99999999"

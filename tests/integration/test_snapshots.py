@@ -18,6 +18,7 @@ from leyden.postgres.catalog import load_migrations, load_tables
 from leyden.postgres.replication import Replication
 from leyden.postgres.sessions import connect, session_conninfo
 from leyden.postgres.snapshots import Snapshot, Snapshots, TaggedRow
+from leyden.postgres.suspension import TableStrayed
 
 
 @pytest.fixture
@@ -221,3 +222,31 @@ async def test_a_snapshot_knows_the_newest_version_it_sees(
         assert await snapshot.newest_version() == versions[-1]
     async with snapshots.open() as snapshot:
         assert await snapshot.newest_version() > versions[-1]
+
+
+@pytest.mark.parametrize(
+    ("ddl", "reason"),
+    [
+        ("ALTER COLUMN flag TYPE text", "column flag is now of type text, not bool"),
+        ("DROP COLUMN flag", "column flag is missing"),
+    ],
+)
+async def test_no_row_is_read_of_a_table_that_is_not_as_described(
+    snapshots: Snapshots, conn: psycopg.AsyncConnection[Any], ddl: str, reason: str
+) -> None:
+    await conn.execute("SET event_triggers = off")
+    items = await table(conn, "items")
+    await conn.execute(f"ALTER TABLE items {ddl}".encode())
+    async with snapshots.open() as snapshot:
+        with pytest.raises(TableStrayed, match=reason):
+            await all_rows(snapshot, items)
+        assert await all_rows(snapshot, await table(conn, "plain")) == []
+
+
+async def test_a_table_may_be_read_as_it_was_before_a_column_was_added(
+    snapshots: Snapshots, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    plain = await table(conn, "plain")
+    await conn.execute("INSERT INTO plain VALUES (1); ALTER TABLE plain ADD COLUMN note text")
+    async with snapshots.open() as snapshot:
+        assert [row for row, _ in await all_rows(snapshot, plain)] == [(b"1",)]

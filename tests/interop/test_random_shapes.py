@@ -211,7 +211,8 @@ class Play:
         frames = await self.driver("wire", client=client, limit=5_000)
         self.record.write_text("\n".join(json.dumps(frame) for frame in frames))
         status = await self.driver("status", client=client)
-        return "\n".join((title, *self.trail, f"status: {status}", f"frames: {self.record}"))
+        log = [line["text"] for line in await self.driver("logs", limit=20)]
+        return "\n".join((title, *self.trail, *log, f"status: {status}", f"frames: {self.record}"))
 
 
 async def test_three_clients_have_exactly_what_their_shapes_select(

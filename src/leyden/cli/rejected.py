@@ -17,11 +17,11 @@ from typing import Any, Final, TypeVar
 
 import click
 import psycopg
-from psycopg_pool import AsyncConnectionPool
 
 from leyden.auth import date_of
 from leyden.observe.fields import shown
 from leyden.postgres.change_json import UnknownTable
+from leyden.postgres.pools import Pool
 from leyden.postgres.rejected import (
     Connection,
     Rejection,
@@ -31,7 +31,6 @@ from leyden.postgres.rejected import (
     get_rejection,
     list_rejections,
 )
-from leyden.postgres.sessions import session_conninfo
 from leyden.postgres.upload_plan import UploadRefusedError
 from leyden.postgres.writer import Writer
 from leyden.shapes.where import ownership
@@ -183,11 +182,11 @@ async def _retry(dsn: str, *, id: int) -> tuple[bool, str]:
 
 
 @asynccontextmanager
-async def _pool(dsn: str) -> AsyncIterator[AsyncConnectionPool[Connection]]:
+async def _pool(dsn: str) -> AsyncIterator[Pool]:
     """A pool of one. It is tried first, because a pool goes on trying by itself and does not say why it fails."""
     async with session(dsn, statement_timeout=_STATEMENT_TIMEOUT):
         pass
-    async with AsyncConnectionPool(session_conninfo(dsn), min_size=1, max_size=1, open=False) as pool:
+    async with Pool(dsn, min_size=1, max_size=1) as pool:
         yield pool
 
 

@@ -41,6 +41,7 @@ from leyden.events import (
 )
 from leyden.log import OutsideWindow
 from leyden.postgres.clients import ClientBelongsToOther
+from leyden.postgres.suspension import TableStrayed
 from leyden.satellite import actions as protocol
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.frames import encode
@@ -205,6 +206,9 @@ class Connection:
         if isinstance(error, OutsideWindow):
             return ConnectionEnded(1008, detail=TOO_FAR_BEHIND)
         if isinstance(error, RepairInterruptedError):
+            return ConnectionEnded(1012, detail=str(error))
+        if isinstance(error, TableStrayed):
+            # It comes back when the service knows as well, and is told.
             return ConnectionEnded(1012, detail=str(error))
         if isinstance(error, psycopg.OperationalError):
             return ConnectionEnded(1013, detail=f"the database is not available: {type(error).__name__}")
@@ -478,7 +482,9 @@ class Connection:
         else:
             # Up to here it is brought without the log. Nothing that it uploads now can be below: its echo will follow.
             position = core.fanout.head
-        subscriber = Subscriber(self._client_id(), self._socket, start.dialect, view, position, self._dropped)
+        subscriber = Subscriber(
+            self._client_id(), self._socket, start.dialect, view, position, self._dropped, lambda: self._session.tables
+        )
         self._subscriber = subscriber
         deliveries = self._deliveries = Deliveries(
             subscriber,

@@ -291,12 +291,16 @@ class Deliveries:
         subscriber, fanout = self._subscriber, self._fanout
         position = fanout.hold(subscriber)
         number = await self._clients.cancel_subscriptions(subscriber.client_id, job.ids, position)
+        if subscriber.left:
+            return  # a table that it sees was altered
         gone = View(job.gone & subscriber.view.parts)
         remaining = subscriber.view.without(gone.parts)
         rows: list[tuple[Table, Row]] = []
-        kept = [part for part in gone.parts if self._is_kept(part)]
+        # Not those that others alone see in a tree: such a table may be forgotten while this client stays.
+        kept = [part for part in gone.parts if part.tables.keys() <= subscriber.view.tables_of_trees]
+        at = fanout.versions.as_of(position)
         for part in kept:
-            for versions in batches(part, fanout.versions.as_of(position), remaining):
+            for versions in batches(part, at, remaining):
                 rows += [(version.table, version.key[1]) for version in versions]
                 await asyncio.sleep(0)
         others = gone.without(kept)

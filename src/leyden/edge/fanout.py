@@ -53,6 +53,7 @@ class Subscriber:
     """One client's place in the stream."""
 
     __slots__ = (
+        "asked_for",
         "client_id",
         "dialect",
         "dropped",
@@ -74,6 +75,7 @@ class Subscriber:
         view: View,
         position: int,
         dropped: Callable[[str], None],
+        asked_for: Callable[[], Collection[str]] = frozenset,
     ) -> None:
         self.client_id = client_id
         self.socket = socket
@@ -83,6 +85,8 @@ class Subscriber:
         self.position = position
         #: Called once, with a reason, when this client cannot be served any further.
         self.dropped = dropped
+        #: Names of the tables that its subscriptions concern, also where it sees nothing of them for the time being.
+        self.asked_for = asked_for
         #: Tables whose initial data came from a snapshot: what that snapshot saw is not sent again.
         self.filters: dict[int, SnapshotPoint] = {}
         self.unacked: deque[int] = deque()
@@ -335,12 +339,23 @@ class FanOut:
         """
         migration = transaction.migration
         altered = [one for one in (() if migration is None else migration.changes) if isinstance(one, AddColumns)]
+        for change in altered:
+            if change.reopens:
+                self.let_go_of(change.table)
         owned = {one.table.id for one in altered if OWNER_COLUMN in one.columns}
         reloaded = {one.table.id for one in altered if one.table.id in self.versions}
         for table_id in reloaded:
             self.versions.forget(table_id)
         for subscriber in self._all() if owned or reloaded else ():
             if owned & subscriber.view.tables or reloaded & subscriber.view.tables_of_trees:
+                self.leave(subscriber)
+                subscriber.dropped(ALTERED)
+
+    def let_go_of(self, table: Table) -> None:
+        """What is known of ``table`` holds no longer. Who asked for it comes back, and is told what it may have."""
+        self.versions.forget(table.id)
+        for subscriber in self._all():
+            if table.id in subscriber.view.tables or table.name in subscriber.asked_for():
                 self.leave(subscriber)
                 subscriber.dropped(ALTERED)
 

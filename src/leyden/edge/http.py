@@ -26,6 +26,10 @@ class Status(Protocol):
         """Why the service is not ready, in words that anybody may read; empty when it is."""
 
     @property
+    def remarks(self) -> Sequence[str]:
+        """What its owner should see to though it is ready, in sentences that anybody may read."""
+
+    @property
     def migrations(self) -> Sequence[Migration]: ...
 
 
@@ -70,7 +74,7 @@ class Endpoints:
 
     def api_status(self, request: Request) -> Response:
         if self.status.ready:
-            return Response("Connection to Postgres is up!")
+            return Response("\n".join(["Connection to Postgres is up!", *self.status.remarks]))
         return Response("Initializing connection to Postgres...", 503)
 
     def api_migrations(self, request: Request) -> Response:

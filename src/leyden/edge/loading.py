@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from leyden.edge.fanout import FanOut
@@ -10,11 +11,12 @@ from leyden.events import Emit, TablesLoaded
 from leyden.log import OutsideWindow, TransactionLog
 from leyden.model import AddColumns, SnapshotPoint, Table, Transaction
 from leyden.postgres.snapshots import Snapshots
+from leyden.postgres.suspension import TableStrayed
 from leyden.satellite.actions import World
 from leyden.shapes.versions import VersionedTables
 
-#: Pauses before attempts (seconds). Another one is needed when a table was altered meanwhile, when the snapshot did not
-#: yet see what the log had, or when the log did not reach back to it any more.
+#: Pauses before attempts (seconds). Another one is needed when a table was altered or truncated meanwhile, when the
+#: snapshot did not yet see what the log had, or when the log did not reach back to it any more.
 PAUSES = (0.0, 0.01, 0.05, 0.1, 0.5, 1.0, 2.0)
 
 #: Transactions looked at before others have their turn.
@@ -58,11 +60,18 @@ class TableLoader:
         async with self._turn:
             for pause in PAUSES:
                 await asyncio.sleep(pause)
-                described = {table.id: table for table in self._world.tables.values()}
-                missing = [described[one] for one in wanted if one in described and one not in self._versions]
-                if not missing or await self._load(missing):
-                    return
+                with contextlib.suppress(TableStrayed):  # altered, or about to be suspended
+                    # Others may have been altered while the missing ones were loaded.
+                    while missing := self._missing(wanted):
+                        if not await self._load(missing):
+                            break
+                    else:
+                        return
         raise TablesNotLoaded
+
+    def _missing(self, wanted: set[int]) -> list[Table]:
+        described = {table.id: table for table in self._world.tables.values()}
+        return [described[one] for one in wanted if one in described and one not in self._versions]
 
     @property
     def _versions(self) -> VersionedTables:
@@ -120,8 +129,9 @@ class TableLoader:
             for transaction in unseen:
                 if _alters(transaction, ids):
                     return False
-                for table in tables:
-                    self._versions.follow(table, transaction)
+                # An empty table is what a snapshot shows of one that was truncated after it was taken.
+                if not all(self._versions.follow(table, transaction) for table in tables):
+                    return False
             # In the end nothing is awaited between the last look at the log and the return.
             batch = self._log.after(position, SLICE)
             unseen = [one for one in batch if _concerns(one, ids)]

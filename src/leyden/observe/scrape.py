@@ -34,6 +34,8 @@ class Live:
     #: WAL position that replication has reached.
     position: Callable[[], int] = lambda: 0
     ready: Callable[[], bool] = lambda: False
+    #: Tables of which nothing is delivered or written.
+    suspended: Callable[[], int] = lambda: 0
 
 
 class LiveState(Collector):
@@ -51,6 +53,7 @@ class LiveState(Collector):
         yield GaugeMetricFamily("leyden_ready", "1 when clients can connect", value=float(live.ready()))
         yield GaugeMetricFamily("leyden_connections", "Open connections", value=live.connections())
         yield GaugeMetricFamily("leyden_replication_position", "WAL position reached (bytes)", value=live.position())
+        yield GaugeMetricFamily("leyden_suspended_tables", "Tables that are suspended", value=live.suspended())
         yield _sessions(live.deadlines(), now)
         for name, text, since in (
             ("leyden_jwks_age_seconds", "Since the key set was last read", self.keys_read_at),

@@ -23,6 +23,7 @@ from leyden.model import (
     IndexColumn,
     Migration,
     SchemaChange,
+    Suspension,
     Table,
 )
 
@@ -55,6 +56,17 @@ async def load_tables(conn: psycopg.AsyncConnection[Any]) -> dict[int, Table]:
     return {table.id: table for table in tables}
 
 
+async def load_suspended(conn: psycopg.AsyncConnection[Any]) -> dict[int, Suspension]:
+    """The electrified tables that are suspended, by id."""
+    cursor = await conn.execute("SELECT table_id::int8, suspended FROM leyden.tables WHERE suspended IS NOT NULL")
+    return {row[0]: suspension_from_json(row[1]) for row in await cursor.fetchall()}
+
+
+def suspension_from_json(obj: Mapping[str, Any]) -> Suspension:
+    """As ``leyden.inspect`` writes it."""
+    return Suspension(obj["reason"], obj["remedy"])
+
+
 async def load_migrations(conn: psycopg.AsyncConnection[Any]) -> list[Migration]:
     """All migrations, oldest first: versions sort as they were committed."""
     cursor = await conn.execute(
@@ -71,7 +83,9 @@ def _change(obj: Mapping[str, Any]) -> SchemaChange:
         case "create_table":
             return CreateTable(table_from_json(obj["table"]))
         case "add_columns":
-            return AddColumns(table_from_json(obj["table"]), tuple(obj["columns"]))
+            columns = tuple(obj["columns"])
+            # earlier releases did not say so, and told of no columns for no other reason
+            return AddColumns(table_from_json(obj["table"]), columns, reopens=obj.get("reopens", not columns))
         case "create_index":
             return CreateIndex(table_from_json(obj["table"]), _index(obj["index"]))
         case kind:

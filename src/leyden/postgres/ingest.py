@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from leyden import model
-from leyden.events import Emit, MigrationSeen, TableChangedOutside
+from leyden.events import Emit, MigrationSeen, TableSuspended, TableTakenUp
 from leyden.model import (
     EPOCH_TAG,
     POSTGRES_ORIGIN,
@@ -21,11 +22,12 @@ from leyden.model import (
     CreateTable,
     Migration,
     Row,
+    Suspension,
     Table,
 )
 from leyden.postgres import pgoutput
 from leyden.postgres.announcement import TRANSACTION_PREFIX, Announcement
-from leyden.postgres.catalog import migration_from_json
+from leyden.postgres.catalog import migration_from_json, suspension_from_json
 from leyden.postgres.pgoutput import UNCHANGED, DecodeError, Values
 from leyden.postgres.relations import NO_COLUMNS, Relations, Source, with_columns
 from leyden.postgres.tag_text import parse_key, parse_tags
@@ -43,6 +45,9 @@ _UPDATE: Final = 1
 _DELETE: Final = 2
 _TRUNCATE: Final = 3
 
+#: How to end what the stream showed, as long as the catalog was not asked.
+_REMEDY = "undo that, or CALL electric.electrify('{}') after columns were added"
+
 #: An empty ``text[]`` as Postgres prints it.
 _NO_TAGS: Final = b"{}"
 
@@ -57,7 +62,8 @@ class Ingest:
     """Collects the messages of one transaction at a time and assembles it at its commit.
 
     ``tables`` and ``migrations`` are the state read from the database at some moment T, and are kept current
-    from the stream afterwards, in place, at the end of each :meth:`assemble`. The stream may begin before T (a
+    from the stream afterwards, in place, at the end of each :meth:`assemble`. ``suspended`` are the tables of which
+    nothing was to be delivered at T. The stream may begin before T (a
     replay of the window): versions known at T are then seen again and change nothing, and the rows before them
     come with the table as it was. Call :meth:`caught_up` once the stream has passed T.
     ``next_xid`` is the 64-bit ``xmax`` of ``pg_current_snapshot()``; it widens the stream's 32-bit ids.
@@ -72,17 +78,27 @@ class Ingest:
         next_xid: int,
         emit: Emit,
         announcements: str = TRANSACTION_PREFIX,
+        suspended: Mapping[int, Suspension] = MappingProxyType({}),
         on_migration: Callable[[Migration], None] | None = None,
+        on_suspended: Callable[[Table], None] = lambda table: None,
     ) -> None:
+        """``on_suspended`` is called as soon as a table is found suspended, before anything else of the transaction
+        that shows it is known to others."""
         self.tables = tables
         self.migrations = migrations
         #: Newest WAL position up to which every transaction has been received.
         self.position = 0
-        #: Tables whose rows are no longer delivered, with the reason.
-        self.stopped: dict[int, str] = {}
+        #: Tables whose rows are no longer delivered, with the reason. What came between is missing when they are
+        #: delivered again.
+        self.stopped: dict[int, Suspension] = {}
+        #: By table, the position up to which something of it may be missing.
+        self.reopened: dict[int, int] = {}
+        #: Whether a table was announced since somebody last asked: Postgres does so after each change of it.
+        self.announced = False
         self._emit = emit
         self._announcements = announcements
         self._on_migration = on_migration
+        self._on_suspended = on_suspended
         self._xid_reference = next_xid
         self._known_versions = {migration.version for migration in migrations}
         #: Columns by table whose addition is known from the database but may not have come by in the stream.
@@ -106,7 +122,11 @@ class Ingest:
         self._version: tuple[bytes, bytes] | None = None
         #: Tables enabled (``True``) and given up (``False``) by the transaction; what happened last counts.
         self._enabled: dict[int, bool] = {}
+        #: Tables that it suspends.
+        self._suspended: dict[int, Suspension] = {}
         self._announcement: Announcement | None = None
+        for table_id, suspension in suspended.items():
+            self._suspend(table_id, suspension)
 
     def start_session(self) -> None:
         """A new replication session: Relation messages come anew, and a transaction cut off comes again
@@ -149,6 +169,7 @@ class Ingest:
             return True
         elif isinstance(message, pgoutput.Relation):
             self._relations.learn(message)
+            self.announced = self.announced or message.id in self.tables
         elif isinstance(message, pgoutput.Type):
             self._relations.learn_type(message)
         elif isinstance(message, pgoutput.Truncate):
@@ -172,6 +193,7 @@ class Ingest:
         self._dead = {}
         self._version = None
         self._enabled = {}
+        self._suspended = {}
         self._described = self.tables
         self._announcement = None
 
@@ -202,6 +224,8 @@ class Ingest:
             self._collect_row_state(source, new)
         elif source.role == "versions":
             self._collect_version(source, new)
+        elif source.role == "tables":
+            self._collect_suspended(source, new)
 
     def _collect_delete(self, message: pgoutput.Delete) -> None:
         source = self._relations[message.relation_id]
@@ -244,6 +268,16 @@ class Ingest:
         if isinstance(table_id, bytes):
             self._enabled[int(table_id)] = enabled
 
+    def _collect_suspended(self, source: Source, values: Values) -> None:
+        """A row of ``leyden.tables`` changed. That a suspension ends is told by the migration that goes with it."""
+        if source.suspended_position is None:
+            return
+        table_id, suspended = values[source.id_position], values[source.suspended_position]
+        if isinstance(table_id, bytes) and isinstance(suspended, bytes):
+            self._suspended[int(table_id)] = suspension_from_json(json.loads(suspended))
+        elif isinstance(table_id, bytes) and suspended is None:
+            self._suspended.pop(int(table_id), None)
+
     def _take_message(self, message: pgoutput.LogicalMessage) -> None:
         if not message.transactional:
             self.advance(message.lsn)
@@ -264,6 +298,8 @@ class Ingest:
             raise RuntimeError("no transaction to assemble")
         migration = self._read_version(begin)
         self._describe(migration)
+        for table_id, suspension in self._suspended.items():
+            self._suspend(table_id, suspension)
         added = {} if migration is None else _added_columns(migration)
         tags_of, postgres_ms = yield from self._tags()
         changes: list[model.Change] = []
@@ -357,8 +393,17 @@ class Ingest:
     def _stop(self, source: Source, reason: str) -> None:
         table = self._described.get(source.relation.id)
         if table is not None and table.id not in self.stopped:
-            self.stopped[table.id] = reason
-            self._emit(TableChangedOutside(table.name, reason))
+            self._suspend(table.id, Suspension(reason, _REMEDY.format(table.name)))
+
+    def _suspend(self, table_id: int, suspension: Suspension) -> None:
+        table = self._described.get(table_id)
+        known = self.stopped.get(table_id)
+        if table is None or known == suspension:
+            return
+        self.stopped[table_id] = suspension
+        self._emit(TableSuspended(table.name, suspension.reason, suspension.remedy))
+        if known is None:
+            self._on_suspended(table)
 
     # ---- descriptions --------------------------------------------------------------------------------------
 
@@ -381,6 +426,12 @@ class Ingest:
                 remaining = self._columns_to_come.pop(table_id, NO_COLUMNS) - columns
                 if remaining:
                     self._columns_to_come[table_id] = remaining
+            for change in migration.changes:
+                if isinstance(change, CreateTable) or (isinstance(change, AddColumns) and change.reopens):
+                    if self.stopped.pop(change.table.id, None) is not None:
+                        self._emit(TableTakenUp(change.table.name))
+                    if isinstance(change, AddColumns):
+                        self.reopened[change.table.id] = self._end_lsn
         new = migration is not None and migration.version not in self._known_versions
         if not (new or self._enabled):
             return
@@ -395,9 +446,6 @@ class Ingest:
             for change in migration.changes:
                 if isinstance(change, CreateTable | AddColumns | CreateIndex):
                     self._redescribe(change.table)
-                    if isinstance(change, CreateTable) or (isinstance(change, AddColumns) and not change.columns):
-                        # Electrified, or electrified again after it had been given up.
-                        self.stopped.pop(change.table.id, None)
 
     def _adopt(self, migration: Migration | None) -> None:
         """What the assembled transaction says of the schema holds for everybody from now on."""
@@ -422,7 +470,7 @@ class Ingest:
         corrections = []
         for table_id, key, row, tags in announcement.corrections:
             table = self._described.get(table_id)
-            if table is None:
+            if table is None or table_id in self.stopped:
                 continue
             # Clients do not know columns that the stream has not brought yet, also where no row is told.
             later = self._columns_to_come.get(table_id, NO_COLUMNS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -22,6 +22,9 @@ from leyden.postgres.rights import tell_author
 from leyden.postgres.rows import Connection, RawKey, RowReader, StoredRow, text
 from leyden.postgres.sqlstates import Refusal
 from leyden.postgres.upload_plan import change_keys
+
+#: How often rows are looked for that came while they were looked for, before what was seen last is the truth.
+READINGS: Final = 3
 
 
 async def announce(conn: Connection, upload: Upload, corrections: Iterable[Mapping[str, Any]] = ()) -> None:
@@ -93,7 +96,8 @@ async def _corrections(conn: Connection, changes: Iterable[ClientChange]) -> lis
 
 
 async def _truth(conn: Connection, table: Table, keys: list[RawKey]) -> dict[RawKey, StoredRow | None]:
-    """The rows as they stand, locked until the commit so that no later version reaches the author earlier.
+    """The rows as they stand, locked until the commit, and so are those that are not there: no later version reaches
+    the author earlier.
 
     ``None`` for a key that cannot be a key of this table. Nothing at all when the table itself cannot be
     read as described: there is no truth to tell, and the author will hear of the changed schema otherwise.
@@ -112,10 +116,39 @@ async def _truth(conn: Connection, table: Table, keys: list[RawKey]) -> dict[Raw
 
 
 async def _read(conn: Connection, table: Table, keys: list[RawKey]) -> dict[RawKey, StoredRow]:
-    reader = RowReader(table, keys)
-    async with conn.transaction():
-        await reader.send(conn)
-    return reader.rows()
+    rows: dict[RawKey, StoredRow] = {}
+    wanted = list(keys)
+    for _ in range(READINGS):
+        reader = RowReader(table, wanted)
+        async with conn.transaction():
+            await reader.send(conn)
+        read = reader.rows()
+        rows |= read
+        absent = {row.pk: key for key, row in read.items() if row.state.main is None}
+        # A state that was locked while the row was there: it came after the one was looked for and before the other.
+        come = {pk for pk, key in absent.items() if read[key].state.tags}
+        stateless = [pk for pk, key in absent.items() if read[key].tags is None]
+        come |= await _come_meanwhile(conn, table, stateless)
+        wanted = [key for pk, key in absent.items() if pk in come]
+        if not wanted:
+            break
+    return rows
+
+
+async def _come_meanwhile(conn: Connection, table: Table, keys: list[str]) -> set[str]:
+    """Those of the rows, none of which had a state, that have one by now. The others cannot come before the commit:
+    what was stored for a moment in place of their state makes who wants to store it wait."""
+    if not keys:
+        return set()
+    cursor = await conn.execute(
+        "INSERT INTO leyden.row_state (table_id, pk, tags, col_tags, touched)"
+        " SELECT %s, pk, '{}', '{}', now() FROM unnest(%s::text[]) AS pk ORDER BY pk"
+        " ON CONFLICT DO NOTHING RETURNING pk",
+        [table.id, keys],
+    )
+    held = [pk for (pk,) in await cursor.fetchall()]
+    await conn.execute("DELETE FROM leyden.row_state WHERE table_id = %s AND pk = ANY(%s)", [table.id, held])
+    return set(keys) - set(held)
 
 
 def _correction(table: Table, key: RawKey, row: StoredRow | None) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class Source:
         "relation",
         "role",
         "state_positions",
+        "suspended_position",
         "version_positions",
     )
 
@@ -54,6 +55,8 @@ class Source:
         self.state_positions: tuple[int, ...] = ()
         self.version_positions: tuple[int, ...] = ()
         self.id_position = 0
+        #: ``None`` in what was written under an earlier release.
+        self.suspended_position: int | None = None
         if relation.namespace == _OWN_SCHEMA:
             self.role = "other"
             if relation.name == "row_state":
@@ -64,6 +67,7 @@ class Source:
                 self.role = "versions"
             elif relation.name == "tables":
                 (self.id_position,) = self._find("table_id")
+                self.suspended_position = self._find_added("suspended")
                 self.role = "tables"
 
     def _find(self, *names: str) -> tuple[int, ...]:
@@ -72,6 +76,10 @@ class Source:
             return tuple(order[name] for name in names)
         except KeyError as missing:
             raise DecodeError(f"leyden.{self.relation.name} has no column {missing}") from None
+
+    def _find_added(self, name: str) -> int | None:
+        names = [column.name for column in self.relation.columns]
+        return names.index(name) if name in names else None
 
     def bound(self, described: Table, later: frozenset[str], added: frozenset[str]) -> Table | None:
         """What :meth:`row` yields rows of, if :meth:`bind` was last called with these arguments."""
@@ -91,7 +99,8 @@ class Source:
         The table is ``described`` without the columns of ``later``, those of migrations that follow in the stream:
         whoever gets the rows has not seen these migrations either. Columns of ``added``, which the rows' own
         transaction adds, may be lacking in the message and read as the column's default then, because a migration goes
-        before the rows of its transaction. Columns the description lacks are left out: clients have not been told.
+        before the rows of its transaction. A column that the table lacks makes it impossible: rows
+        delivered without it would not come again when clients are told of the column.
         """
         relation = self.relation
         if relation.namespace != "public" or relation.name != described.name:
@@ -113,6 +122,10 @@ class Source:
                     return f"column {column.name} is now of type {type_name}, not {column.type}"
             columns.append(column)
             places.append(column.unset if position is None else position)
+        told = {column.name for column in columns}
+        untold = next((column.name for column in relation.columns if column.name not in told), None)
+        if untold is not None:
+            return f"column {untold} was added, and clients were not told"
         same = places == list(range(len(relation.columns)))
         self._places = None if same else tuple(places)
         self._described, self._later, self._added = described, later, added

@@ -11,6 +11,7 @@ again and the memory log is as it was: the slot is what makes the log durable.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -27,10 +28,11 @@ from leyden.events import (
     UnexpectedError,
 )
 from leyden.log import OutsideWindow, TransactionLog
-from leyden.model import Migration, Table, Transaction
+from leyden.model import Migration, Suspension, Table, Transaction
 from leyden.postgres import catalog, checkpoints
 from leyden.postgres.announcement import load_prefix
 from leyden.postgres.ingest import Ingest
+from leyden.postgres.inspection import Inspection
 from leyden.postgres.publication import slot_name
 from leyden.postgres.sessions import connect
 from leyden.postgres.slot import Claim, Connection, SlotUnusable, claim, remember
@@ -69,6 +71,8 @@ class Timing:
     silence: float = 45.0
     #: Of uninterrupted work before the event loop gets to serve others.
     slice: float = 0.01
+    #: Between looks at the tables where nothing guards them.
+    inspection: float = 2.0
     #: Shortest and longest wait before reconnecting.
     shortest_retry: float = 1.0
     longest_retry: float = 10.0
@@ -78,7 +82,8 @@ class Replication:
     """Fills ``log`` from the database at ``dsn``. ``wal_window`` is the resumable window in bytes of WAL.
 
     ``on_migration`` hears of each migration not known before, ``on_epoch`` of each new epoch after the first
-    one (every position given out before is void then). Both before the log does; neither may raise.
+    one (every position given out before is void then), ``on_suspended`` of each table of which nothing is delivered
+    from now on. All before the log does; none may raise.
     """
 
     def __init__(
@@ -90,6 +95,7 @@ class Replication:
         wal_window: int,
         on_migration: Callable[[Migration], None] | None = None,
         on_epoch: Callable[[str], None] | None = None,
+        on_suspended: Callable[[Table], None] = lambda table: None,
         timing: Timing = Timing(),
     ) -> None:
         self._dsn = dsn
@@ -98,6 +104,7 @@ class Replication:
         self._wal_window = wal_window
         self._on_migration = on_migration
         self._on_epoch = on_epoch
+        self._on_suspended = on_suspended
         self._timing = timing
         #: Set while every transaction that had committed when the present connection was made is in the log.
         self.caught_up = asyncio.Event()
@@ -115,6 +122,7 @@ class Replication:
         self._checkpoint: int | None = None
         self._transactions = 0
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self.inspection = Inspection()
 
     @property
     def tables(self) -> Mapping[int, Table]:
@@ -122,9 +130,20 @@ class Replication:
         return self._tables
 
     @property
-    def stopped(self) -> Mapping[int, str]:
+    def stopped(self) -> Mapping[int, Suspension]:
         """Tables whose rows are not delivered because they no longer match their description, and why."""
         return self._ingest.stopped if self._ingest is not None else {}
+
+    @property
+    def suspended(self) -> Mapping[str, Suspension]:
+        """The same by name."""
+        tables = self._tables
+        return {tables[id_].name: suspension for id_, suspension in self.stopped.items() if id_ in tables}
+
+    def reopened_since(self, position: int) -> frozenset[str]:
+        """Names of the tables of which something after ``position`` is missing."""
+        reopened = self._ingest.reopened.items() if self._ingest is not None else ()
+        return frozenset(self._tables[id_].name for id_, at in reopened if at > position and id_ in self._tables)
 
     @property
     def position(self) -> int:
@@ -170,17 +189,22 @@ class Replication:
 
     async def _session(self) -> None:
         """From connecting to the failure that ends it."""
-        async with await connect(self._dsn, autocommit=True) as control:
+        async with (
+            await connect(self._dsn, autocommit=True) as control,
+            await connect(self._dsn, autocommit=True) as inspecting,
+        ):
             wal = await WalStream.open(self._dsn)
             try:
-                await self._stream(control, wal)
+                await self._stream(control, inspecting, wal)
             finally:
                 await wal.close()
 
-    async def _stream(self, control: Connection, wal: WalStream) -> None:
+    async def _stream(self, control: Connection, inspecting: Connection, wal: WalStream) -> None:
         system = await wal.identify()
         self.status = "preparing the replication slot; this waits for running transactions to end"
         claimed = await claim(control, slot_name(system.database), system)
+        # Before what it says is read: a table may have been altered while nobody watched.
+        await self.inspection.run(inspecting)
         ingest = await self._take_up(control, claimed)
         self.status = "reading the resumable window from Postgres"
         await wal.start(claimed.slot, self._log.head)
@@ -189,11 +213,13 @@ class Replication:
         target = await _emit_heartbeat(control, transactional=True)
         reader = asyncio.create_task(self._read(wal, ingest, target))
         keeper = asyncio.create_task(self._keep(control, wal, ingest))
+        inspector = asyncio.create_task(self._inspect(inspecting, ingest))
+        tasks = (reader, keeper, inspector)
         try:
-            await asyncio.wait((reader, keeper), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await cancel(reader, keeper)
-        for task in (reader, keeper):
+            await cancel(*tasks)
+        for task in tasks:
             if not task.cancelled():
                 task.result()
 
@@ -208,6 +234,7 @@ class Replication:
                 cursor = await control.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
                 row = await cursor.fetchone()
                 tables = await catalog.load_tables(control)
+                suspended = await catalog.load_suspended(control)
                 migrations = await catalog.load_migrations(control)
                 announcements = await load_prefix(control)
             self._tables.clear()
@@ -220,7 +247,9 @@ class Replication:
                 next_xid=int(row[0]) if row is not None else 0,
                 emit=self._emit,
                 announcements=announcements,
+                suspended=suspended,
                 on_migration=self._on_migration,
+                on_suspended=self._on_suspended,
             )
             self._transactions = 0
             earlier, self.epoch = self.epoch, claimed.epoch
@@ -236,7 +265,11 @@ class Replication:
         while True:
             for frame in wal.drain():
                 if isinstance(frame, bytes):
-                    if ingest.feed(frame):
+                    completed = ingest.feed(frame)
+                    if ingest.announced:
+                        ingest.announced = False
+                        self.inspection.due.set()
+                    if completed:
                         assembling = ingest.assemble()
                         while True:
                             try:
@@ -285,6 +318,18 @@ class Replication:
         self._transactions += 1
         self._log.append(transaction, size)
         self._log.trim(transaction.position - self._wal_window)
+
+    async def _inspect(self, conn: Connection, ingest: Ingest) -> None:
+        """Looks whether tables are what clients were told, or are so again: when the stream says that one was altered,
+        and where nothing guards them from time to time."""
+        await self.caught_up.wait()
+        while True:
+            stopped = tuple(ingest.stopped)
+            if await self.inspection.run(conn, stopped) and stopped:
+                await self.reach(await self.mark(conn))  # so that it is known which were taken up
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._timing.inspection):
+                    await self.inspection.due.wait()
 
     async def _keep(self, control: Connection, wal: WalStream, ingest: Ingest) -> None:
         """Status updates, confirmation, heartbeats, checkpoints; apart from reading, as they wait for the database."""

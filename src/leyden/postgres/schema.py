@@ -28,6 +28,7 @@ _FUNCTION_FILES = (
     "objections.sql",
     "differences.sql",
     "enable.sql",
+    "suspension.sql",
     "guard.sql",
     "electric.sql",
     "revocations.sql",

@@ -19,6 +19,7 @@ from leyden.model import EPOCH_TAG, Row, SnapshotPoint, Table
 from leyden.postgres.checkpoints import find
 from leyden.postgres.copy_out import copy_out
 from leyden.postgres.row_key import key_expression
+from leyden.postgres.suspension import TableStrayed, suspension
 from leyden.postgres.tag_text import parse_tags
 from leyden.postgres.written import (
     KEY_RESULTS,
@@ -114,7 +115,7 @@ class Snapshot:
             del values[width :: width + 1]
             return list(zip(_rows(values, width), map(_TAGS.__getitem__, tags), strict=True))
 
-        return self._read(selection(table, condition), width + 1, tagged, batch)
+        return self._read(table, selection(table, condition), width + 1, tagged, batch)
 
     def written_rows(self, table: Table, xid: int) -> AsyncGenerator[list[WrittenRow]]:
         """The rows of ``table`` that transactions from ``xid`` on wrote, those that they deleted among them, as
@@ -125,7 +126,7 @@ class Snapshot:
         def written(values: list[bytes | None]) -> list[WrittenRow]:
             return [parse_written_row(table, result) for result in _rows(values, columns)]
 
-        return self._read(written_rows(table, xid), columns, written)
+        return self._read(table, written_rows(table, xid), columns, written)
 
     def written_keys(self, table: Table, xid: int) -> AsyncGenerator[list[tuple[Row, Former]]]:
         """Only the keys of these, with what the rows were tied to besides."""
@@ -133,7 +134,7 @@ class Snapshot:
         def written(values: list[bytes | None]) -> list[tuple[Row, Former]]:
             return [parse_written_key(result) for result in _rows(values, KEY_RESULTS)]
 
-        return self._read(written_keys(table, xid), KEY_RESULTS, written)
+        return self._read(table, written_keys(table, xid), KEY_RESULTS, written)
 
     async def can_tell_since(self, position: int) -> bool:
         """Whether nothing was forgotten of what was written after ``position``, as the snapshot sees it."""
@@ -152,16 +153,23 @@ class Snapshot:
 
     def _read(
         self,
+        table: Table,
         query: sql.Composable,
         columns: int,
         read: Callable[[list[bytes | None]], Result],
         batch: int | None = None,
     ) -> AsyncGenerator[Result]:
-        """What ``read`` makes of the values of each batch, which come row after row in one list."""
+        """What ``read`` makes of the values of each batch, which come row after row in one list.
+
+        Raises :class:`TableStrayed` for a table that was altered where nobody saw it yet.
+        """
         self._require_idle()
 
         async def reading() -> AsyncGenerator[Result]:
             try:
+                reason = await suspension(self._conn, table, may_have_more=True)
+                if reason is not None:
+                    raise TableStrayed(table.name, reason)
                 async with aclosing(copy_out(self._conn, query, columns, batch)) as batches:
                     async for values in batches:
                         yield read(values)

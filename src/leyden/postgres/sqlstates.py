@@ -32,6 +32,12 @@ NO_DATA = "02000"
 #: ``insufficient_privilege``: no grant, or a row policy forbids the row.
 INSUFFICIENT_PRIVILEGE = "42501"
 
+#: ``undefined_table``: there is none, or none that is shared with clients.
+NO_TABLE = "42P01"
+
+#: ``object_not_in_prerequisite_state``: a table is suspended.
+NOT_NOW = "55000"
+
 #: Worth a few more attempts, and refused then: the key was inserted by somebody else after we saw that it was not
 #: there (``unique_violation``; electrified tables have no other unique constraints), or a prepared statement is
 #: older than a change of its table (``feature_not_supported``).

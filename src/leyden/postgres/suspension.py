@@ -1,7 +1,7 @@
 """Whether an electrified table still is what clients were told, as the catalog has it at this moment.
 
-The service itself learns it from the replication stream, with the next change of the table
-(:class:`leyden.events.TableChangedOutside`); this is for those who ask before or beside it. Both go by the rules of
+The service itself learns it from the replication stream, with the next change of the table or when it looks
+(:mod:`leyden.postgres.inspection`); this is for those who are about to read rows before that. All go by the rules of
 ``relations``.
 """
 
@@ -30,14 +30,25 @@ WHERE a.attrelid = %(id)s AND a.attnum > 0 AND NOT a.attisdropped AND a.attgener
 """
 
 
-async def suspension(conn: psycopg.AsyncConnection[Any], table: Table) -> str | None:
-    """Why no rows of ``table`` can be delivered any more; ``None`` when they can. Raises :class:`psycopg.Error`."""
+class TableStrayed(Exception):
+    """A table is not what clients were told, and about to be suspended."""
+
+    def __init__(self, table: str, reason: str) -> None:
+        super().__init__(f"table {table} is not what clients were told: {reason}")
+
+
+async def suspension(conn: psycopg.AsyncConnection[Any], table: Table, *, may_have_more: bool = False) -> str | None:
+    """Why no rows of ``table`` can be delivered any more; ``None`` when they can. ``may_have_more`` columns than
+    described whoever reads it as it was before a migration. Raises :class:`psycopg.Error`."""
     parameters = {"id": table.id, "publication": PUBLICATION}
     found = await (await conn.execute(_RELATION, parameters)).fetchone()
     if found is None:
         return "it was dropped"
     namespace, name, identity, published = found
     columns = await (await conn.execute(_COLUMNS, parameters)).fetchall()
+    if may_have_more:
+        described = {column.name for column in table.columns}
+        columns = [column for column in columns if column[0] in described]
     relation = Relation(
         table.id, namespace, name, identity, tuple(RelationColumn(column, oid, True) for column, oid, _ in columns)
     )

@@ -35,6 +35,8 @@ from leyden.postgres.rows import Connection, RawKey, RowReader, RowWrite, Stored
 from leyden.postgres.sqlstates import (
     INSUFFICIENT_PRIVILEGE,
     NO_DATA,
+    NO_TABLE,
+    NOT_NOW,
     UNTRANSLATABLE_TEXT,
     Refusal,
     is_about_the_upload,
@@ -59,6 +61,10 @@ PATIENCE_WITH_UPLOADS = 8
 
 #: Failures that may pass after which somebody who waits in front of a screen is told.
 PATIENCE_OF_OPERATORS = 4
+
+
+#: The electrified ones of some tables, with the reasons for which they are suspended.
+_SERVED = "SELECT table_id::int8, suspended ->> 'reason' FROM leyden.tables WHERE table_id = ANY (%s::oid[])"
 
 
 class Outcome(Enum):
@@ -322,14 +328,25 @@ class _UploadTransaction:
     async def _lock(
         self, pipeline: psycopg.AsyncPipeline, keys: Iterable[tuple[Table, RawKey]]
     ) -> dict[tuple[int, RawKey], StoredRow]:
-        """Lock and read rows, in the order of (table, key), so that two uploads cannot wait for each other."""
+        """Lock and read rows, in the order of (table, key), so that two uploads cannot wait for each other.
+
+        Raises :class:`UploadRefusedError` when a table is not clients' to write any more. It stays theirs from here on
+        to the end of the transaction: whoever gives it up or alters it needs a lock that waits for ours.
+        """
         wanted: dict[int, tuple[Table, list[RawKey]]] = {}
         for table, key in keys:
             wanted.setdefault(table.id, (table, []))[1].append(key)
         readers = [RowReader(table, keys) for _, (table, keys) in sorted(wanted.items())]
         for reader in readers:
             await reader.send(self._conn)
+        served = await self._conn.execute(_SERVED, [list(wanted)])
         await pipeline.sync()
+        reasons = dict(await served.fetchall())
+        for table, _ in wanted.values():
+            if table.id not in reasons:
+                raise UploadRefusedError(Refusal(NO_TABLE, f"table {table.name} is not shared with clients any more"))
+            if (reason := reasons[table.id]) is not None:
+                raise UploadRefusedError(Refusal(NOT_NOW, f"table {table.name} is suspended: {reason}"))
         return {(reader.table.id, key): row for reader in readers for key, row in reader.rows().items()}
 
     def _resolve_all(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from google.protobuf.message import Message
 
-from leyden.model import Checkpoint, Locale, Migration, SubscriptionRecord, Table, Upload
+from leyden.model import Checkpoint, Locale, Migration, SubscriptionRecord, Suspension, Table, Upload
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import Positions
 from leyden.shapes.request import Shape
@@ -182,6 +182,13 @@ class World(Protocol):
     @property
     def tables(self) -> Mapping[str, Table]:
         """The electrified tables by name."""
+
+    @property
+    def suspended(self) -> Mapping[str, Suspension]:
+        """Why other tables, which clients may have, are not among them for the time being."""
+
+    def reopened_since(self, position: int) -> Collection[str]:
+        """Tables of which something is missing between ``position`` and the present: clients start afresh."""
 
     @property
     def locale(self) -> Locale: ...

@@ -45,7 +45,18 @@ from leyden.satellite.positions import ForeignPosition, InvalidPosition, Positio
 from leyden.satellite.rescue import HELD_FOR, Rescue, cut_off
 from leyden.satellite.uploads import InvalidUpload, UploadDecoder
 from leyden.shapes.aftermath import can_be_told
-from leyden.shapes.request import Include, Select, Shape, ShapeError, ShapeRequest, filters_of, plan, resumed
+from leyden.shapes.request import (
+    Include,
+    Select,
+    Shape,
+    ShapeError,
+    ShapeErrorCode,
+    ShapeRequest,
+    filters_of,
+    plan,
+    resumed,
+    tables_of,
+)
 from leyden.shapes.view import Part, View
 from leyden.shapes.where import Claims
 
@@ -126,6 +137,13 @@ class Session:
     def client(self) -> ClientRecord | None:
         """Whom this connection belongs to; ``None`` before authentication."""
         return self._client
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """Names of the tables that its subscriptions concern."""
+        return frozenset(
+            name for record in self._subscriptions.values() for shape in record.shapes for name in tables_of(shape)
+        )
 
     @property
     def streaming(self) -> bool:
@@ -436,9 +454,12 @@ class Session:
             record.id: SubscriptionRecord(record.id, record.shapes_at(position.wal, position.cancellation))
             for record in client.subscriptions
         }
+        reopened = frozenset(self._world.reopened_since(position.wal))
         subscriptions: dict[str, SubscriptionRecord] = {}
         for subscription_id in ids:
             record = stored.get(subscription_id)
+            if record is not None and not all(reopened.isdisjoint(tables_of(shape)) for shape in record.shapes):
+                record = None  # it lacks what happened while a table was suspended
             parts = None if record is None else self._parts_of(record)
             if record is None or parts is None:
                 # Also for one that stands for other rows by now: the client lets go of all it has and asks again.
@@ -451,8 +472,9 @@ class Session:
     def _parts_of(self, record: SubscriptionRecord) -> frozenset[Part] | None:
         """What is seen for a stored subscription; ``None`` if one of its shapes stands for other rows now."""
         tables = self._world.tables
-        # a table given up since holds nothing
-        shapes = [shape for shape in record.shapes if shape.table in tables]
+        suspended = self._world.suspended.keys()
+        # a table given up since holds nothing; of one that is suspended the client keeps what it has
+        shapes = [shape for shape in record.shapes if shape.table in tables and suspended.isdisjoint(tables_of(shape))]
         parts = [resumed(shape, tables, self._claims, self._world.locale) for shape in shapes]
         known = [part for part in parts if part is not None]
         return frozenset(known) if len(known) == len(parts) else None
@@ -563,7 +585,9 @@ class Session:
         errors = []
         for shape in call.shape_requests:
             try:
-                shapes.append(plan(_shape_request(shape), self._world.tables, self._claims, self._world.locale))
+                request = _shape_request(shape)
+                self._require_served(request)
+                shapes.append(plan(request, self._world.tables, self._claims, self._world.locale))
             except ShapeError as error:
                 errors.append(
                     _SUBS_ERROR.ShapeReqError(
@@ -579,6 +603,14 @@ class Session:
             message="Could not establish a subscription due to errors on requests",
             shape_request_error=errors,
         )
+
+    def _require_served(self, request: ShapeRequest) -> None:
+        """Raises :class:`ShapeError` when it concerns a table that is suspended."""
+        suspended = self._world.suspended
+        for name in (one for select in request.selects for one in tables_of(select)):
+            if name in suspended:
+                reason = f"Table {name} is suspended: {suspended[name].reason}"
+                raise ShapeError(ShapeErrorCode.TABLE_NOT_FOUND, reason)
 
     def _unsubscribe(self, request: pb.SatRpcRequest, call: pb.SatUnsubsReq) -> list[Output]:
         if not self.streaming:
@@ -606,8 +638,9 @@ class Session:
         if self._uploads is None or not self._uploading:
             return []
         tables = self._world.tables
+        given_up = {} if message.table_name in tables else self._given_up()
         try:
-            self._uploads.relation(message, tables, {} if message.table_name in tables else self._given_up())
+            self._uploads.relation(message, tables, given_up, self._world.suspended)
         except InvalidUpload as error:
             raise _protocol_error(error.message, error.message) from None
         return []
@@ -620,7 +653,7 @@ class Session:
     def _oplog(self, message: pb.SatOpLog) -> list[Output]:
         if self._uploads is None or not self._uploading:
             return []  # as the old service does: the client sends it again after our startReplication
-        self._uploads.follow(self._world.tables)
+        self._uploads.follow(self._world.tables, self._world.suspended)
         uploads, error = self._uploads.operations(message)
         outputs: list[Output] = [Write(replace(upload, echo_missed=self._echo_missed)) for upload in uploads]
         if error is not None:

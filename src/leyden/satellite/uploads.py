@@ -19,6 +19,7 @@ from leyden.model import (
     ClientInsert,
     ClientUpdate,
     Flaw,
+    Suspension,
     Table,
     Upload,
 )
@@ -35,6 +36,9 @@ MAX_TIMESTAMP_MS = 253_402_300_799_999  # end of year 9999
 #: SQLSTATE of a value that cannot be used (``data_exception``), and of a table that is not there.
 _BAD_VALUE = "22000"
 _NO_TABLE = "42P01"
+
+#: Of a table that is suspended (``object_not_in_prerequisite_state``).
+_NOT_NOW = "55000"
 
 
 class _HasFields(Protocol):
@@ -82,10 +86,14 @@ class UploadDecoder:
         self._flaw: Flaw | None = None
 
     def relation(
-        self, message: pb.SatRelation, tables: Mapping[str, Table], given_up: Mapping[str, Table] = MappingProxyType({})
+        self,
+        message: pb.SatRelation,
+        tables: Mapping[str, Table],
+        given_up: Mapping[str, Table] = MappingProxyType({}),
+        suspended: Mapping[str, Suspension] = MappingProxyType({}),
     ) -> None:
         """Takes a table announcement; ``tables`` are the electrified tables by name, ``given_up`` those that clients
-        have from an earlier time.
+        have from an earlier time, or that are ``suspended``.
 
         Types come from the server's schema, never from the client. A column that the client does not know (it is one
         migration behind) simply stays out, and so does one that it did not know when it wrote a row.
@@ -93,7 +101,7 @@ class UploadDecoder:
         table, flaw = tables.get(message.table_name), None
         if table is None and message.table_name in given_up:
             table = given_up[message.table_name]
-            flaw = Flaw(_NO_TABLE, f"table {table.name} is not shared with clients any more")
+            flaw = _not_served(table, suspended)
         if message.schema_name != "public" or table is None:
             raise InvalidUpload("Unknown table in relation message")
         if len(self._relations) >= MAX_RELATIONS and message.relation_id not in self._relations:
@@ -113,12 +121,16 @@ class UploadDecoder:
             raise InvalidUpload(f"Primary key missing in relation message of table {table.name}")
         self._relations[message.relation_id] = _Relation(table, tuple(columns), flaw)
 
-    def follow(self, tables: Mapping[str, Table]) -> None:
+    def follow(self, tables: Mapping[str, Table], suspended: Mapping[str, Suspension] = MappingProxyType({})) -> None:
         """``tables`` are described like this now: what is uploaded from here on is for them, though the client may
-        announce their new columns much later."""
+        announce their new columns much later. For others there is nothing to be uploaded any more."""
         for relation_id, relation in self._relations.items():
             table = tables.get(relation.table.name)
-            if table is not None and table != relation.table:
+            if table is None:
+                flaw = _not_served(relation.table, suspended)
+                if flaw != relation.flaw:
+                    self._relations[relation_id] = replace(relation, flaw=flaw)
+            elif table != relation.table or relation.flaw is not None:
                 self._relations[relation_id] = replace(relation, table=table, flaw=None)
 
     def restart(self) -> None:
@@ -233,6 +245,13 @@ class UploadDecoder:
                 row[column.name] = value
                 self._note(column.flaw)
         return row
+
+
+def _not_served(table: Table, suspended: Mapping[str, Suspension]) -> Flaw:
+    suspension = suspended.get(table.name)
+    if suspension is not None:
+        return Flaw(_NOT_NOW, f"table {table.name} is suspended: {suspension.reason}")
+    return Flaw(_NO_TABLE, f"table {table.name} is not shared with clients any more")
 
 
 def _observed(tags: Iterable[str]) -> frozenset[str]:

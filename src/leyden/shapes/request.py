@@ -123,6 +123,15 @@ def filters_of(select: Select | ShapeRecord) -> Iterator[str]:
             yield from filters_of(nested)
 
 
+def tables_of(select: Select | ShapeRecord) -> Iterator[str]:
+    """The names of all tables in it."""
+    yield select.table
+    for include in select.includes:
+        nested = include.shape if isinstance(include, IncludeRecord) else include.select
+        if nested is not None:
+            yield from tables_of(nested)
+
+
 def _select(record: ShapeRecord) -> Select:
     includes = tuple(Include(one.foreign_key, _select(one.shape)) for one in record.includes)
     return Select(record.table, record.where, includes)

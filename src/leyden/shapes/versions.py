@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
+import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,11 +64,8 @@ class VersionedTables:
     of the window that it sees, newest first, then :meth:`apply` the others, oldest first, then :meth:`complete`."""
 
     def __init__(self) -> None:
-        self._database = sqlite3.connect("", isolation_level=None)
-        for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIB}"):
-            self._database.execute(f"PRAGMA {setting}")
+        self._database = _Database()
         self._tables: dict[int, _VersionedTable] = {}
-        self._forgotten: list[_VersionedTable] = []
 
     def __contains__(self, table_id: int) -> bool:
         """Whether the table is kept completely, from the beginning of the window on."""
@@ -93,18 +91,17 @@ class VersionedTables:
         """``transaction`` is in what was loaded: its rows were not there, or others, before it."""
         self._tables[table.id].take_back(transaction)
 
-    def follow(self, table: Table, transaction: Transaction) -> None:
-        """``transaction`` is not in what was loaded."""
-        self._tables[table.id].apply(transaction)
+    def follow(self, table: Table, transaction: Transaction) -> bool:
+        """``transaction`` is not in what was loaded. ``False`` if it changes a row that is not there: what was loaded
+        is no state of the table then."""
+        return self._tables[table.id].apply(transaction)
 
     def complete(self, table: Table) -> None:
         self._tables[table.id].is_complete = True
 
     def forget(self, table_id: int) -> None:
-        """Whoever still reads it may go on."""
-        table = self._tables.pop(table_id, None)
-        if table is not None and not table.drop():
-            self._forgotten.append(table)
+        """Whoever has it :meth:`as_of` a position may go on."""
+        self._tables.pop(table_id, None)
 
     def clear(self) -> None:
         for table_id in tuple(self._tables):
@@ -125,7 +122,7 @@ class VersionedTables:
         for table in self._tables.values():
             if table.is_complete:
                 table.trim(position)
-        self._forgotten = [table for table in self._forgotten if not table.drop()]
+        self._database.drop_unused()
 
     def as_of(self, position: int, *, remember: bool = False) -> AsOf:
         """The tables at a position of the window. What is looked up is remembered on demand: for looking at a few rows
@@ -195,15 +192,51 @@ class _Shared:
 _numbers = itertools.count(1)
 
 
-class _VersionedTable:
-    def __init__(self, database: sqlite3.Connection, table: Table) -> None:
-        self.is_complete = False
+class _Database:
+    """Where the versions are. While anything in it is being read, no table of it can be dropped."""
+
+    def __init__(self) -> None:
+        connection = sqlite3.connect("", isolation_level=None)
+        self.execute = connection.execute
+        self.executemany = connection.executemany
+        for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIB}"):
+            self.execute(f"PRAGMA {setting}")
         self._readings = 0
+        self._unused: list[str] = []
+
+    def rows(self, statement: str, parameters: Sequence[object]) -> Iterator[list[tuple[Any, ...]]]:
+        """What a query gives: the first row by itself, as it is often enough, and then a few hundred at a time."""
+        cursor = self.execute(statement, parameters)
+        self._readings += 1
+        try:
+            number = 1
+            while found := cursor.fetchmany(number):
+                yield found
+                number = BATCH
+        finally:
+            cursor.close()
+            self._readings -= 1
+
+    def drop(self, name: str) -> None:
+        """Nobody will ask for this table any more."""
+        self._unused.append(name)
+        self.drop_unused()
+
+    def drop_unused(self) -> None:
+        while self._unused and not self._readings:
+            self.execute(f"DROP TABLE {self._unused.pop()}")
+
+
+class _VersionedTable:
+    def __init__(self, database: _Database, table: Table) -> None:
+        self.is_complete = False
         self.key_places = table.key_positions
         self._execute = database.execute
         self._many = database.executemany
-        # Another name each time: what is being read is dropped only when the reading has ended.
+        self._rows = database.rows
+        # Another name each time: it is there until nobody has it at any position.
         self._name = f'"{table.id} {next(_numbers)}"'
+        weakref.finalize(self, database.drop, self._name).atexit = False
         #: Descriptions, the newest first, each with the position that it begins at.
         self._descriptions: list[tuple[int, Table]] = [(_ALWAYS, table)]
         self._width = len(table.columns)
@@ -220,13 +253,6 @@ class _VersionedTable:
         self._select = f"SELECT tags{self._columns} FROM {self._name} WHERE since <= ? AND until > ?"
         self._end = f"UPDATE {self._name} SET until = ? WHERE {is_key} AND until = {_NOW}"
         self._delay = f"UPDATE {self._name} SET since = ? WHERE {is_key} AND since = {_ALWAYS}"
-
-    def drop(self) -> bool:
-        """Frees its memory; ``False`` while it is still being read."""
-        if self._readings:
-            return False
-        self._execute(f"DROP TABLE {self._name}")
-        return True
 
     def load(self, rows: Iterable[TaggedRow]) -> None:
         self._many(self._insert, ((_ALWAYS, _NOW, _BETWEEN_TAGS.join(tags), *row) for row, tags in rows))
@@ -252,15 +278,19 @@ class _VersionedTable:
                 before = _without_columns(oldest, added)
                 self._descriptions[-1:] = [(transaction.position, oldest), (_ALWAYS, before)]
 
-    def apply(self, transaction: Transaction) -> None:
+    def apply(self, transaction: Transaction) -> bool:
+        """Whether every row was there that it changes."""
         position = transaction.position
+        known = True
         for change in transaction.changes:
             if change.table.id != self._description.id:
                 continue
             row = change.row if isinstance(change, Insert) else change.old
-            self._execute(self._end, (position, *change.table.key_of(row)))
+            ended = self._execute(self._end, (position, *change.table.key_of(row))).rowcount
+            known &= ended == 1 or isinstance(change, Insert)
             if not isinstance(change, Delete):
                 self._add(position, _NOW, _new(change), change.tags)
+        return known
 
     def trim(self, position: int) -> None:
         # Also what one transaction made and ended: it was never to be seen.
@@ -268,17 +298,8 @@ class _VersionedTable:
 
     def find(self, position: int, values: Mapping[int, Collection[bytes | None]]) -> Iterator[Version]:
         condition, parameters = self._condition(values)
-        cursor = self._execute(f"{self._select} {condition}", (position, position, *parameters))
-        self._readings += 1
-        try:
-            # Often the first row is enough, and there may be very many.
-            number = 1
-            while found := self._versions(cursor.fetchmany(number), position):
-                yield from found
-                number = BATCH
-        finally:
-            cursor.close()
-            self._readings -= 1
+        for found in self._rows(f"{self._select} {condition}", (position, position, *parameters)):
+            yield from self._versions(found, position)
 
     def batches(self, position: int, values: Mapping[int, Collection[bytes | None]]) -> Iterator[list[Version]]:
         condition, parameters = self._condition(values)

@@ -11,6 +11,7 @@ import pytest
 
 from leyden import events
 from leyden.model import ClientInsert, ClientUpdate, Flaw
+from leyden.postgres import rejections
 from leyden.postgres.clients import ClientBelongsToOther, ClientStore
 from leyden.postgres.sessions import session_conninfo
 from leyden.postgres.writer import Outcome
@@ -53,6 +54,38 @@ async def test_a_refused_upload_leaves_nothing_behind_but_its_record(shop: Any) 
     assert shop.events == [events.UploadRefused(CLIENT, "23503")]
 
 
+async def test_a_row_that_comes_while_an_upload_is_refused_is_part_of_the_truth(shop: Any) -> None:
+    await shop.watch()
+    async with shop.pool.connection() as another:
+        await another.execute("INSERT INTO customer VALUES ('ghost', 'Here', NULL)")
+        upload = (
+            shop.delete("customer", {"id": "ghost", "name": "G", "email": None}),
+            shop.insert("sale", n="1", customer_id="nobody"),
+        )
+        refusal = asyncio.create_task(shop.apply(*upload, ms=1))
+        await shop.blocked()
+        await another.commit()
+        assert await refusal is Outcome.REFUSED
+    (corrections,) = [one["corrections"] for one in await shop.stream() if isinstance(one, dict)]
+    assert [one["row"] for one in corrections if one["key"] == ["ghost"]] == [["ghost", "Here", None]]
+
+
+@pytest.mark.parametrize("once_there", [False, True])
+async def test_no_row_comes_between_the_truth_and_its_commit(shop: Any, *, once_there: bool) -> None:
+    if once_there:
+        await shop.sql("INSERT INTO customer VALUES ('new', '', NULL)")
+        await shop.sql("DELETE FROM customer WHERE id = 'new'")
+    change = shop.delete("customer", {"id": "new", "name": "", "email": None})
+    async with shop.pool.connection() as teller, shop.pool.connection() as another:
+        async with teller.transaction():
+            (told,) = await rejections._corrections(teller, [change])
+            insertion = asyncio.create_task(another.execute("INSERT INTO customer VALUES ('new', '', NULL)"))
+            await shop.blocked()
+        await insertion
+    assert told["row"] is None
+    assert len(await shop.tags("customer", "new")) == 1
+
+
 async def test_a_refused_upload_counts_as_done_and_the_next_one_is_applied(shop: Any) -> None:
     refused_once = shop.insert("sale", n="1", customer_id="nobody")
     assert await shop.apply(refused_once, lsn=4) is Outcome.REFUSED
@@ -76,6 +109,7 @@ async def test_the_author_of_a_refused_upload_is_sent_the_truth(shop: Any) -> No
     seen = await shop.stream()
     assert seen == [
         "B",
+        *("I", "D", "I", "D"),  # for a moment, in place of the states of what is not there
         {
             "client": CLIENT,
             "ms": FUTURE,
@@ -228,7 +262,7 @@ async def test_an_author_who_has_missed_that_an_upload_was_refused_is_put_right_
     await shop.watch()
     assert await shop.write(replace(upload, echo_missed=True)) is Outcome.ALREADY_APPLIED
     corrections = [{"table": shop.tables["sale"].id, "key": ["1"], "row": None, "tags": []}]
-    assert await shop.stream() == ["B", {"client": CLIENT, "ms": 7, "corrections": corrections}, "C"]
+    assert await shop.stream() == ["B", "I", "D", {"client": CLIENT, "ms": 7, "corrections": corrections}, "C"]
     assert len(await refused(shop)) == 1
 
 
@@ -297,6 +331,28 @@ async def test_an_update_waits_for_postgres_and_sees_its_outcome(shop: Any, data
         await application.commit()
         assert await upload is Outcome.APPLIED
     assert await shop.rows("customer") == [("a", "Anna", None)]
+
+
+async def test_a_table_that_is_being_given_up_takes_no_write_of_later(shop: Any, database: str) -> None:
+    async with await psycopg.AsyncConnection.connect(session_conninfo(database)) as application:
+        await application.execute("SELECT leyden.disable('sale')")
+        upload = asyncio.create_task(shop.apply(shop.insert("sale", n="1", customer_id="a")))
+        await shop.blocked()
+        await application.commit()
+        assert await upload is Outcome.REFUSED
+    assert await shop.rows("sale") == []
+    ((_, _, sqlstate, message, _),) = await refused(shop)
+    assert (sqlstate, message) == ("42P01", "table sale is not shared with clients any more")
+
+
+async def test_a_table_that_is_suspended_takes_no_write(shop: Any) -> None:
+    await shop.sql("UPDATE leyden.tables SET suspended = '{\"reason\": \"it is odd\"}' WHERE table_name = 'sale'")
+    upload = shop.insert("customer", id="b", name="Bob"), shop.insert("sale", n="1", customer_id="b")
+    assert await shop.apply(*upload) is Outcome.REFUSED
+    assert await shop.apply(shop.insert("customer", id="c", name="Cy")) is Outcome.APPLIED
+    assert [row[0] for row in await shop.rows("customer")] == ["a", "c"]
+    ((_, _, sqlstate, message, _),) = await refused(shop)
+    assert (sqlstate, message) == ("55000", "table sale is suspended: it is odd")
 
 
 async def test_a_deadlock_with_the_application_is_retried(shop: Any, database: str) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -34,6 +34,7 @@ from leyden.model import (
     Row,
     SnapshotPoint,
     SubscriptionRecord,
+    Suspension,
     Table,
     Transaction,
 )
@@ -87,6 +88,10 @@ class Stage:
     tables = {"items": ITEMS}  # noqa: RUF012 - nobody changes it
     migrations: Sequence[Migration] = ()
     locale = Locale(order_is_bytes=True)
+    suspended: Mapping[str, Suspension] = MappingProxyType({})
+
+    def reopened_since(self, position: int) -> frozenset[str]:
+        return frozenset()
 
     @property
     def head(self) -> int:

@@ -119,6 +119,30 @@ def stage() -> Stage:
     return Stage()
 
 
+# ---- tables that do not hold any more ----------------------------------------------------------------------------
+
+
+def test_who_sees_a_table_that_is_suspended_or_asked_for_it_is_let_go_before_its_next_rows(stage: Stage) -> None:
+    _, seeing = stage.client("seeing", (A,))
+    stage.client("others", (B,))
+    asking, _ = stage.client("asking", (B,))
+    asking.asked_for = lambda: {A.name}
+    stage.fanout.let_go_of(A)
+    stage.commit(A)
+
+    assert sorted(stage.dropped) == ["asking", "seeing"]
+    assert seeing.packets == []
+
+
+def test_a_table_that_was_taken_up_again_lets_go_of_who_has_its_rows(stage: Stage) -> None:
+    stage.client("seeing", (A,))
+    stage.client("others", (B,))
+    migration = Migration("01", 5, 1, (AddColumns(A, (), reopens=True),))
+    stage.log.append(Transaction(10, 5, 1, None, (), migration), 1)
+
+    assert stage.dropped == ["seeing"]
+
+
 # ---- the live lane -----------------------------------------------------------------------------------------------
 
 

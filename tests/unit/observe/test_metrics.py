@@ -139,10 +139,11 @@ def test_sessions_are_sorted_by_what_is_left_to_them_at_the_scrape() -> None:
 
 
 def test_the_running_service_is_asked_at_the_scrape() -> None:
-    metrics = Metrics(Live(connections=lambda: 3, position=lambda: 2**40, ready=lambda: True))
+    metrics = Metrics(Live(connections=lambda: 3, position=lambda: 2**40, ready=lambda: True, suspended=lambda: 2))
     assert value(metrics, "leyden_connections") == 3
     assert value(metrics, "leyden_replication_position") == 2**40
     assert value(metrics, "leyden_ready") == 1
+    assert value(metrics, "leyden_suspended_tables") == 2
 
 
 def test_revocations_and_their_lag() -> None:

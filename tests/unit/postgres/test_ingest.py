@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from leyden.model import (
     Insert,
     Migration,
     Row,
+    Suspension,
     Table,
     Transaction,
     Update,
@@ -107,6 +108,12 @@ def state(wire: Any, key: str, tags: str, table: int = ITEMS, dead: str | None =
 def version(wire: Any, name: str, *changes: dict[str, Any]) -> bytes:
     data: bytes = wire.insert(VERSIONS, name, "1000", json.dumps(changes))
     return data
+
+
+def suspended(reason: str) -> events.TableSuspended:
+    return events.TableSuspended(
+        "items", reason, "undo that, or CALL electric.electrify('items') after columns were added"
+    )
 
 
 def catalog(stream: Stream, wire: Any) -> None:
@@ -203,8 +210,8 @@ def test_rows_of_a_table_that_is_not_electrified_are_left_out(wire: Any) -> None
 
 
 def test_columns_are_matched_by_name(stream: Stream, wire: Any) -> None:
-    stream.relation("title", "unknown", "id")
-    (insert,) = stream.changes(wire.insert(ITEMS, "a", "?", "1"))
+    stream.relation("title", "id")
+    (insert,) = stream.changes(wire.insert(ITEMS, "a", "1"))
     assert insert.row == (b"1", b"a")
 
 
@@ -212,6 +219,7 @@ def test_columns_are_matched_by_name(stream: Stream, wire: Any) -> None:
     ("columns", "identity", "name", "reason"),
     [
         (("id", "heading"), "f", "items", "column title is missing"),
+        (("id", "title", "note"), "f", "items", "column note was added, and clients were not told"),
         (("id", "title"), "d", "items", "its replica identity is not FULL"),
         (("id", "title"), "f", "things", "it was renamed or moved to another schema"),
     ],
@@ -224,7 +232,7 @@ def test_a_table_that_no_longer_matches_is_stopped_and_told_once(
     assert stream.commit(insert, insert) is None
     stream.relation("id", "title")
     assert stream.commit(insert) is None  # what came between is missing: going on would hide it
-    assert stream.noticed == [events.TableChangedOutside("items", reason)]
+    assert stream.noticed == [suspended(reason)]
 
 
 def test_an_old_row_that_is_only_a_key_stops_the_table(stream: Stream, wire: Any) -> None:
@@ -236,7 +244,7 @@ def test_an_old_row_that_is_only_a_key_stops_the_table(stream: Stream, wire: Any
 def test_a_column_of_another_type_stops_the_table(stream: Stream, wire: Any) -> None:
     stream.ingest.feed(wire.relation(ITEMS, "items", [("id", TEXT), ("title", INT4)]))
     assert stream.commit(wire.insert(ITEMS, "1", "2")) is None
-    assert stream.noticed == [events.TableChangedOutside("items", "column title is now of type int4, not text")]
+    assert stream.noticed == [suspended("column title is now of type int4, not text")]
 
 
 def test_an_announced_table_is_described_by_its_own_transaction(wire: Any) -> None:
@@ -288,13 +296,13 @@ def test_replayed_rows_of_the_transaction_that_adds_a_column_have_it_as_null(wir
     assert (insert.table, insert.row) == (items("id", "title", "note"), (b"2", b"b", None))
 
 
-def test_a_column_that_is_still_to_come_is_left_out_even_if_the_rows_have_it(wire: Any) -> None:
-    """Added without a guard, and told to clients later: whoever gets these rows has not been told yet."""
+def test_a_column_that_is_still_to_come_stops_the_table_if_the_rows_have_it(wire: Any) -> None:
+    """Added without a guard, and told to clients later: who gets these rows would never get the column of them."""
     now = items("id", "title", "note")
     stream = Stream(wire, now, [added("02", now, "note")])
     stream.relation("id", "title", "note")
-    (insert,) = stream.changes(wire.insert(ITEMS, "1", "a", "n"))
-    assert (insert.table, insert.row) == (items("id", "title"), (b"1", b"a"))
+    assert stream.commit(wire.insert(ITEMS, "1", "a", "n")) is None
+    assert stream.noticed == [suspended("column note was added, and clients were not told")]
 
 
 def test_replayed_corrections_keep_the_columns_of_their_time(wire: Any) -> None:
@@ -390,7 +398,76 @@ def test_a_known_column_that_is_missing_after_its_migration_stops_the_table(wire
     stream = Stream(wire, now, [added("02", now, "note")])
     stream.ingest.caught_up()
     assert stream.commit(wire.insert(ITEMS, "1", "a")) is None
-    assert stream.noticed == [events.TableChangedOutside("items", "column note is missing")]
+    assert stream.noticed == [suspended("column note is missing")]
+
+
+def reopened(table: Table, *columns: str) -> dict[str, Any]:
+    return {"kind": "add_columns", "table": description(table), "columns": list(columns), "reopens": True}
+
+
+def with_suspensions(stream: Stream, wire: Any) -> None:
+    columns = [("table_id", 26), ("description", 3802), ("suspended", 3802)]
+    stream.ingest.feed(wire.relation(TABLES, "tables", columns, namespace="leyden", identity="d"))
+
+
+def test_a_table_is_suspended_where_the_stream_says_so_until_it_is_taken_up(stream: Stream, wire: Any) -> None:
+    with_suspensions(stream, wire)
+    why = Suspension("column title was dropped and made anew", "leave it")
+    row = wire.insert(ITEMS, "1", "a")
+    assert len(stream.changes(row)) == 1
+    assert stream.changes(wire.update(TABLES, None, [str(ITEMS), "{}", json.dumps(asdict(why))]), row) == ()
+    assert stream.ingest.stopped == {ITEMS: why}
+    assert stream.changes(row) == ()
+    assert stream.ingest.reopened == {}
+
+    table = items("id", "title")
+    taken_up = wire.update(TABLES, None, [str(ITEMS), "{}", None])
+    transaction = stream.commit(taken_up, version(wire, "01", reopened(table)))
+    assert transaction is not None
+    assert stream.ingest.stopped == {}
+    assert stream.ingest.reopened == {ITEMS: transaction.position}
+    assert len(stream.changes(row)) == 1
+    told = [event for event in stream.noticed if not isinstance(event, events.MigrationSeen)]
+    assert told == [events.TableSuspended("items", why.reason, why.remedy), events.TableTakenUp("items")]
+
+
+def test_columns_that_are_recorded_late_do_not_take_up_a_table_by_themselves(stream: Stream, wire: Any) -> None:
+    """What came before lacks them. The inspection sees that nothing is wrong any more and says so."""
+    now = items("id", "title", "note")
+    stream.relation("id", "title", "note")
+    assert stream.changes(wire.insert(ITEMS, "1", "a", "n")) == ()
+    late = {"kind": "add_columns", "table": description(now), "columns": ["note"]}
+    stream.commit(version(wire, "01", late))
+    assert stream.changes(wire.insert(ITEMS, "2", "b", "n")) == ()
+    stream.commit(version(wire, "02", reopened(now)), xid=1001)
+    assert [change.row for change in stream.changes(wire.insert(ITEMS, "3", "c", "n"))] == [(b"3", b"c", b"n")]
+
+
+def test_a_table_known_to_be_suspended_stays_so_until_the_stream_takes_it_up(wire: Any) -> None:
+    noticed: list[Table] = []
+    now = items("id", "title")
+    ingest = Ingest(
+        {ITEMS: now},
+        [],
+        next_xid=1000,
+        emit=events.ignore,
+        suspended={ITEMS: Suspension("why", "how")},
+        on_suspended=noticed.append,
+    )
+    assert noticed == [now]
+    stream = Stream(wire, now)
+    stream.ingest = ingest
+    stream.relation("id", "title")
+    assert stream.changes(wire.insert(ITEMS, "1", "a")) == ()
+
+
+def test_a_changed_table_is_worth_a_look(stream: Stream, wire: Any) -> None:
+    assert stream.ingest.announced
+    stream.ingest.announced = False
+    stream.ingest.feed(wire.relation(ITEMS + 1, "others", [("id", TEXT)]))
+    assert not stream.ingest.announced
+    stream.relation("id", "title")
+    assert stream.ingest.announced
 
 
 def test_corrections_are_completed_to_the_tables_present_columns(wire: Any) -> None:

@@ -20,10 +20,12 @@ from leyden.model import (
     ClientRecord,
     Column,
     CreateTable,
+    IncludeRecord,
     Locale,
     Migration,
     ShapeRecord,
     SubscriptionRecord,
+    Suspension,
     Table,
 )
 from leyden.satellite import satellite_pb2 as pb
@@ -73,6 +75,11 @@ class FakeWorld:
     locale: Locale = Locale(order_is_bytes=True)  # noqa: RUF009 - immutable
     head: int = 100
     floor: int = 50
+    suspended: dict[str, Suspension] = field(default_factory=dict)
+    reopened: dict[str, int] = field(default_factory=dict)
+
+    def reopened_since(self, position: int) -> set[str]:
+        return {name for name, at in self.reopened.items() if at > position}
 
     def holds(self, position: int) -> bool:
         return self.floor <= position <= self.head
@@ -431,6 +438,56 @@ def test_malformed_lsn_is_never_the_answer(lsn: bytes) -> None:
     response = next(answer(o, pb.SatInStartReplicationResp) for o in outputs if isinstance(o, Send))
 
     assert response.err.code != START_ERROR.MALFORMED_LSN
+
+
+# ---- tables that are not what clients were told -------------------------------------------------------------------
+
+WHY = Suspension("column a is missing", "add it")
+BOTH = ClientRecord(
+    "client-1",
+    "user-1",
+    b"",
+    (
+        SubscriptionRecord(S1, (ShapeRecord("items"),)),
+        SubscriptionRecord(S2, (ShapeRecord("notes", includes=(IncludeRecord(("n",), ShapeRecord("items")),)),)),
+    ),
+)
+
+
+def of_both(**world: Any) -> Client:
+    client = Client(BOTH, **world)
+    client.authenticate()
+    client.session.authenticated(BOTH, {})
+    return client
+
+
+def test_who_comes_back_to_a_suspended_table_keeps_the_subscription_and_gets_nothing_for_it() -> None:
+    client = of_both(tables={"notes": NOTES}, suspended={"items": WHY})
+    *_, stream = client.start(lsn=b"e-60", subscription_ids=[S1, S2])
+
+    assert stream == StartStream(60, View(), Dialect.SQLITE)
+    assert client.session.tables == {"items", "notes"}
+
+
+def test_a_suspended_table_is_refused_to_new_subscribers_with_the_reason() -> None:
+    client = authenticated(tables={"notes": NOTES}, suspended={"items": WHY})
+    client.start()
+    (send,) = client.subscribe(S1, shape("items"))
+    (error,) = answer(send, pb.SatSubsResp).err.shape_request_error
+
+    assert error.code == SUBS_ERROR.ShapeReqError.TABLE_NOT_FOUND
+    assert error.message == "Table items is suspended: column a is missing"
+    assert isinstance(client.subscribe(S1, shape("notes"))[-1], Deliver)
+
+
+@pytest.mark.parametrize("subscription", [S1, S2])
+def test_who_missed_what_happened_to_a_suspended_table_starts_afresh(subscription: str) -> None:
+    send, close = of_both(reopened={"items": 61}).start(lsn=b"e-60", subscription_ids=[subscription])
+
+    assert answer(send, pb.SatInStartReplicationResp).err.code == START_ERROR.SUBSCRIPTION_NOT_FOUND
+    assert isinstance(close, Close)
+    *_, stream = authenticated(reopened={"items": 60, "notes": 99}).start(lsn=b"e-60", subscription_ids=[S1])
+    assert stream == StartStream(60, whole(ITEMS), Dialect.SQLITE)
 
 
 # ---- from before the log -----------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from leyden.model import (
     Column,
     EnumType,
     Flaw,
+    Suspension,
     Table,
     Upload,
 )
@@ -354,6 +355,18 @@ def test_a_table_that_was_given_up_is_a_flaw_of_what_is_written_to_it(decoder: U
     assert flaw_of(decoder, GOOD, item) == Flaw("42P01", "table items is not shared with clients any more")
     with pytest.raises(InvalidUpload):
         decoder.relation(relation(ITEMS, 1), tables, {"users": USERS})
+
+
+def test_a_table_announced_before_it_was_given_up_or_suspended_is_no_better(decoder: UploadDecoder) -> None:
+    decoder.relation(relation(), TABLES)
+    assert flaw_of(decoder, GOOD) is None
+    why = Suspension("column name is missing", "add it")
+    decoder.follow({}, {"users": why})
+    assert flaw_of(decoder, GOOD) == Flaw("55000", "table users is suspended: column name is missing")
+    decoder.follow({})
+    assert flaw_of(decoder, GOOD) == Flaw("42P01", "table users is not shared with clients any more")
+    decoder.follow(TABLES)
+    assert flaw_of(decoder, GOOD) is None
 
 
 def test_a_flaw_outlives_the_message_but_not_a_restart(decoder: UploadDecoder) -> None:

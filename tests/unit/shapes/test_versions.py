@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from leyden.model import AddColumns, Change, Column, Delete, Insert, Migration, Row, Table, Transaction, Update
-from leyden.shapes.versions import VersionedTables
+from leyden.shapes.versions import BATCH, VersionedTables
 
 OLD = Table(1, "t", (Column("id", "int4", True), Column("v", "text", False)), ("id",), "t_pkey")
 NEW = Table(1, "t", (*OLD.columns, Column("w", "text", False)), ("id",), "t_pkey")
@@ -104,6 +106,31 @@ def test_a_table_can_be_forgotten_while_it_is_read() -> None:
     assert 1 not in versions
     assert sum(1 for _ in reading) == 1_999
     versions.trim(0)
+
+
+def test_who_has_a_table_at_a_position_keeps_it_when_it_is_forgotten() -> None:
+    other = replace(OLD, id=2, name="u")
+    versions = VersionedTables()
+    for table in (OLD, other):
+        versions.begin(table)
+        versions.load(table, [((str(number).encode(), b"x"), ("t@0",)) for number in range(2_000)])
+        versions.complete(table)
+    at = versions.as_of(0)
+    reading_another = versions.as_of(0).rows(2, {1: (b"x",)})
+    batches = at.batches(1, {})
+    next(reading_another)
+    next(batches)
+
+    versions.forget(1)
+
+    assert at.row((1, (b"7",))) is not None
+    assert sum(map(len, batches)) == 2_000 - BATCH
+    del at, batches
+    reading_another.close()
+    versions.trim(0)
+    assert versions.as_of(0).row((2, (b"7",))) is not None
+    (names,) = zip(*versions._database.execute("SELECT name FROM sqlite_master WHERE type = 'table'"), strict=True)
+    assert len(names) == 1
 
 
 def test_rows_are_found_by_values_also_by_null_and_by_none() -> None:

@@ -76,6 +76,10 @@ BEGIN
     END IF;
     DELETE FROM leyden.row_state WHERE table_id = relation;
     DELETE FROM leyden.former_ties WHERE table_id = relation;
+    IF NOT EXISTS (SELECT FROM pg_class WHERE oid = relation) THEN     -- it was dropped, where nothing guards it
+        EXECUTE format('DROP FUNCTION IF EXISTS leyden.%I()', 'on_write_' || relation::oid);
+        RETURN;
+    END IF;
     EXECUTE format('DROP TRIGGER IF EXISTS leyden_write ON %s', relation);
     EXECUTE format('DROP TRIGGER IF EXISTS leyden_truncate ON %s', relation);
     EXECUTE format('DROP FUNCTION IF EXISTS leyden.%I()', 'on_write_' || relation::oid);
@@ -99,11 +103,16 @@ BEGIN
                           array_agg(problem ORDER BY problem), array_agg(remedy),
                           'Or give the table up with leyden.disable and make another')
     FROM leyden.departures(relation);
+    IF EXISTS (SELECT FROM leyden.tables WHERE table_id = relation AND suspended IS NOT NULL) THEN
+        PERFORM leyden.take_up(relation);
+        RETURN true;
+    END IF;
     RETURN leyden.record_difference(relation, known, leyden.describe(relation), false);
 END
 $$;
 
--- Records how `current` goes beyond `known` (or even nothing, if `always`), which it must contain.
+-- Records how `current` goes beyond `known`, which it must contain; if `always`, be it nothing: clients did not hear of what
+-- happened to the table until now.
 -- What is gone here but stays on clients remains in the description: an index, whose name is taken; a column's default,
 -- which rows get that a client made before it knew the column.
 CREATE OR REPLACE FUNCTION leyden.record_difference(relation regclass, known jsonb, current jsonb, always boolean)
@@ -130,9 +139,10 @@ BEGIN
         RETURN false;
     END IF;
     UPDATE leyden.tables SET description = merged WHERE table_id = relation;
-    IF new_columns <> '[]' OR (always AND new_indexes = '[]') THEN
+    IF new_columns <> '[]' OR always THEN
         PERFORM leyden.record_enums(merged);
-        PERFORM leyden.record_change(jsonb_build_object('kind', 'add_columns', 'table', merged, 'columns', new_columns));
+        PERFORM leyden.record_change(jsonb_build_object('kind', 'add_columns', 'table', merged, 'columns', new_columns)
+                                     || CASE WHEN always THEN '{"reopens": true}' ELSE '{}' END::jsonb);
         PERFORM leyden.generate_row_trigger(relation);
     END IF;
     FOR index IN SELECT value FROM jsonb_array_elements(new_indexes) LOOP
@@ -170,12 +180,12 @@ SELECT leyden.refuse(format('table %s cannot be electrified', relation),
 FROM leyden.objections(relation)
 $$;
 
--- The caller must own the table, and so must the service, which attaches itself to it.
+-- The caller must own the table, and so must the service, which attaches itself to it. One that was dropped is the service's.
 CREATE OR REPLACE FUNCTION leyden.check_owner(relation regclass) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    owner oid := (SELECT relowner FROM pg_class WHERE oid = relation);
+    owner oid := coalesce((SELECT relowner FROM pg_class WHERE oid = relation), quote_ident(current_user)::regrole);
     -- current_user is the service here; the role setting is not touched by SECURITY DEFINER.
     caller name := CASE current_setting('role') WHEN 'none' THEN session_user ELSE current_setting('role') END;
 BEGIN

@@ -64,7 +64,9 @@ def spelled(node: Expression) -> str:
         case Comparison(operator=operator, left=left, right=right):
             return f"{_operand(left, right.type)} {operator} {_operand(right, left.type)}"
         case Membership(operand=operand, items=items, with_null=with_null, negated=negated):
-            listed = [*(_literal(item, operand.type) for item in items), *(["NULL"] if with_null else [])]
+            # one NULL by itself would be a comparison
+            nulls = ["NULL"] * (1 if items else 2) if with_null else []
+            listed = [*(_literal(item, operand.type) for item in items), *nulls]
             return f"{_operand(operand)} {'NOT IN' if negated else 'IN'} ({', '.join(listed)})"
         case Like(operand=operand, pattern=pattern, negated=negated):
             return f"{_operand(operand)} {'NOT LIKE' if negated else 'LIKE'} {quoted(pattern)}"

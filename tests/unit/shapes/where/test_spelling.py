@@ -36,6 +36,8 @@ def spelling(clause: str, table: Table = TABLE) -> str:
         "(this.b OR this.t = 'a') AND this.i4 IS NOT NULL",
         "this.i4 IN (1, 2, NULL)",
         "this.t NOT IN ('a', 'b')",
+        "(10 / this.i4) IN (NULL, NULL)",
+        "(10 / this.i4) NOT IN (1, NULL)",
         "this.t LIKE '50\\%%'",
         "this.t NOT LIKE 'a_'",
         "(this.i4 = 1) IS NOT TRUE",
@@ -83,6 +85,7 @@ def test_what_is_written_plainly_is_spelt_as_it_is_written(clause: str) -> None:
         ("this.t = '\U000e0001'''", "this.t = E'\\U000e0001'''"),
         ("lower(this.t) = auth.sub", "(lower(this.t) = auth.sub)"),
         ("this.b = (1 = 1)", "this.b = true"),
+        ("(10 / this.i4) NOT IN (NULL, NULL, NULL)", "(10 / this.i4) NOT IN (NULL, NULL)"),
     ],
 )
 def test_what_is_taken_for_granted_is_left_out_and_what_is_not_printable_escaped(clause: str, spelt: str) -> None:

@@ -1,0 +1,89 @@
+"""The tables of trees are loaded until all are there, whatever is altered meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+from leyden.edge.fanout import FanOut
+from leyden.edge.loading import TableLoader
+from leyden.log.memory import MemoryLog
+from leyden.model import Column, Delete, Row, SnapshotPoint, Table, Transaction
+from leyden.satellite.encoding import Encoder
+from leyden.satellite.positions import Positions
+
+
+def table(number: int) -> Table:
+    return Table(number, f"t{number}", (Column("id", "text", True),), ("id",), f"t{number}_pkey")
+
+
+class Stage:
+    """A database of two tables; reading one of them can make the other one go."""
+
+    def __init__(self) -> None:
+        self.tables = {one.name: one for one in (table(1), table(2))}
+        self.log = MemoryLog(1 << 20)
+        self.fanout = FanOut(self.log, Encoder(Positions("e")))
+        self.read: list[int] = []
+        self.forgotten_while_read: dict[int, int] = {}
+        #: Committed while the first snapshot is read, which shows no rows then.
+        self.truncation: Transaction | None = None
+        self.xmax = 1
+        self.loader = TableLoader(
+            self.fanout, self.log, cast(Any, self), cast(Any, self), self.catch_up, lambda event: None
+        )
+
+    async def catch_up(self) -> None:
+        if self.truncation is not None:
+            self.log.append(self.truncation, 1)
+            self.truncation, self.xmax = None, 6
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Stage]:
+        yield self
+
+    @property
+    def point(self) -> SnapshotPoint:
+        return SnapshotPoint(self.xmax, self.xmax, frozenset(), 0)
+
+    async def rows(self, table: Table) -> AsyncIterator[list[tuple[Row, tuple[str, ...]]]]:
+        self.read.append(table.id)
+        yield [] if self.truncation is not None else [((b"b",), ("t@0",))]
+        other = self.forgotten_while_read.pop(table.id, None)
+        if other is not None:
+            self.fanout.versions.forget(other)
+
+
+async def test_a_table_that_goes_while_another_is_loaded_is_loaded_again() -> None:
+    stage = Stage()
+    await stage.loader.ensure([stage.tables["t1"]])
+    stage.forgotten_while_read = {2: 1}
+
+    await stage.loader.ensure(stage.tables.values())
+
+    assert stage.read == [1, 2, 1]
+    assert sorted(stage.fanout.versions.kept) == [1, 2]
+
+
+async def test_a_table_truncated_after_the_snapshot_was_taken_is_loaded_again() -> None:
+    stage = Stage()
+    truncated = stage.tables["t1"]
+    stage.truncation = Transaction(10, 5, 1, None, (Delete(truncated, (b"a",)),))
+
+    await stage.loader.ensure([truncated])
+
+    assert stage.read == [1, 1]
+    keys = {
+        position: sorted(row.row for batch in stage.fanout.versions.as_of(position).batches(1, {}) for row in batch)
+        for position in (9, 10)
+    }
+    assert keys == {9: [(b"a",), (b"b",)], 10: [(b"b",)]}
+
+
+async def test_what_is_there_is_not_loaded_again_and_what_is_gone_not_waited_for() -> None:
+    stage = Stage()
+    await stage.loader.ensure(stage.tables.values())
+    await stage.loader.ensure([*stage.tables.values(), table(3)])
+
+    assert sorted(stage.read) == [1, 2]
