@@ -175,7 +175,7 @@ async def test_a_token_that_expires_while_replication_starts_lets_nothing_out(
     assert core is not None
     reached, go_on = asyncio.Event(), asyncio.Event()
 
-    async def forget(client_id: str) -> None:
+    async def forget(*_: object) -> None:
         reached.set()
         await go_on.wait()
 
