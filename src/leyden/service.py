@@ -391,7 +391,14 @@ class Service:
             emit=self.emit,
         )
         if earlier is not None:
-            self._core = replace(self._core, open=earlier.open, writes=earlier.writes, numbers=earlier.numbers)
+            self._core = replace(
+                self._core,
+                open=earlier.open,
+                writes=earlier.writes,
+                numbers=earlier.numbers,
+                first_calls=earlier.first_calls,
+                turns=earlier.turns,
+            )
 
     def _tell_authentication(self) -> None:
         auth = self.auth
