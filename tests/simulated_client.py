@@ -132,6 +132,7 @@ class SimulatedClient:
             self._socket.cut()
         self._delivery = None
         self._request_ids_of.clear()
+        self._numbers = itertools.count(1)
         self._lsn = self.store.remembered("lsn")
 
     def copied(self) -> Copy:
@@ -246,12 +247,28 @@ class SimulatedClient:
         def answered(response: pb.SatRpcResponse) -> None:
             require(not response.HasField("error"), f"not subscribed: {response.error}")
             answer = pb.SatSubsResp.FromString(response.message)
+            require(answer.subscription_id in self._request_ids_of, "a subscription that was not asked for")
+            if self._delivery_to_let_go_of(answer):
+                return
             require(answer.subscription_id == id_, "another subscription than asked for")
             require(not answer.HasField("err"), f"not subscribed to {shapes}: {answer.err}")
             self._subscriptions.known[key] = id_
             self._remember_subscriptions()
 
         self._call_exclusively(rpc.SUBSCRIBE, lambda: request, answered)
+
+    def _delivery_to_let_go_of(self, answer: pb.SatSubsResp) -> bool:
+        """Whether it is told that a delivery was cut off. Then it forgets that and connects anew."""
+        if answer.err.code != answer.err.SUBSCRIPTION_ID_ALREADY_EXISTS:
+            return False
+        del self._request_ids_of[answer.subscription_id]
+        if self._delivery is not None and self._delivery.id == answer.subscription_id:
+            self._delivery = None
+            self._count("rescued deliveries")
+        self._count("rescues")
+        if self._socket is not None:
+            self._socket.cut()
+        return True
 
     def _unsubscribe(self, ids: list[str], then: Callable[[], None] = lambda: None) -> None:
         def answered(response: pb.SatRpcResponse) -> None:

@@ -411,7 +411,7 @@ class SubscriptionRecord:
 
     ``cancelled_at`` is the position at which the client is told which rows to drop, once it has unsubscribed, and
     ``cancellation`` numbers that message. ``asked_by`` is the number of the client's call that asked for it, until it
-    is certain that all of its initial data came.
+    is certain that all of its initial data came; ``in_parts`` tells whether that is sent in more than one.
     """
 
     id: str
@@ -419,6 +419,7 @@ class SubscriptionRecord:
     cancelled_at: int | None = None
     cancellation: int = 0
     asked_by: int | None = None
+    in_parts: bool = False
 
     def shapes_at(self, position: int, cancellation: int) -> tuple[ShapeRecord, ...]:
         """Those that a client has rows for which has come to ``position`` and was told of ``cancellation`` there."""

@@ -424,7 +424,14 @@ class Service:
         )
         self._reading.begin(self._core)
         if earlier is not None:
-            self._core = replace(self._core, open=earlier.open, writes=earlier.writes, numbers=earlier.numbers)
+            self._core = replace(
+                self._core,
+                open=earlier.open,
+                writes=earlier.writes,
+                numbers=earlier.numbers,
+                first_calls=earlier.first_calls,
+                turns=earlier.turns,
+            )
 
     def _tell_authentication(self) -> None:
         auth = self.auth

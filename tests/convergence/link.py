@@ -112,7 +112,10 @@ class Link:
                 payload = encode(self._oplog(timestamp, entries))
                 self.sent[timestamp] += 1
                 self._payloads.append((entries[-1].rowid, timestamp, payload))
-                await socket.send(payload)
+                try:
+                    await socket.send(payload)
+                except ConnectionClosed:
+                    return  # it is sent again on the next connection
 
     async def repeat(self) -> None:
         """Send the last transactions once more."""
@@ -121,7 +124,8 @@ class Link:
             for rowid, timestamp, payload in tuple(self._payloads):
                 if rowid <= self._sent_to:
                     self.sent[timestamp] += 1
-                    await socket.send(payload)
+                    with contextlib.suppress(ConnectionClosed):
+                        await socket.send(payload)
 
     async def start_upload(self, socket: ClientConnection, lsn: bytes) -> None:
         for number, table in enumerate(self.device.schema):

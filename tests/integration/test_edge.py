@@ -28,6 +28,7 @@ from leyden.events import (
     SessionEnded,
     TokenRenewed,
 )
+from leyden.postgres.clients import ClientStore
 from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb
 from speaker import SECRET, SUBSCRIPTION, Configure, Running, ours, serving, token, until
@@ -175,7 +176,7 @@ async def test_a_token_that_expires_while_replication_starts_lets_nothing_out(
     assert core is not None
     reached, go_on = asyncio.Event(), asyncio.Event()
 
-    async def forget(client_id: str) -> None:
+    async def forget(*_: object) -> None:
         reached.set()
         await go_on.wait()
 
@@ -285,6 +286,43 @@ async def test_a_client_that_did_not_hear_which_rows_to_drop_is_told_once_more(r
         await speaker.authenticate(token())
         await speaker.start(lsn=subscribed_at, subscription_ids=[SUBSCRIPTION])
         assert await speaker.unsubscribe() == {"1", "2"}
+
+
+async def test_a_connection_comes_after_all_that_the_one_before_it_had_under_way(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancel_at_once = ClientStore.cancel_subscriptions
+    asked_for, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def cancel_when_it_is_too_late(store: ClientStore, *arguments: Any) -> int:
+        asked_for.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.2)
+            await cancel_at_once(store, *arguments)  # it had reached Postgres before
+            cancelled.set()
+            raise
+        return 0
+
+    monkeypatch.setattr(ClientStore, "cancel_subscriptions", cancel_when_it_is_too_late)
+    async with running.speaker() as first, running.speaker() as second:
+        await first.authenticate(token())
+        await first.start()
+        await first.subscribe("items")
+        await first.call(rpc.UNSUBSCRIBE, pb.SatUnsubsReq(subscription_ids=[SUBSCRIPTION]))
+        await asked_for.wait()
+        monkeypatch.undo()
+        await second.authenticate(token())
+        await second.start(lsn=first.lsn, subscription_ids=[SUBSCRIPTION])
+        with psycopg.connect(running.service.dsn, autocommit=True) as conn:
+            conn.execute("UPDATE items SET content = 'three' WHERE id = '1'")
+        (*_, log) = await second.until(pb.SatOpLog)
+    await cancelled.wait()
+    async with running.speaker() as third:
+        await third.authenticate(token())
+        await third.start(lsn=log.ops[0].begin.lsn, subscription_ids=[SUBSCRIPTION])
+        assert await third.unsubscribe() == {"1", "2"}
 
 
 @pytest.mark.parametrize("and_more", [False, True], ids=["at once", "with other rows since"])

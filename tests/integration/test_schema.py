@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from importlib.resources import files
 from typing import Any
 
 import psycopg
@@ -41,6 +42,12 @@ def meta(dsn: str, key: str) -> Any:
     with psycopg.connect(dsn) as conn:
         row = conn.execute("SELECT value FROM leyden.meta WHERE key = %s", (key,)).fetchone()
     return None if row is None else row[0]
+
+
+def test_no_two_migrations_of_the_schema_share_a_number() -> None:
+    """One of them would never run."""
+    numbered = [path.name for path in (files("leyden.postgres") / "sql").iterdir() if path.name[:4].isdigit()]
+    assert sorted(schema._migrations().values()) == sorted(numbered)
 
 
 async def test_installing_again_writes_nothing(database: str) -> None:

@@ -46,7 +46,7 @@ EXPECTED = (
     "initial rows",
     "insert",
     "put back",
-    "resets",
+    "rescues",
     "restarts",
     "rows compared",
     "update",

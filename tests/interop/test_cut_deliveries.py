@@ -107,6 +107,13 @@ async def has(driver: Driver, *keys: str, seconds: float = 30.0) -> None:
         await asyncio.sleep(0.02)
 
 
+async def until_known(driver: Driver, key: str, status: Any) -> None:
+    end = time.monotonic() + 10
+    while (seen := await driver("syncStatus", client="a", key=key)) != status:
+        assert time.monotonic() < end, seen
+        await asyncio.sleep(0.02)
+
+
 async def is_right(driver: Driver, conn: psycopg.Connection[Any]) -> None:
     """The client has what Postgres has, and Postgres what the client wrote; what happens from now on comes as well."""
     await driver("waitOplogEmpty", client="a", timeoutMs=20000)
@@ -190,6 +197,8 @@ async def test_the_first_subscription_of_a_client_that_brings_its_migrations_alo
 ) -> None:
     """Then there is no position to go on from."""
     client = await driver()
+    await with_notes(client, service, link)  # so that the service has heard of all migrations
+    await client("close", client="a")
     await opened(client, link, schema={"migrations": {"endpoint": service.url}})
     await connect(client)
     link.choke_after(SOME)
@@ -221,6 +230,37 @@ async def test_several_subscriptions_that_wait_for_their_data(
     link.cut()
     link.release()
     await has(client, "low", "high", "none", "new", seconds=60)
+    await is_right(client, conn)
+
+
+@pytest.mark.parametrize("in_parts", [True, False])
+async def test_a_client_that_gave_up_another_subscription_meanwhile(
+    service: Leyden, conn: psycopg.Connection[Any], link: ChokedLink, driver: Factory, *, in_parts: bool
+) -> None:
+    """Then it forgets on its way back what it lacks, until that was granted once."""
+    client = await driver()
+    await with_notes(client, service, link)
+    await client("sync", client="a", table="notes", key="second", where="this.id < 0", wait=True)
+    with conn.transaction():
+        conn.execute("LOCK TABLE leyden.client_subscriptions")  # which a delivery begins with
+        await client("sync", client="a", table="items", key="first", where="" if in_parts else "this.n < 10")
+        await client("sync", client="a", table="items", key="items", where="" if not in_parts else "this.n < 10")
+        await client("unsubscribe", client="a", key="second")
+        await client("run", client="a", sql="UPDATE notes SET content = 'mine' WHERE id = 1")
+        link.choke_after(SOME if in_parts else 0)
+    await asyncio.wait_for(link.was_choked.wait(), 10)
+    stored = "SELECT 1 FROM leyden.client_subscriptions WHERE asked_by > 0"
+    await until(lambda: conn.execute(stored).fetchone() is not None)
+    link.cut()
+    link.release()
+    await has(client, "items")
+    status = await client("syncStatus", client="a", key="first")
+    if in_parts:
+        # what it was told on: it lacks it until the app asks for it
+        assert status is None
+        await client("sync", client="a", table="items", key="first", wait=True)
+    assert was_held(service) == 1
+    await until_known(client, "second", None)
     await is_right(client, conn)
 
 

@@ -52,9 +52,14 @@ async def until_status(service: Leyden, text: str, there: bool = True) -> str:
 
 
 async def started_afresh(client: Driver) -> None:
-    async with asyncio.timeout(20):
+    """Until it was reset and is connected for good: what is subscribed to in between is lost in the stock client."""
+    async with asyncio.timeout(30):
         while not await client("logs", contains="resetting client state"):  # noqa: ASYNC110 - it is asked
             await asyncio.sleep(0.05)
+        settled = 0
+        while settled < 10:
+            settled = settled + 1 if (await client("status", client="a"))["isConnected"] else 0
+            await asyncio.sleep(0.1)
 
 
 async def held(client: Driver, name: str = "a") -> list[tuple[Any, ...]]:

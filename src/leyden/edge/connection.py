@@ -130,6 +130,8 @@ class Connection:
         self._delivering: asyncio.Task[None] | None = None
         #: Ends the time for which the stream is held back.
         self._holding: asyncio.Task[None] | None = None
+        #: Held from when the client may be let in until nothing is under way any more.
+        self._turn_of_client: asyncio.Lock | None = None
         #: Taken while outputs are performed: one step of the conversation at a time.
         self._turn = asyncio.Lock()
         self._uploads = Writing(core)
@@ -196,6 +198,8 @@ class Connection:
             tasks += [job for job in (self._delivering, self._holding) if job is not None]
             try:
                 await cancel(*tasks)
+                if self._turn_of_client is not None:
+                    self._turn_of_client.release()
                 await self._uploads.finish()
             finally:
                 self._core.open.discard(self)
@@ -397,6 +401,9 @@ class Connection:
         accepted = await core.authenticator.judge(request.token, self._gate.may_be_verified)
         identity = accepted.identity
         role = self._role_of(identity)
+        if not core.sessions.make_way(request.client_id, identity.user_id):
+            raise _Denied("client_id_taken")
+        self._turn_of_client = await core.turns.take(request.client_id)
         try:
             record = await core.clients.bind(request.client_id, identity.user_id)
         except ClientBelongsToOther:

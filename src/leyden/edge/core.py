@@ -16,6 +16,7 @@ from leyden.edge.fanout import FanOut
 from leyden.edge.first_calls import FirstCalls
 from leyden.edge.loading import TableLoader
 from leyden.edge.sessions import Session, Sessions
+from leyden.edge.turns import Turns
 from leyden.events import Emit, Peer
 from leyden.postgres.checkpoints import Checkpoints
 from leyden.postgres.clients import ClientStore
@@ -73,6 +74,7 @@ class Core:
     emit: Emit
     clock: Callable[[], float] = time.time
     first_calls: FirstCalls = field(default_factory=FirstCalls)
+    turns: Turns = field(default_factory=Turns)
     #: Every connection, authenticated or not.
     open: set[OpenConnection] = field(default_factory=set)
     #: What works off the uploads of each connection; it outlives the connection until all of them are written.

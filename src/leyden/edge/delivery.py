@@ -26,7 +26,7 @@ from collections.abc import (
     Set,
 )
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from leyden.edge.covering import covering
 from leyden.edge.fanout import FanOut, Subscriber
@@ -96,9 +96,6 @@ class Deliveries:
         self._queue: asyncio.Queue[_Delivery | _Withdrawal | Repairing] = asyncio.Queue()
         #: Subscriptions whose initial data was sent, and may be on its way.
         self._unconfirmed: list[str] = []
-        #: Initial data that is gathered before it is sent.
-        self._parcel: list[bytes] = []
-        self._parcel_bytes = 0
 
     @property
     def waiting(self) -> int:
@@ -158,8 +155,6 @@ class Deliveries:
         # Data that reaches the client in one read with the answer to `subscribe` is processed before the client has
         # recorded the subscription, and is lost. Its PONG proves that the answer was handled.
         await self._confirm()
-        # Not before: a client that has not got the answer does not ask again when it is back.
-        await self._clients.save_subscription(subscriber.client_id, job.subscription)
         rows = 0
         parts = [shape.part for shape in job.shapes]
         async with self._splice(parts) as splice:
@@ -169,10 +164,13 @@ class Deliveries:
             changed = {table_id for part in spliced for table_id in part.tables}
             held = await self._changed_but_held(position, changed)
             known = {id_: tables[id_] for part in parts for id_ in part.tables if id_ in tables}
-            self._gather(self._encoder.relations(known.values()))
-            self._gather([self._encoder.subscription_begin(job.subscription.id, position, self._cancellation)])
+            # As late as may be: whoever is cut off from now on is taken to have got a part of it.
+            await self._clients.save_subscription(subscriber.client_id, job.subscription)
+            parcel = _Parcel(job.subscription)
+            parcel.add(self._encoder.relations(known.values()))
+            parcel.add([self._encoder.subscription_begin(job.subscription.id, position, self._cancellation)])
             for shape in job.shapes:
-                self._gather([self._encoder.shape_begin(shape.request_id)])
+                parcel.add([self._encoder.shape_begin(shape.request_id)])
                 part = shape.part
                 # Tables given up since are delivered empty.
                 if part not in view.parts and part.tables.keys() <= tables.keys():
@@ -183,19 +181,18 @@ class Deliveries:
                         batches_of = self._kept_rows(part, splice.at, view)
                     async with aclosing(batches_of):
                         async for payloads, number in batches_of:
-                            await fanout.opened()
-                            self._gather(payloads)
-                            await subscriber.socket.drain()
+                            parcel.add(payloads)
+                            await self._send_if_full(parcel)
                             await asyncio.sleep(0)  # a fast client and a fast database would leave nobody else a turn
                             reported = rows // PROGRESS_ROWS
                             rows += number
                             if rows // PROGRESS_ROWS > reported:
                                 self._emit(SubscriptionProgress(self._connection, job.subscription.id, rows))
                     view = view.with_parts([part])
-                self._gather([self._encoder.SHAPE_END])
-            self._gather([self._encoder.SUBSCRIPTION_END])
+                parcel.add([self._encoder.SHAPE_END])
+            parcel.add([self._encoder.SUBSCRIPTION_END])
             await fanout.opened()
-            self._send_parcel()
+            self._send(parcel.taken())
             self._unconfirmed.append(job.subscription.id)
         # Of a table that is new to the client it has all that the snapshot saw. Of one that it has rows of, these are
         # as of its position: what follows is sent for all of the table, and what the snapshot saw of it once more,
@@ -281,17 +278,15 @@ class Deliveries:
     def _covering(self, position: int) -> AbstractAsyncContextManager[Snapshot]:
         return covering(self._snapshots, self._fanout, position)
 
-    def _gather(self, payloads: Iterable[bytes]) -> None:
-        """Sends ``payloads``, unless they are few: then with what follows."""
-        for payload in payloads:
-            self._parcel.append(payload)
-            self._parcel_bytes += len(payload)
-        if self._parcel_bytes >= PARCEL_BYTES:
-            self._send_parcel()
-
-    def _send_parcel(self) -> None:
-        self._send(self._parcel)
-        self._parcel, self._parcel_bytes = [], 0
+    async def _send_if_full(self, parcel: _Parcel) -> None:
+        """Sends what was gathered, unless it is little, and returns when there is room for more."""
+        if parcel.size >= PARCEL_BYTES:
+            if not parcel.is_further:
+                in_parts = replace(parcel.subscription, in_parts=True)
+                await self._clients.save_subscription(self._subscriber.client_id, in_parts)
+            await self._fanout.opened()
+            self._send(parcel.taken())
+        await self._subscriber.socket.drain()
 
     def _send(self, payloads: Iterable[bytes]) -> None:
         self._subscriber.socket.send(Packet(payloads))
@@ -355,6 +350,26 @@ class _Splice:
     #: Whose rows are taken from ``at``, the others' from the snapshot. All trees are among them.
     kept: frozenset[Part]
     at: AsOf
+
+
+class _Parcel:
+    """Initial data of ``subscription`` that is gathered before it is sent."""
+
+    def __init__(self, subscription: SubscriptionRecord) -> None:
+        self.subscription = subscription
+        self.size = 0
+        #: Whether an earlier part was sent.
+        self.is_further = False
+        self._payloads: list[bytes] = []
+
+    def add(self, payloads: Iterable[bytes]) -> None:
+        for payload in payloads:
+            self._payloads.append(payload)
+            self.size += len(payload)
+
+    def taken(self) -> list[bytes]:
+        payloads, self._payloads, self.size, self.is_further = self._payloads, [], 0, True
+        return payloads
 
 
 @dataclass(frozen=True, slots=True)

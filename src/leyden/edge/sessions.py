@@ -98,18 +98,26 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._live)
 
+    def make_way(self, client_id: str, user_id: str) -> bool:
+        """An older connection of the same client gives way: it is most likely half open, and to refuse the newer one
+        would be final for the client. ``False`` if the client is another user's."""
+        older = self._by_client.get(client_id)
+        if older is None:
+            return True
+        if older.identity.user_id != user_id:
+            return False
+        del self._by_client[client_id]
+        self._live.discard(older)
+        older.connection.give_way()
+        return True
+
     def enter(self, connection: Live, client_id: str, identity: Identity) -> Session:
-        """A connection was authenticated. An older one of the same client gives way: it is most likely half open,
-        and to refuse the newer one would be final for the client."""
+        """A connection was authenticated, and none of the same client is there any more (:meth:`make_way`)."""
         limit = self._clock() + self._max_session if self._max_session else math.inf
         session = Session(connection, identity, limit)
-        older = self._by_client.get(client_id)
         self._by_client[client_id] = session
         self._live.add(session)
         self._schedule(session)
-        if older is not None:
-            self._live.discard(older)
-            older.connection.give_way()
         return session
 
     def leave(self, session: Session) -> None:

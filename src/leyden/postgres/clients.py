@@ -79,7 +79,7 @@ class ClientStore:
                     "SELECT user_id, lsn FROM leyden.client_uploads WHERE client_id = %s", [client_id]
                 )
                 subscriptions = await conn.execute(
-                    "SELECT subscription_id, shapes, cancelled_at, cancellation, asked_by"
+                    "SELECT subscription_id, shapes, cancelled_at, cancellation, asked_by, in_parts"
                     " FROM leyden.client_subscriptions WHERE client_id = %s ORDER BY created_at, subscription_id",
                     [client_id],
                 )
@@ -92,15 +92,17 @@ class ClientStore:
     async def save_subscription(self, client_id: str, subscription: SubscriptionRecord) -> None:
         """Remember ``subscription``; one with the same id is replaced."""
         await self._execute(
-            "INSERT INTO leyden.client_subscriptions (client_id, subscription_id, shapes, asked_by)"
-            " VALUES (%s, %s, %s, %s)"
+            "INSERT INTO leyden.client_subscriptions (client_id, subscription_id, shapes, asked_by, in_parts)"
+            " VALUES (%s, %s, %s, %s, %s)"
             " ON CONFLICT (client_id, subscription_id) DO UPDATE"
-            " SET shapes = EXCLUDED.shapes, cancelled_at = NULL, cancellation = 0, asked_by = EXCLUDED.asked_by",
+            " SET shapes = EXCLUDED.shapes, cancelled_at = NULL, cancellation = 0,"
+            " asked_by = EXCLUDED.asked_by, in_parts = EXCLUDED.in_parts",
             [
                 client_id,
                 subscription.id,
                 Jsonb([asdict(shape) for shape in subscription.shapes]),
                 subscription.asked_by,
+                subscription.in_parts,
             ],
         )
 
@@ -180,9 +182,10 @@ def _record(
     cancelled_at: int | None,
     cancellation: int,
     asked_by: int | None,
+    in_parts: bool,
 ) -> SubscriptionRecord:
     shown = tuple(_shape(shape) for shape in shapes)
-    return SubscriptionRecord(subscription_id, shown, cancelled_at, cancellation, asked_by)
+    return SubscriptionRecord(subscription_id, shown, cancelled_at, cancellation, asked_by, in_parts)
 
 
 def _shape(shape: dict[str, Any]) -> ShapeRecord:

@@ -7,6 +7,10 @@ with an error *and the old subscription's id*; then it connects anew and asks ag
 
 To a client that does not know the old id, the same answer would do what it is to prevent. So it is told only if its
 process is the one that asked: a process numbers its calls from 1, on all of its connections.
+
+When the client also has to give up other subscriptions, it does so first, and thereby forgets what it lacks until that
+has been granted once: what it is told on goes missing, until the app asks for it. So it is told then only if there is
+hardly a doubt that it got a part of the data.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from collections.abc import Collection, Sequence
 from leyden.model import SubscriptionRecord
 from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb
-from leyden.satellite.actions import DropSubscriptions, Output, Send, StartStream
+from leyden.satellite.actions import Close, DropSubscriptions, Output, Send, StartStream
 
 #: How long the client may take to subscribe again (seconds). It does so after its call to start and one to give up
 #: what it no longer wants; each of its calls fails after 3 s.
@@ -45,26 +49,41 @@ def cut_off(
 class Rescue:
     """The part of a conversation in which the client is told to let go of a delivery, and its stream is held back."""
 
-    def __init__(self, ids: Sequence[str], start: StartStream) -> None:
+    def __init__(self, subscriptions: Sequence[SubscriptionRecord], start: StartStream) -> None:
         #: Of the deliveries that it may be in the midst of, the earliest first; empty once it has been told.
-        self.ids = tuple(ids)
+        self.ids = tuple(one.id for one in subscriptions)
+        self._in_parts = any(one.in_parts for one in subscriptions)
         self._held: list[Output] = [start]
+        self._has_granted = False
 
     @property
     def is_full(self) -> bool:
         return len(self._held) >= HELD_OUTPUTS
+
+    @property
+    def _gives_up_others(self) -> bool:
+        return len(self._held) > 1
+
+    @property
+    def does_harm(self) -> bool:
+        """Whether telling it would cost it more than it is likely to save."""
+        return bool(self.ids) and self._gives_up_others and not self._in_parts
 
     def hold(self, output: Output) -> None:
         """Keeps back what is to be done once the stream has started, if it ever does on this connection."""
         self._held.append(output)
 
     def answer(self, request: pb.SatRpcRequest, call: pb.SatSubsReq) -> list[Output]:
-        """Refuses a call to subscribe, the first one in the name of the delivery that was cut off.
+        """Answers a call to subscribe: refuses the first one in the name of the delivery that was cut off.
 
         Deliveries follow each other: of several that the client waits for, it can be in the midst of the first only.
         To the others nothing happens when they never begin.
         """
         told, self.ids = self.ids, ()
+        if not told and self._gives_up_others:
+            # Granted, though it comes anew: what it lacks is remembered with this one.
+            self._has_granted = True
+            return [Send(rpc.success(request, pb.SatSubsResp(subscription_id=call.subscription_id)))]
         error = _SUBS_ERROR(
             # one of those at which the client connects anew
             code=_SUBS_ERROR.SUBSCRIPTION_ID_ALREADY_EXISTS,
@@ -77,5 +96,7 @@ class Rescue:
 
     def give_up(self) -> list[Output]:
         """The client has not come anew in time: the stream starts."""
+        if self._has_granted:
+            return [Close(1012, detail="it was to come anew")]
         before: list[Output] = [DropSubscriptions(self.ids)] if self.ids else []
         return [*before, *self._held]

@@ -346,7 +346,7 @@ class Session:
             self._parts.clear()
             stream = StartStream(self._world.head, View(), dialect, self._migrations_after(known))
             rescued = self._cut_off(client, ())
-            before: list[Output] = [ForgetSubscriptions(rescued)]
+            before: list[Output] = [ForgetSubscriptions(_ids(rescued))]
             client = self._missing_echoes(client)
         else:
             position = self._resume_position(request, call.lsn)
@@ -390,14 +390,14 @@ class Session:
         before = [self._keep(seeking.call.subscription_ids, position, rescued)]
         return self._started(request, self._missing_echoes(client), before, stream, rescued)
 
-    def _cut_off(self, client: ClientRecord, listed: Sequence[str]) -> tuple[str, ...]:
+    def _cut_off(self, client: ClientRecord, listed: Sequence[str]) -> tuple[SubscriptionRecord, ...]:
         """From whose deliveries the client is to be rescued; empty when it starts once more on this connection."""
         first_call, self._first_call = self._first_call, 0
-        return tuple(record.id for record in cut_off(client.subscriptions, listed, first_call))
+        return cut_off(client.subscriptions, listed, first_call)
 
     @staticmethod
-    def _keep(listed: Sequence[str], position: Position, rescued: tuple[str, ...]) -> KeepSubscriptions:
-        return KeepSubscriptions(tuple(listed), position.wal, position.cancellation, rescued)
+    def _keep(listed: Sequence[str], position: Position, rescued: tuple[SubscriptionRecord, ...]) -> KeepSubscriptions:
+        return KeepSubscriptions(tuple(listed), position.wal, position.cancellation, _ids(rescued))
 
     def _missing_echoes(self, client: ClientRecord) -> ClientRecord:
         """The echoes of what it uploaded last are among what it has missed: it is to send all that it waits for."""
@@ -410,7 +410,7 @@ class Session:
         client: ClientRecord,
         before: Sequence[Output],
         stream: StartStream,
-        rescued: tuple[str, ...],
+        rescued: tuple[SubscriptionRecord, ...],
     ) -> list[Output]:
         self._state = _State.STREAMING
         answer = pb.SatInStartReplicationResp(unacked_window_size=UNACKED_WINDOW)
@@ -421,14 +421,17 @@ class Session:
         if not rescued:
             return [*outputs, stream]
         self._rescue = Rescue(rescued, stream)
-        return [*outputs, Hold(rescued, HELD_FOR)]
+        return [*outputs, Hold(_ids(rescued), HELD_FOR)]
 
     def hold_is_over(self) -> list[Output]:
         """The client was held for as long as :class:`Hold` said."""
         if self._state is not _State.STREAMING or self._rescue is None:
             return []
         rescue, self._rescue = self._rescue, None
-        return rescue.give_up()
+        outputs = rescue.give_up()
+        if isinstance(outputs[-1], Close):
+            self._state = _State.CLOSED
+        return outputs
 
     def _migrations_after(self, version: str) -> tuple[Migration, ...]:
         return tuple(migration for migration in self._world.migrations if migration.version > version)
@@ -547,6 +550,8 @@ class Session:
         if not self.streaming:
             raise self._rpc_error(request, pb.SatErrorResp.INVALID_REQUEST, "subscribe before startReplication")
         if self._rescue is not None:
+            if self._rescue.does_harm:
+                return [*self.hold_is_over(), *self._subscribe(request, call)]
             return self._rescue.answer(request, call)
         shapes: list[Shape] = []
         error = self._subscription_error(call) or self._plan(call, shapes)
@@ -674,6 +679,10 @@ class Session:
             self._state = _State.CLOSED
             outputs += _protocol_error("invalid upload", error.message, error.lsn).outputs
         return outputs
+
+
+def _ids(subscriptions: Sequence[SubscriptionRecord]) -> tuple[str, ...]:
+    return tuple(record.id for record in subscriptions)
 
 
 def _usable_client_id(client_id: str) -> bool:

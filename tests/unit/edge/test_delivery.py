@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -69,7 +70,7 @@ class Stage:
         self.drained.set()
         self.events: list[Event] = []
         self.pings = self.pings_unanswered = 0
-        self.saved: list[str] = []
+        self.saved: list[SubscriptionRecord] = []
         self.confirmed: list[str] = []
         #: In how many batches of one row a table comes.
         self.batches = 1
@@ -108,7 +109,7 @@ class Stage:
         return self.pings > self.pings_unanswered
 
     async def save_subscription(self, client_id: str, subscription: SubscriptionRecord) -> None:
-        self.saved.append(subscription.id)
+        self.saved.append(subscription)
 
     async def confirm_delivery(self, client_id: str, ids: Collection[str]) -> None:
         self.confirmed += ids
@@ -298,6 +299,7 @@ async def test_few_rows_are_sent_in_one_packet() -> None:
     with stage.running():
         await stage.until_delivered()
     (packet,) = stage.packets
+    assert stage.saved == [SUBSCRIPTION]
     kinds = [type(decode(payload)) for payload in packet.payloads]
     assert kinds[-1] is pb.SatSubsDataEnd
     assert kinds.count(pb.SatOpLog) == 5
@@ -315,6 +317,7 @@ async def test_many_rows_are_sent_as_they_come(monkeypatch: pytest.MonkeyPatch) 
     assert len(sizes) > 5
     assert all(200 <= size < 300 for size in sizes[:-1])
     assert stage.inserts == 50
+    assert stage.saved == [SUBSCRIPTION, replace(SUBSCRIPTION, in_parts=True)]
 
 
 async def test_a_delivery_is_confirmed_when_the_client_has_answered_after_its_end(
@@ -327,7 +330,7 @@ async def test_a_delivery_is_confirmed_when_the_client_has_answered_after_its_en
     stage.pings_unanswered = 5
     with stage.running():
         await stage.until_delivered()
-        assert (stage.saved, stage.confirmed) == (["s"], [])
+        assert (stage.saved, stage.confirmed) == ([SUBSCRIPTION], [])
         await stage.until(lambda: bool(stage.confirmed))
         assert (stage.pings, stage.confirmed) == (6, ["s"])
         await asyncio.sleep(0.01)

@@ -149,15 +149,24 @@ def test_the_register_does_not_grow_with_renewals_or_with_sessions_that_are_gone
 
 def test_a_newer_connection_of_a_client_replaces_the_older(register: Sessions) -> None:
     older, newer = Connection("a"), Connection("a")
+    assert register.make_way("a", identity().user_id)
     first = register.enter(older, "a", identity())
+    assert register.make_way("a", identity().user_id)
     register.enter(newer, "a", identity())
     assert (older.gave_way, newer.gave_way) == (True, False)
     register.leave(first)
     register.renew(first, identity())  # too late
     assert [session.connection for session in register] == [newer]
-    third = Connection("a")
-    register.enter(third, "a", identity())
+    assert register.make_way("a", identity().user_id)
     assert newer.gave_way
+
+
+def test_nobody_gives_way_to_another_user(register: Sessions) -> None:
+    alice = Connection("a")
+    register.enter(alice, "a", identity("alice"))
+    assert not register.make_way("a", "mallory")
+    assert not alice.gave_way
+    assert [session.connection for session in register] == [alice]
 
 
 # ---- revocation -----------------------------------------------------------------------------------------------------

@@ -46,8 +46,12 @@ def back(record: ClientRecord = CUT_OFF, first_call: int = 6, **world: Any) -> C
     return client
 
 
-def held(**start: Any) -> tuple[Client, list[Output]]:
-    client = back()
+#: The same with so much data that it comes in parts.
+IN_PARTS = replace(CUT_OFF, subscriptions=(*RECORD.subscriptions, replace(LATE, in_parts=True), LATER))
+
+
+def held(record: ClientRecord = CUT_OFF, **start: Any) -> tuple[Client, list[Output]]:
+    client = back(record)
     return client, client.start(**start or {"lsn": b"e-60", "subscription_ids": [S1]})
 
 
@@ -161,6 +165,38 @@ def test_a_subscription_that_is_given_up_meanwhile_ends_when_the_stream_has_star
     *_, stream, withdraw = client.session.hold_is_over()
     assert isinstance(stream, StartStream)
     assert withdraw == Withdraw((S1,), whole(ITEMS).parts)
+
+
+def test_a_client_that_gives_up_others_is_not_told_on_a_mere_suspicion() -> None:
+    client, _ = held()
+    client.unsubscribe(S1)
+    drop, stream, withdraw, send, deliver = client.subscribe(S4, shape("notes"))
+    assert drop == DropSubscriptions((S2, S3))
+    assert isinstance(stream, StartStream)
+    assert isinstance(withdraw, Withdraw)
+    assert not subscribed([send]).HasField("err")
+    assert isinstance(deliver, Deliver)
+    assert client.session.hold_is_over() == []
+
+
+def test_a_client_that_gives_up_others_is_told_if_a_part_of_the_data_was_sent() -> None:
+    client, _ = held(IN_PARTS)
+    client.unsubscribe(S1)
+    drop, _ = outputs = client.subscribe(S4, shape("notes"))
+    assert drop == DropSubscriptions((S2, S3))
+    assert (subscribed(outputs).subscription_id, subscribed(outputs).HasField("err")) == (S2, True)
+
+
+def test_what_else_it_lacks_is_granted_so_that_it_remembers_it_and_then_it_has_to_come_anew() -> None:
+    client, _ = held(IN_PARTS)
+    client.unsubscribe(S1)
+    client.subscribe(S4, shape("notes"))
+    (send,) = client.subscribe(S3, shape("items"))
+    assert (subscribed([send]).subscription_id, subscribed([send]).HasField("err")) == (S3, False)
+    (close,) = client.session.hold_is_over()
+    assert isinstance(close, Close)
+    assert close.code == 1012
+    assert client.subscribe(S3, shape("items")) == []
 
 
 def test_not_any_number_of_calls_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
