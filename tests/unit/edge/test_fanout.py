@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
@@ -614,3 +615,34 @@ class FanOutMachine(RuleBasedStateMachine):
 
 FanOutMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
 TestFanOutMachine = FanOutMachine.TestCase
+
+
+# ---- pauses ------------------------------------------------------------------------------------------------------
+
+
+def test_while_paused_nobody_is_sent_anything_and_afterwards_everything(stage: Stage) -> None:
+    live, socket = stage.client("live")
+    first = stage.commit()
+    stage.fanout.pause()
+    others = [stage.commit(), stage.commit(origin="live")]
+    _, late = stage.client("late")
+    stage.fanout.acknowledge(live, first)
+    stage.fanout.hold(live)
+    stage.fanout.release(live)
+    stage.fanout.tick()
+    assert (socket.positions, late.positions) == ([first], [])
+    stage.fanout.resume()
+    assert (socket.positions, late.positions) == ([first, *others], [first, *others])
+    assert live.live
+    last = stage.commit()
+    assert socket.positions[-1] == late.positions[-1] == last
+
+
+async def test_other_rows_wait_for_the_end_of_a_pause(stage: Stage) -> None:
+    await stage.fanout.opened()
+    stage.fanout.pause()
+    waiting = asyncio.create_task(stage.fanout.opened())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    stage.fanout.resume()
+    await waiting
