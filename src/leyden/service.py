@@ -142,6 +142,7 @@ class Service:
         self._reading = Reading(
             settings.auth.namespace, lambda: self._core, require_policies=settings.roles.require_policies
         )
+        self._rights_watch: RightsWatch | None = None
         self._replication: Replication | None = None
         self._pool: Pool | None = None
         self._marks: Pool
@@ -335,9 +336,15 @@ class Service:
             on_doubt=reading.doubt,
             on_certainty=reading.certainty,
         )
+        self._rights_watch = watch
         watching = parts.create_task(watch.run())
         stack.push_async_callback(cancel, watching)
         await watch.loaded.wait()
+
+    def _doubt_rights(self) -> None:
+        """What comes next in the log may be subject to other policies than those that are known."""
+        if self._rights_watch is not None:
+            self._rights_watch.doubt()
 
     async def _prepare_database(self) -> None:
         """Waits for a usable Postgres and installs our schema in it. Each reason for waiting is told once."""
@@ -368,6 +375,7 @@ class Service:
             wal_window=self.settings.resumable_wal_window,
             on_epoch=lambda epoch: self._assemble(pool),
             on_suspended=self._let_go_of,
+            on_rights=self._doubt_rights,
         )
         self._replication = replication
         running = asyncio.create_task(replication.run())

@@ -327,3 +327,15 @@ async def test_a_change_of_the_tables_own_row_and_of_what_decides_about_it_in_on
         assert await heard(alice) == [("insert", ["v", "Veit", None]), ("insert", ["9", "v", None, "new"])]
         place.execute("BEGIN; UPDATE docs SET body = 'newer' WHERE id = '9'; DELETE FROM members; COMMIT")
         assert await heard(alice) == [("gone", ["9"]), ("gone", ["v"])]
+
+
+@pytest.mark.parametrize("ddl", ["ALTER POLICY own ON docs USING (false)", "REVOKE SELECT ON docs FROM {role}"])
+async def test_nothing_that_was_written_after_a_change_of_rights_is_sent_by_the_rights_before(
+    running: Running, place: Place, ddl: str
+) -> None:
+    async with client(running) as alice:
+        await alice.subscribe("docs")
+        place.execute(f"BEGIN; {ddl}; INSERT INTO docs VALUES ('8', NULL, 'alice', 'secret'); COMMIT")
+        place.execute("INSERT INTO docs VALUES ('9', NULL, 'alice', 'secret')")
+        assert await heard(alice) == []
+        assert (await alice.closed(2))[0] == 1012

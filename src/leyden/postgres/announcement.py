@@ -16,6 +16,9 @@ from leyden.model import Row
 #: Prefix of the logical message with which a client's transaction begins, in front of the seal.
 TRANSACTION_PREFIX = "leyden.tx"
 
+#: The same of the message of a transaction that may change policies or privileges (``rights.sql``).
+RIGHTS_PREFIX = "leyden.rights"
+
 
 async def load_prefix(conn: psycopg.AsyncConnection[Any]) -> str:
     """The prefix of the service's own messages (``announce.sql``): any role may emit messages, but nobody else knows

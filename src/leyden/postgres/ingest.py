@@ -26,7 +26,7 @@ from leyden.model import (
     Table,
 )
 from leyden.postgres import pgoutput
-from leyden.postgres.announcement import TRANSACTION_PREFIX, Announcement
+from leyden.postgres.announcement import RIGHTS_PREFIX, TRANSACTION_PREFIX, Announcement
 from leyden.postgres.catalog import migration_from_json, suspension_from_json
 from leyden.postgres.pgoutput import UNCHANGED, DecodeError, Values
 from leyden.postgres.relations import NO_COLUMNS, Relations, Source, with_columns
@@ -81,9 +81,10 @@ class Ingest:
         suspended: Mapping[int, Suspension] = MappingProxyType({}),
         on_migration: Callable[[Migration], None] | None = None,
         on_suspended: Callable[[Table], None] = lambda table: None,
+        on_rights: Callable[[], None] = lambda: None,
     ) -> None:
         """``on_suspended`` is called as soon as a table is found suspended, before anything else of the transaction
-        that shows it is known to others."""
+        that shows it is known to others; ``on_rights`` likewise when one may change policies or privileges."""
         self.tables = tables
         self.migrations = migrations
         #: Newest WAL position up to which every transaction has been received.
@@ -99,6 +100,8 @@ class Ingest:
         self._announcements = announcements
         self._on_migration = on_migration
         self._on_suspended = on_suspended
+        self._on_rights = on_rights
+        self._rights_prefix = announcements.replace(TRANSACTION_PREFIX, RIGHTS_PREFIX, 1)
         self._xid_reference = next_xid
         self._known_versions = {migration.version for migration in migrations}
         #: Columns by table whose addition is known from the database but may not have come by in the stream.
@@ -281,6 +284,8 @@ class Ingest:
     def _take_message(self, message: pgoutput.LogicalMessage) -> None:
         if not message.transactional:
             self.advance(message.lsn)
+        elif message.prefix == self._rights_prefix:
+            self._on_rights()
         elif message.prefix == self._announcements and self._announcement is None:
             self._received += len(message.content)
             self._announcement = Announcement.parse(message.content)

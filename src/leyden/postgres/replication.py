@@ -96,6 +96,7 @@ class Replication:
         on_migration: Callable[[Migration], None] | None = None,
         on_epoch: Callable[[str], None] | None = None,
         on_suspended: Callable[[Table], None] = lambda table: None,
+        on_rights: Callable[[], None] = lambda: None,
         timing: Timing = Timing(),
     ) -> None:
         self._dsn = dsn
@@ -105,6 +106,7 @@ class Replication:
         self._on_migration = on_migration
         self._on_epoch = on_epoch
         self._on_suspended = on_suspended
+        self._on_rights = on_rights
         self._timing = timing
         #: Set while every transaction that had committed when the present connection was made is in the log.
         self.caught_up = asyncio.Event()
@@ -250,6 +252,7 @@ class Replication:
                 suspended=suspended,
                 on_migration=self._on_migration,
                 on_suspended=self._on_suspended,
+                on_rights=self._on_rights,
             )
             self._transactions = 0
             earlier, self.epoch = self.epoch, claimed.epoch

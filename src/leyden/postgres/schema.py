@@ -33,11 +33,12 @@ _FUNCTION_FILES = (
     "electric.sql",
     "revocations.sql",
     "announce.sql",
+    "rights.sql",
     "attach.sql",
 )
 
 #: Those of ``event_triggers.sql``.
-_EVENT_TRIGGERS = ("leyden_ddl", "leyden_drop", "leyden_rewrite")
+_EVENT_TRIGGERS = ("leyden_ddl", "leyden_drop", "leyden_rewrite", "leyden_rights")
 
 
 class SchemaTooNewError(Exception):
