@@ -126,7 +126,7 @@ async def _read(conn: Connection, table: Table, keys: list[RawKey]) -> dict[RawK
         rows |= read
         absent = {row.pk: key for key, row in read.items() if row.state.main is None}
         # A state that was locked while the row was there: it came after the one was looked for and before the other.
-        come = {pk for pk, key in absent.items() if read[key].state.tags}
+        come = {pk for pk, key in absent.items() if read[key].tags}
         stateless = [pk for pk, key in absent.items() if read[key].tags is None]
         come |= await _come_meanwhile(conn, table, stateless)
         wanted = [key for pk, key in absent.items() if pk in come]

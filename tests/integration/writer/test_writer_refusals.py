@@ -54,7 +54,11 @@ async def test_a_refused_upload_leaves_nothing_behind_but_its_record(shop: Any) 
     assert shop.events == [events.UploadRefused(CLIENT, "23503")]
 
 
-async def test_a_row_that_comes_while_an_upload_is_refused_is_part_of_the_truth(shop: Any) -> None:
+@pytest.mark.parametrize("once_there", [False, True])
+async def test_a_row_that_comes_while_an_upload_is_refused_is_part_of_the_truth(shop: Any, *, once_there: bool) -> None:
+    if once_there:
+        await shop.sql("INSERT INTO customer VALUES ('ghost', '', NULL)")
+        await shop.sql("DELETE FROM customer WHERE id = 'ghost'")
     await shop.watch()
     async with shop.pool.connection() as another:
         await another.execute("INSERT INTO customer VALUES ('ghost', 'Here', NULL)")
