@@ -54,11 +54,7 @@ async def test_a_refused_upload_leaves_nothing_behind_but_its_record(shop: Any) 
     assert shop.events == [events.UploadRefused(CLIENT, "23503")]
 
 
-@pytest.mark.parametrize("once_there", [False, True])
-async def test_a_row_that_comes_while_an_upload_is_refused_is_part_of_the_truth(shop: Any, *, once_there: bool) -> None:
-    if once_there:
-        await shop.sql("INSERT INTO customer VALUES ('ghost', '', NULL)")
-        await shop.sql("DELETE FROM customer WHERE id = 'ghost'")
+async def test_a_row_that_comes_while_an_upload_is_refused_is_part_of_the_truth(shop: Any) -> None:
     await shop.watch()
     async with shop.pool.connection() as another:
         await another.execute("INSERT INTO customer VALUES ('ghost', 'Here', NULL)")
@@ -72,6 +68,21 @@ async def test_a_row_that_comes_while_an_upload_is_refused_is_part_of_the_truth(
         assert await refusal is Outcome.REFUSED
     (corrections,) = [one["corrections"] for one in await shop.stream() if isinstance(one, dict)]
     assert [one["row"] for one in corrections if one["key"] == ["ghost"]] == [["ghost", "Here", None]]
+
+
+@pytest.mark.parametrize("once_there", [False, True])
+async def test_a_row_that_comes_while_it_is_looked_for_is_found(shop: Any, *, once_there: bool) -> None:
+    if once_there:
+        await shop.sql("INSERT INTO customer VALUES ('new', '', NULL)")
+        await shop.sql("DELETE FROM customer WHERE id = 'new'")
+    change = shop.delete("customer", {"id": "new", "name": "", "email": None})
+    async with shop.pool.connection() as teller, shop.pool.connection() as another:
+        await another.execute("INSERT INTO customer VALUES ('new', 'Here', NULL)")
+        telling = asyncio.create_task(rejections._corrections(teller, [change]))
+        await shop.blocked()
+        await another.commit()
+        (told,) = await telling
+    assert told["row"] == ["new", "Here", None]
 
 
 @pytest.mark.parametrize("once_there", [False, True])
