@@ -271,6 +271,27 @@ async def test_an_author_who_has_missed_the_echo_gets_it_again_with_the_rows_of_
     assert await lsn(shop) == b"\0\0\0\3"
 
 
+async def test_echoes_are_missed_until_the_last_upload_is_sent_again_or_a_later_one(shop: Any) -> None:
+    store = ClientStore(shop.pool)
+    uploads = [shop.upload(shop.insert("sale", n=str(n), customer_id="a"), lsn=n, ms=n) for n in (1, 2, 3)]
+    for upload in uploads[:2]:
+        assert await shop.write(upload) is Outcome.APPLIED
+
+    async def missed() -> bool:
+        return (await store.bind(CLIENT, "user")).echo_missed
+
+    assert not await missed()
+    await store.miss_echoes(CLIENT)
+    again = [replace(upload, echo_missed=True) for upload in uploads]
+    assert await shop.write(again[0]) is Outcome.ALREADY_APPLIED
+    assert await missed()
+    assert await shop.write(again[1]) is Outcome.ALREADY_APPLIED
+    assert not await missed()
+    await store.miss_echoes(CLIENT)
+    assert await shop.write(again[2]) is Outcome.APPLIED
+    assert not await missed()
+
+
 async def test_an_author_who_has_missed_that_an_upload_was_refused_is_put_right_again(shop: Any) -> None:
     upload = shop.upload(shop.insert("sale", n="1", customer_id="nobody"), lsn=4, ms=7)
     assert await shop.write(upload) is Outcome.REFUSED
