@@ -73,11 +73,14 @@ CRASHES ?= 50
 crash: install
 	@CRASHES=$(CRASHES) $(BIN)/python -m pytest tests/interop/test_crashes.py -s
 
-# MODEL_SEED=N repeats what was drawn, though not the moments at which things happen.
+# Several at once, as each waits most of the time. MODEL_SEED=N repeats what one of them drew, though not the moments at
+# which things happen.
 MODEL_STEPS ?= 200000
+MODEL_WORKERS ?= $(if $(MODEL_SEED),1,4)
 model: .venv/.installed
-	@MODEL_STEPS=$(MODEL_STEPS) $(if $(MODEL_SEED),MODEL_SEED=$(MODEL_SEED)) \
-	    $(BIN)/python -m pytest -s tests/integration/test_shapes_model.py
+	@seq $(MODEL_WORKERS) | MODEL_STEPS=$$(($(MODEL_STEPS) / $(MODEL_WORKERS))) \
+	    $(if $(MODEL_SEED),MODEL_SEED=$(MODEL_SEED)) xargs -P $(MODEL_WORKERS) -I WORKER \
+	    $(BIN)/python -m pytest -s -p no:cacheprovider --basetemp=.pytest_tmp/WORKER tests/integration/test_shapes_model.py
 
 # The generated protocol classes are checked in; a test regenerates and compares them.
 proto: .venv/.installed

@@ -437,3 +437,5 @@ class ClientRecord:
     #: The last client LSN durably applied, empty for none.
     upload_lsn: bytes
     subscriptions: tuple[SubscriptionRecord, ...]
+    #: Whether it may have missed the echo of some of its uploads.
+    echo_missed: bool = False

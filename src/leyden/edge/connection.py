@@ -340,6 +340,8 @@ class Connection:
                 case protocol.KeepSubscriptions(ids, position, cancellation, rescued):
                     await self._core.clients.keep_only(self._client_id(), ids, position, cancellation, rescued)
                     self._core.first_calls.started(self._client_id())
+                case protocol.MissEchoes():
+                    await self._core.clients.miss_echoes(self._client_id())
                 case protocol.DropSubscriptions(ids):
                     await self._core.clients.drop_subscriptions(self._client_id(), ids)
                 case protocol.Hold(ids, seconds):

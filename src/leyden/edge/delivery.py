@@ -64,6 +64,10 @@ PROGRESS_ROWS = 100_000
 RowKey = tuple[int, Row]
 
 
+class ClientLeftError(Exception):
+    """The client is sent nothing any more."""
+
+
 class Deliveries:
     """The queue of deliveries of one connection; :meth:`run` works it off."""
 
@@ -128,7 +132,10 @@ class Deliveries:
         while True:
             job = await self._queue.get()
             if isinstance(job, _Delivery):
-                await self._deliver(job)
+                try:
+                    await self._deliver(job)
+                except ClientLeftError:
+                    return  # its connection is about to be closed
             elif isinstance(job, _Withdrawal):
                 await self._withdraw(job)
             else:
@@ -265,6 +272,9 @@ class Deliveries:
             while not subscriber.live and subscriber.position < head:  # noqa: ASYNC110 - it depends on the client
                 await asyncio.sleep(BEHIND_PAUSE)
             position = fanout.hold(subscriber)
+            if subscriber.left:
+                # A table that it sees was altered, and it has not been told: it must not get rows with the new columns.
+                raise ClientLeftError
             if kept:
                 subscriber.filters.clear()  # it has been sent all that they could concern
             async with self._covering(position) as snapshot:

@@ -127,7 +127,8 @@ class TableLoader:
                 await asyncio.sleep(0)
         while True:
             for transaction in unseen:
-                if _alters(transaction, ids):
+                # The snapshot may see an alteration of which `tables` do not tell yet.
+                if _alters(transaction, ids) or not _fits(transaction, tables):
                     return False
                 # An empty table is what a snapshot shows of one that was truncated after it was taken.
                 if not all(self._versions.follow(table, transaction) for table in tables):
@@ -144,6 +145,11 @@ class TableLoader:
 
 def _concerns(transaction: Transaction, ids: set[int]) -> bool:
     return any(change.table.id in ids for change in transaction.changes) or _alters(transaction, ids)
+
+
+def _fits(transaction: Transaction, tables: Sequence[Table]) -> bool:
+    described = {table.id: table for table in tables}
+    return all(described.get(change.table.id, change.table) == change.table for change in transaction.changes)
 
 
 def _alters(transaction: Transaction, ids: set[int]) -> bool:

@@ -37,9 +37,20 @@ async def claim_upload(conn: Connection, upload: Upload) -> psycopg.AsyncCursor[
     return await conn.execute(
         "INSERT INTO leyden.client_uploads AS stored (client_id, user_id, lsn, ms) VALUES (%s, %s, %s, %s)"
         " ON CONFLICT (client_id) DO UPDATE"
-        " SET lsn = EXCLUDED.lsn, ms = greatest(stored.ms, EXCLUDED.ms), applied_at = EXCLUDED.applied_at"
+        " SET lsn = EXCLUDED.lsn, ms = greatest(stored.ms, EXCLUDED.ms), applied_at = EXCLUDED.applied_at,"
+        # it comes after all that was sent again
+        " echo_missed = false"
         " WHERE (stored.lsn < EXCLUDED.lsn OR stored.ms < EXCLUDED.ms) AND stored.user_id = EXCLUDED.user_id",
         [upload.client_id, upload.user_id, upload.lsn, upload.timestamp_ms],
+    )
+
+
+async def note_echo(conn: Connection, upload: Upload) -> None:
+    """The author of ``upload``, which was applied before, is told of it again; if it is the last one, the author has
+    missed no echo any more once that is committed."""
+    await conn.execute(
+        "UPDATE leyden.client_uploads SET echo_missed = false WHERE client_id = %s AND lsn = %s AND echo_missed",
+        [upload.client_id, upload.lsn],
     )
 
 
@@ -76,7 +87,7 @@ class ClientStore:
                     [client_id, user_id],
                 )
                 owner = await conn.execute(
-                    "SELECT user_id, lsn FROM leyden.client_uploads WHERE client_id = %s", [client_id]
+                    "SELECT user_id, lsn, echo_missed FROM leyden.client_uploads WHERE client_id = %s", [client_id]
                 )
                 subscriptions = await conn.execute(
                     "SELECT subscription_id, shapes, cancelled_at, cancellation, asked_by, in_parts"
@@ -87,7 +98,11 @@ class ClientStore:
             if bound is None or bound[0] != user_id:
                 raise ClientBelongsToOther
             records = tuple(_record(*row) for row in await subscriptions.fetchall())
-            return ClientRecord(client_id, user_id, bytes(bound[1]), records)
+            return ClientRecord(client_id, user_id, bytes(bound[1]), records, bound[2])
+
+    async def miss_echoes(self, client_id: str) -> None:
+        """Note that the client may have missed echoes, until it has sent its last upload again or a later one."""
+        await self._execute("UPDATE leyden.client_uploads SET echo_missed = true WHERE client_id = %s", [client_id])
 
     async def save_subscription(self, client_id: str, subscription: SubscriptionRecord) -> None:
         """Remember ``subscription``; one with the same id is replaced."""

@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 from leyden.conflict.tags import format_tags
 from leyden.model import Author, ClientChange, Table, Upload
 from leyden.postgres.change_json import change_to_json
-from leyden.postgres.clients import claim_upload, require_owner
+from leyden.postgres.clients import claim_upload, note_echo, require_owner
 from leyden.postgres.rights import tell_author
 from leyden.postgres.rows import Connection, RawKey, RowReader, StoredRow, text
 from leyden.postgres.sqlstates import Refusal
@@ -68,12 +68,13 @@ async def record_refusal(conn: Connection, upload: Upload, author: Author, refus
 
 async def tell_again(conn: Connection, upload: Upload) -> bool:
     """Tell the author of an upload that was dealt with before what has become of it: of each row that it touched, the
-    state of now. Nothing is written. True.
+    state of now. No row is written. True.
 
     Raises :class:`~leyden.postgres.clients.ClientBelongsToOther` and database errors.
     """
     async with conn.transaction():
         await require_owner(conn, upload)
+        await note_echo(conn, upload)
         await announce(conn, upload, await _corrections(conn, upload.changes))
     return True
 
@@ -126,7 +127,7 @@ async def _read(conn: Connection, table: Table, keys: list[RawKey]) -> dict[RawK
         rows |= read
         absent = {row.pk: key for key, row in read.items() if row.state.main is None}
         # A state that was locked while the row was there: it came after the one was looked for and before the other.
-        come = {pk for pk, key in absent.items() if read[key].state.tags}
+        come = {pk for pk, key in absent.items() if read[key].tags}
         stateless = [pk for pk, key in absent.items() if read[key].tags is None]
         come |= await _come_meanwhile(conn, table, stateless)
         wanted = [key for pk, key in absent.items() if pk in come]

@@ -57,6 +57,12 @@ class ForgetSubscriptions:
 
 
 @dataclass(frozen=True, slots=True)
+class MissEchoes:
+    """The client may have missed echoes of its uploads. It is asked for all that it waits for, on this connection and
+    on the next ones until it has sent that."""
+
+
+@dataclass(frozen=True, slots=True)
 class KeepSubscriptions:
     """The client resumed at ``position``, where it was told of ``cancellation``, listing only these ids: all others are
     void, but for those that it is to be ``rescued`` from."""
@@ -159,6 +165,7 @@ Output = (
     | Refused
     | ForgetSubscriptions
     | KeepSubscriptions
+    | MissEchoes
     | DropSubscriptions
     | Hold
     | SeekCheckpoint

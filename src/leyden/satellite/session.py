@@ -28,6 +28,7 @@ from leyden.satellite.actions import (
     ForgetSubscriptions,
     Hold,
     KeepSubscriptions,
+    MissEchoes,
     Output,
     Refused,
     Repair,
@@ -346,8 +347,7 @@ class Session:
             self._parts.clear()
             stream = StartStream(self._world.head, View(), dialect, self._migrations_after(known))
             rescued = self._cut_off(client, ())
-            before: list[Output] = [ForgetSubscriptions(_ids(rescued))]
-            client = self._missing_echoes(client)
+            before: list[Output] = [ForgetSubscriptions(_ids(rescued)), *self._miss_echoes(client)]
         else:
             position = self._resume_position(request, call.lsn)
             self._resume(request, client, call.subscription_ids, position)
@@ -387,8 +387,9 @@ class Session:
         repair = Repair(seeking.call.lsn, position.wal, position.version, checkpoint, self._claims.user_id)
         stream = StartStream(position.wal, view, seeking.dialect, repair=repair, cancellation=position.cancellation)
         rescued = self._cut_off(client, seeking.call.subscription_ids)
-        before = [self._keep(seeking.call.subscription_ids, position, rescued)]
-        return self._started(request, self._missing_echoes(client), before, stream, rescued)
+        before: list[Output] = [self._keep(seeking.call.subscription_ids, position, rescued)]
+        before += self._miss_echoes(client)
+        return self._started(request, client, before, stream, rescued)
 
     def _cut_off(self, client: ClientRecord, listed: Sequence[str]) -> tuple[SubscriptionRecord, ...]:
         """From whose deliveries the client is to be rescued; empty when it starts once more on this connection."""
@@ -399,10 +400,10 @@ class Session:
     def _keep(listed: Sequence[str], position: Position, rescued: tuple[SubscriptionRecord, ...]) -> KeepSubscriptions:
         return KeepSubscriptions(tuple(listed), position.wal, position.cancellation, _ids(rescued))
 
-    def _missing_echoes(self, client: ClientRecord) -> ClientRecord:
+    def _miss_echoes(self, client: ClientRecord) -> list[Output]:
         """The echoes of what it uploaded last are among what it has missed: it is to send all that it waits for."""
         self._echo_missed = True
-        return replace(client, upload_lsn=b"")
+        return [MissEchoes()] if client.upload_lsn and not client.echo_missed else []
 
     def _started(
         self,
@@ -413,11 +414,12 @@ class Session:
         rescued: tuple[SubscriptionRecord, ...],
     ) -> list[Output]:
         self._state = _State.STREAMING
+        self._echo_missed |= client.echo_missed
         answer = pb.SatInStartReplicationResp(unacked_window_size=UNACKED_WINDOW)
         outputs: list[Output] = [*before, Send(rpc.success(request, answer))]
         if not self._uploading and self._awaiting_start is None:
             # Without our own startReplication the client never uploads anything; at a second one it disconnects.
-            outputs.append(Send(self._start_upload(client.upload_lsn)))
+            outputs.append(Send(self._start_upload(b"" if self._echo_missed else client.upload_lsn)))
         if not rescued:
             return [*outputs, stream]
         self._rescue = Rescue(rescued, stream)

@@ -71,6 +71,21 @@ async def test_a_row_that_comes_while_an_upload_is_refused_is_part_of_the_truth(
 
 
 @pytest.mark.parametrize("once_there", [False, True])
+async def test_a_row_that_comes_while_it_is_looked_for_is_found(shop: Any, *, once_there: bool) -> None:
+    if once_there:
+        await shop.sql("INSERT INTO customer VALUES ('new', '', NULL)")
+        await shop.sql("DELETE FROM customer WHERE id = 'new'")
+    change = shop.delete("customer", {"id": "new", "name": "", "email": None})
+    async with shop.pool.connection() as teller, shop.pool.connection() as another:
+        await another.execute("INSERT INTO customer VALUES ('new', 'Here', NULL)")
+        telling = asyncio.create_task(rejections._corrections(teller, [change]))
+        await shop.blocked()
+        await another.commit()
+        (told,) = await telling
+    assert told["row"] == ["new", "Here", None]
+
+
+@pytest.mark.parametrize("once_there", [False, True])
 async def test_no_row_comes_between_the_truth_and_its_commit(shop: Any, *, once_there: bool) -> None:
     if once_there:
         await shop.sql("INSERT INTO customer VALUES ('new', '', NULL)")
@@ -254,6 +269,27 @@ async def test_an_author_who_has_missed_the_echo_gets_it_again_with_the_rows_of_
         await shop.sql("SELECT xmin, * FROM leyden.row_state"),
     ) == before
     assert await lsn(shop) == b"\0\0\0\3"
+
+
+async def test_echoes_are_missed_until_the_last_upload_is_sent_again_or_a_later_one(shop: Any) -> None:
+    store = ClientStore(shop.pool)
+    uploads = [shop.upload(shop.insert("sale", n=str(n), customer_id="a"), lsn=n, ms=n) for n in (1, 2, 3)]
+    for upload in uploads[:2]:
+        assert await shop.write(upload) is Outcome.APPLIED
+
+    async def missed() -> bool:
+        return (await store.bind(CLIENT, "user")).echo_missed
+
+    assert not await missed()
+    await store.miss_echoes(CLIENT)
+    again = [replace(upload, echo_missed=True) for upload in uploads]
+    assert await shop.write(again[0]) is Outcome.ALREADY_APPLIED
+    assert await missed()
+    assert await shop.write(again[1]) is Outcome.ALREADY_APPLIED
+    assert not await missed()
+    await store.miss_echoes(CLIENT)
+    assert await shop.write(again[2]) is Outcome.APPLIED
+    assert not await missed()
 
 
 async def test_an_author_who_has_missed_that_an_upload_was_refused_is_put_right_again(shop: Any) -> None:

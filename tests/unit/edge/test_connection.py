@@ -146,6 +146,8 @@ class Stage:
 
     async def confirm_delivery(self, client_id: str, ids: object) -> None: ...
 
+    async def miss_echoes(self, client_id: str) -> None: ...
+
     async def cancel_subscriptions(self, *_: object) -> int:
         return 1
 

@@ -217,6 +217,17 @@ async def test_a_client_that_is_behind_gets_its_data_after_the_migration(monkeyp
     assert stage.index(is_migration) < stage.index(lambda one: isinstance(one, pb.SatSubsDataBegin))
 
 
+async def test_a_client_that_was_let_go_is_sent_no_data() -> None:
+    """What it has not been told, a migration for instance, is not in its stream any more."""
+    stage = Stage()
+    stage.fanout.join(stage.subscriber)
+    stage.fanout.leave(stage.subscriber)
+    stage.deliver()
+    await asyncio.wait_for(stage.deliveries.run(), 5)
+    assert stage.messages == []
+    assert stage.read == []
+
+
 async def test_a_row_that_the_client_holds_in_an_older_version_is_not_delivered_but_updated() -> None:
     stage = Stage()
     stage.tables["items"] = AFTER

@@ -9,7 +9,7 @@ from typing import Any, cast
 from leyden.edge.fanout import FanOut
 from leyden.edge.loading import TableLoader
 from leyden.log.memory import MemoryLog
-from leyden.model import Column, Delete, Row, SnapshotPoint, Table, Transaction
+from leyden.model import Column, Delete, Insert, Row, SnapshotPoint, Table, Transaction
 from leyden.satellite.encoding import Encoder
 from leyden.satellite.positions import Positions
 
@@ -28,16 +28,17 @@ class Stage:
         self.read: list[int] = []
         self.forgotten_while_read: dict[int, int] = {}
         #: Committed while the first snapshot is read, which shows no rows then.
-        self.truncation: Transaction | None = None
+        self.committing: Transaction | None = None
         self.xmax = 1
         self.loader = TableLoader(
             self.fanout, self.log, cast(Any, self), cast(Any, self), self.catch_up, lambda event: None
         )
 
     async def catch_up(self) -> None:
-        if self.truncation is not None:
-            self.log.append(self.truncation, 1)
-            self.truncation, self.xmax = None, 6
+        if self.committing is not None:
+            self.log.append(self.committing, 1)
+            self.tables |= {change.table.name: change.table for change in self.committing.changes}
+            self.committing, self.xmax = None, 6
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Stage]:
@@ -49,7 +50,8 @@ class Stage:
 
     async def rows(self, table: Table) -> AsyncIterator[list[tuple[Row, tuple[str, ...]]]]:
         self.read.append(table.id)
-        yield [] if self.truncation is not None else [((b"b",), ("t@0",))]
+        row = (b"b", *(None for _ in table.columns[1:]))
+        yield [] if self.committing is not None else [(row, ("t@0",))]
         other = self.forgotten_while_read.pop(table.id, None)
         if other is not None:
             self.fanout.versions.forget(other)
@@ -69,7 +71,7 @@ async def test_a_table_that_goes_while_another_is_loaded_is_loaded_again() -> No
 async def test_a_table_truncated_after_the_snapshot_was_taken_is_loaded_again() -> None:
     stage = Stage()
     truncated = stage.tables["t1"]
-    stage.truncation = Transaction(10, 5, 1, None, (Delete(truncated, (b"a",)),))
+    stage.committing = Transaction(10, 5, 1, None, (Delete(truncated, (b"a",)),))
 
     await stage.loader.ensure([truncated])
 
@@ -79,6 +81,18 @@ async def test_a_table_truncated_after_the_snapshot_was_taken_is_loaded_again() 
         for position in (9, 10)
     }
     assert keys == {9: [(b"a",), (b"b",)], 10: [(b"b",)]}
+
+
+async def test_rows_with_a_column_that_is_not_known_yet_are_no_reason_to_fail() -> None:
+    stage = Stage()
+    known = stage.tables["t1"]
+    altered = Table(1, "t1", (*known.columns, Column("note", "text", False)), ("id",), "t1_pkey")
+    stage.committing = Transaction(10, 5, 1, None, (Insert(altered, (b"a", b"x"), ("t@1",)),))
+
+    await stage.loader.ensure([known])
+
+    assert stage.read == [1, 1]
+    assert list(stage.fanout.versions.kept) == [1]
 
 
 async def test_what_is_there_is_not_loaded_again_and_what_is_gone_not_waited_for() -> None:

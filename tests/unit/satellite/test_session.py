@@ -38,6 +38,7 @@ from leyden.satellite.actions import (
     Deliver,
     ForgetSubscriptions,
     KeepSubscriptions,
+    MissEchoes,
     Output,
     Refused,
     Repair,
@@ -332,9 +333,9 @@ def test_a_renewal_after_expiry_makes_calls_possible_again() -> None:
 
 
 def test_a_fresh_start_forgets_answers_asks_for_uploads_and_sends_the_migrations() -> None:
-    forget, send, upload, stream = authenticated().start(sql_dialect=pb.SatInStartReplicationReq.SQLITE)
+    forget, miss, send, upload, stream = authenticated().start(sql_dialect=pb.SatInStartReplicationReq.SQLITE)
 
-    assert forget == ForgetSubscriptions()
+    assert (forget, miss) == (ForgetSubscriptions(), MissEchoes())
     assert answer(send, pb.SatInStartReplicationResp) == pb.SatInStartReplicationResp(unacked_window_size=30)
     assert isinstance(upload, Send)
     assert isinstance(upload.message, pb.SatRpcRequest)
@@ -514,9 +515,9 @@ def seeking(lsn: bytes = b"e-49", *ids: str, record: ClientRecord = RECORD) -> C
 
 
 def test_a_client_from_before_the_log_is_repaired_and_sends_all_that_it_waits_for() -> None:
-    keep, send, upload, stream = seeking(b"e-49", S1).session.checkpoint_found(CHECKPOINT)
+    keep, miss, send, upload, stream = seeking(b"e-49", S1).session.checkpoint_found(CHECKPOINT)
 
-    assert keep == KeepSubscriptions((S1,), 49)
+    assert (keep, miss) == (KeepSubscriptions((S1,), 49), MissEchoes())
     assert not answer(send, pb.SatInStartReplicationResp).HasField("err")
     assert isinstance(upload, Send)
     assert isinstance(upload.message, pb.SatRpcRequest)
@@ -608,7 +609,7 @@ def test_replication_can_be_stopped_and_started_again_without_a_second_call_for_
     answer(send, pb.SatInStopReplicationResp)
     assert not client.session.streaming
 
-    assert [type(output) for output in client.start()] == [ForgetSubscriptions, Send, StartStream]
+    assert [type(output) for output in client.start()] == [ForgetSubscriptions, MissEchoes, Send, StartStream]
 
 
 def test_stopping_what_does_not_run_is_refused() -> None:
@@ -846,6 +847,31 @@ def test_what_a_repaired_client_uploads_may_have_been_uploaded_before() -> None:
         (write,) = client.send(upload(b"a", None))
         assert isinstance(write, Write)
         assert write.upload.echo_missed is missed
+
+
+@pytest.mark.parametrize("lsn", [b"", b"e-60"], ids=["afresh", "resumed"])
+def test_a_client_that_was_cut_off_before_it_sent_what_it_waits_for_is_asked_for_it_again(lsn: bytes) -> None:
+    client = Client(replace(RECORD, echo_missed=True))
+    client.authenticate()
+    client.session.authenticated(client.record, {})
+    outputs = client.start(lsn=lsn)
+    (call,) = [one.message for one in outputs if isinstance(one, Send) and isinstance(one.message, pb.SatRpcRequest)]
+
+    assert pb.SatInStartReplicationReq.FromString(call.message).lsn == b""
+    assert MissEchoes() not in outputs
+    client.send(pb.SatRpcResponse(method="startReplication", request_id=0, message=b""))
+    client.send(RELATION)
+    (write,) = client.send(upload(b"a", None))
+    assert isinstance(write, Write)
+    assert write.upload.echo_missed
+
+
+def test_who_never_uploaded_has_missed_no_echo() -> None:
+    client = Client(replace(RECORD, upload_lsn=b""))
+    client.authenticate()
+    client.session.authenticated(client.record, {})
+
+    assert MissEchoes() not in client.start()
 
 
 def test_what_comes_before_uploading_was_agreed_is_ignored() -> None:
