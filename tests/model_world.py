@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import io
 import json
 from collections import Counter
 from random import Random
@@ -299,10 +300,21 @@ class World:
                         await session.end(commit=True)
                         await self.core.catch_up()
         except TimeoutError:
-            raise Difference("\n".join(["not quiet:", *self._unrest()])) from None
+            raise Difference("\n".join(["not quiet:", *self._unrest(), *await self._waiting()])) from None
         await self._learn_schema()
         for client in self.clients:
             await self._check(client)
+
+    async def _waiting(self) -> list[str]:
+        """What every task waits for, and what Postgres does."""
+        stacks = io.StringIO()
+        for task in asyncio.all_tasks():
+            task.print_stack(limit=6, file=stacks)
+        activity = (
+            "SELECT pid, state, wait_event_type, wait_event, query FROM pg_stat_activity WHERE datname IS NOT NULL"
+        )
+        sessions = await (await self._control.execute(activity)).fetchall()
+        return [stacks.getvalue(), *map(str, sessions)]
 
     async def _becomes_quiet(self) -> bool:
         until = asyncio.get_running_loop().time() + WAITING_AFTER
