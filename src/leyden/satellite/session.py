@@ -417,13 +417,19 @@ class Session:
         self._echo_missed |= client.echo_missed
         answer = pb.SatInStartReplicationResp(unacked_window_size=UNACKED_WINDOW)
         outputs: list[Output] = [*before, Send(rpc.success(request, answer))]
+        uploading: list[Output] = []
         if not self._uploading and self._awaiting_start is None:
             # Without our own startReplication the client never uploads anything; at a second one it disconnects.
-            outputs.append(Send(self._start_upload(b"" if self._echo_missed else client.upload_lsn)))
+            uploading = [Send(self._start_upload(b"" if self._echo_missed else client.upload_lsn))]
         if not rescued:
-            return [*outputs, stream]
+            return [*outputs, *uploading, stream]
         self._rescue = Rescue(rescued, stream)
-        return [*outputs, Hold(_ids(rescued), HELD_FOR)]
+        if stream.repair is not None:
+            # The stream of a repair begins when it starts, not where the client is: echoes from before would be missed.
+            for output in uploading:
+                self._rescue.hold(output)
+            uploading = []
+        return [*outputs, *uploading, Hold(_ids(rescued), HELD_FOR)]
 
     def hold_is_over(self) -> list[Output]:
         """The client was held for as long as :class:`Hold` said."""

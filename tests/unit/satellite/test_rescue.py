@@ -100,15 +100,20 @@ def test_so_is_one_that_had_nothing_yet() -> None:
     assert not any(isinstance(output, StartStream) for output in outputs)
 
 
-def test_so_is_one_that_has_to_be_repaired() -> None:
+def test_so_is_one_that_has_to_be_repaired_which_uploads_when_its_stream_has_started() -> None:
+    """The stream of a repair begins at the head of the log of that moment: an echo from before it would be missed."""
     client = back()
     client.start(lsn=b"e-49", subscription_ids=[S1])
-    keep, *_, hold = client.session.checkpoint_found(Checkpoint(40, 7))
+    keep, *others, hold = client.session.checkpoint_found(Checkpoint(40, 7))
     assert keep == KeepSubscriptions((S1,), 49, rescued=(S2, S3))
     assert hold == Hold((S2, S3), HELD_FOR)
-    *_, stream = client.session.hold_is_over()
+    assert not any(isinstance(one, Send) and isinstance(one.message, pb.SatRpcRequest) for one in others)
+    *_, stream, uploading = client.session.hold_is_over()
     assert isinstance(stream, StartStream)
     assert stream.repair is not None
+    assert isinstance(uploading, Send)
+    assert isinstance(uploading.message, pb.SatRpcRequest)
+    assert uploading.message.method == "startReplication"
 
 
 def test_a_new_process_is_not_held() -> None:
