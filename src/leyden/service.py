@@ -341,6 +341,10 @@ class Service:
         stack.push_async_callback(cancel, watching)
         await watch.loaded.wait()
 
+    async def _read_rights(self) -> None:
+        if self._rights_watch is not None:
+            await self._rights_watch.read_anew()
+
     def _doubt_rights(self) -> None:
         """What comes next in the log may be subject to other policies than those that are known."""
         if self._rights_watch is not None:
@@ -428,6 +432,7 @@ class Service:
             loader=TableLoader(fanout, self._log, snapshots, world, catch_up, self.emit),
             writer=Writer(pool, ownership, self.emit),
             catch_up=catch_up,
+            read_rights=self._read_rights,
             emit=self.emit,
         )
         self._reading.begin(self._core)

@@ -79,6 +79,28 @@ async def test_a_change_is_told_once(database: str, conn: psycopg.AsyncConnectio
         assert watched.told == ["change", "certainty", "change"]
 
 
+async def test_what_was_changed_before_a_question_is_known_after_it(
+    database: str, conn: psycopg.AsyncConnection[tuple[object, ...]]
+) -> None:
+    async with watching(database, conn) as watched:
+        for number in range(10):
+            switch = "ENABLE" if number % 2 == 0 else "DISABLE"
+            await conn.execute(f"ALTER TABLE items {switch} ROW LEVEL SECURITY")  # type: ignore[arg-type]
+            await watched.watch.read_anew()
+            (rights,) = next(iter(watched.rights.values())).values()
+            assert (rights.policies is not None) is (switch == "ENABLE")
+
+
+async def test_a_question_is_not_waited_for_while_the_catalog_cannot_be_read(
+    database: str, conn: psycopg.AsyncConnection[tuple[object, ...]]
+) -> None:
+    async with watching(database, conn) as watched:
+        async with conn.transaction():
+            await conn.execute("LOCK TABLE leyden.tables IN ACCESS EXCLUSIVE MODE")
+            await watched.watch.read_anew()
+        assert "doubt" in watched.told
+
+
 async def test_what_was_read_too_long_ago_is_doubted_until_it_is_read_again(
     database: str, conn: psycopg.AsyncConnection[tuple[object, ...]]
 ) -> None:

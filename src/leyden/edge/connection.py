@@ -350,6 +350,9 @@ class Connection:
                 case protocol.SeekCheckpoint(position):
                     checkpoint = await self._core.checkpoints.find(position)
                     await self._perform(self._session.checkpoint_found(checkpoint))
+                case protocol.ReadRights():
+                    await self._core.read_rights()
+                    await self._perform(self._session.rights_read())
                 case protocol.StartStream():
                     await self._start_stream(output)
                 case protocol.StopStream():

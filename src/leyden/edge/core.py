@@ -71,6 +71,8 @@ class Core:
     #: Returns once the log holds everything that has committed so far. Needs none of the connections that snapshots
     #: are read on: who waits for it may hold one of those.
     catch_up: Callable[[], Awaitable[None]]
+    #: Returns once what database roles may read is known as it is now, or cannot be read for a while.
+    read_rights: Callable[[], Awaitable[None]]
     emit: Emit
     clock: Callable[[], float] = time.time
     first_calls: FirstCalls = field(default_factory=FirstCalls)

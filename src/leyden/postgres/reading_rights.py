@@ -8,6 +8,7 @@ when it is too old to be relied on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 import traceback
@@ -196,6 +197,20 @@ class RightsWatch:
         #: Set once the rights were read.
         self.loaded = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._readings_begun = 0
+        #: Number of the last reading that was completed and told.
+        self._last_reading = 0
+        self._read = asyncio.Condition()
+
+    async def read_anew(self) -> None:
+        """Returns once the rights were told as they are in the catalog now, or cannot be read for a while.
+
+        Waits for the next reading and hurries none: whoever asks for this again and again costs Postgres nothing.
+        """
+        begun = self._readings_begun
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._timing.patience), self._read:
+                await self._read.wait_for(lambda: self._last_reading > begun)
 
     def doubt(self) -> None:
         """Something says that the rights have changed: what is known is not relied on until they are read again."""
@@ -227,6 +242,7 @@ class RightsWatch:
             while True:
                 self._hurry.clear()
                 asked_at = self._clock()
+                self._readings_begun += 1
                 async with asyncio.timeout(self._timing.answer):
                     text = await read_rights(conn, self._roles)
                 if text != self._text:
@@ -237,6 +253,9 @@ class RightsWatch:
                     self._asked_at = asked_at
                 self.loaded.set()
                 self._look()
+                async with self._read:
+                    self._last_reading = self._readings_begun
+                    self._read.notify_all()
                 try:
                     async with asyncio.timeout(self._timing.poll):
                         await self._hurry.wait()

@@ -49,6 +49,12 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadRights:
+    """Shapes were refused by what was known of the rights of the client's database role, which lags behind the catalog:
+    read them anew, then call :meth:`Session.rights_read`."""
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetSubscriptions:
     """The client starts afresh: what is stored of its subscriptions is void, but for those that it is to be ``rescued``
     from."""
@@ -167,6 +173,7 @@ Output = (
     | KeepSubscriptions
     | MissEchoes
     | DropSubscriptions
+    | ReadRights
     | Hold
     | SeekCheckpoint
     | StartStream

@@ -30,6 +30,7 @@ from leyden.satellite.actions import (
     KeepSubscriptions,
     MissEchoes,
     Output,
+    ReadRights,
     Refused,
     Repair,
     SeekCheckpoint,
@@ -132,6 +133,8 @@ class Session:
         self._echo_missed = False
         #: Calls with a lower number were made on an earlier connection, by the same process.
         self._first_call = 0
+        #: A call to subscribe that waits for the rights of its database role to be read anew.
+        self._asking: tuple[pb.SatRpcRequest, pb.SatSubsReq] | None = None
         #: While the client is told to let go of a delivery of an earlier connection.
         self._rescue: Rescue | None = None
 
@@ -562,7 +565,12 @@ class Session:
                 return [*self.hold_is_over(), *self._subscribe(request, call)]
             return self._rescue.answer(request, call)
         shapes: list[Shape] = []
-        error = self._subscription_error(call) or self._plan(call, shapes)
+        error = self._subscription_error(call)
+        if error is None:
+            error = self._plan(call, shapes)
+            if error is not None and self._role is not None and self._asking is None:
+                self._asking = request, call
+                return [ReadRights()]
         answer = pb.SatSubsResp(subscription_id=call.subscription_id[:MAX_SUBSCRIPTION_ID_BYTES], err=error)
         if error is not None:
             return [Send(rpc.success(request, answer))]
@@ -571,6 +579,15 @@ class Session:
         self._subscriptions[record.id] = record
         self._parts[record.id] = frozenset(shape.part for shape in shapes)
         return [Send(rpc.success(request, answer)), Deliver(record, tuple(shapes))]
+
+    def rights_read(self) -> list[Output]:
+        """What database roles may read is known as it was after the shell was asked for it."""
+        if self._state is _State.CLOSED or self._asking is None:
+            return []
+        try:
+            return self._subscribe(*self._asking)
+        finally:
+            self._asking = None
 
     def _subscription_error(self, call: pb.SatSubsReq) -> pb.SatSubsResp.SatSubsError | None:
         subscription_id = call.subscription_id

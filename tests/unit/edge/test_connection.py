@@ -76,6 +76,7 @@ class Stage:
             loader=cast(Any, self),
             writer=cast(Any, self),
             catch_up=self.catch_up,
+            read_rights=nothing,
             emit=self.events.append,
         )
         self.messages: list[Message] = []

@@ -40,6 +40,7 @@ from leyden.satellite.actions import (
     KeepSubscriptions,
     MissEchoes,
     Output,
+    ReadRights,
     Refused,
     Repair,
     SeekCheckpoint,
@@ -997,9 +998,29 @@ def test_what_is_delivered_is_what_the_role_may_read() -> None:
 def test_a_table_that_the_role_may_not_read_is_refused() -> None:
     client, world = reading(OWN)
     world.rights = {}
-    (send,) = client.subscribe(S1, shape("items"))
+    assert client.subscribe(S1, shape("items")) == [ReadRights()]
+    (send,) = client.session.rights_read()
     (error,) = answer(send, pb.SatSubsResp).err.shape_request_error
     assert error.message == "Permission denied for table items"
+
+
+def test_what_was_granted_a_moment_ago_may_be_read() -> None:
+    client, world = reading(OWN)
+    world.rights = {}
+    assert client.subscribe(S1, shape("items")) == [ReadRights()]
+    world.rights = {ITEMS.id: OWN}
+    send, deliver = client.session.rights_read()
+    assert not answer(send, pb.SatSubsResp).HasField("err")
+    assert isinstance(deliver, Deliver)
+    assert client.session.rights_read() == []  # asked for once
+
+
+def test_rights_read_after_the_end_are_of_no_use() -> None:
+    client, world = reading(OWN)
+    world.rights = {}
+    client.subscribe(S1, shape("items"))
+    client.send(pb.SatErrorResp())
+    assert client.session.rights_read() == []
 
 
 def test_when_rights_change_those_who_read_the_same_stay() -> None:
