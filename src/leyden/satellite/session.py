@@ -8,8 +8,6 @@ how the stock client behaves, the comment says so.
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -45,37 +43,23 @@ from leyden.satellite.frames import MalformedFrame, decode
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import ForeignPosition, InvalidPosition, Position
 from leyden.satellite.rescue import HELD_FOR, Rescue, cut_off
+from leyden.satellite.subscriptions import (
+    MAX_SUBSCRIPTION_ID_BYTES,
+    MAX_SUBSCRIPTIONS,
+    ShapesRefusedError,
+    Subscriptions,
+    UnknownSubscriptionError,
+)
 from leyden.satellite.uploads import InvalidUpload, UploadDecoder
 from leyden.shapes.aftermath import can_be_told
-from leyden.shapes.request import (
-    Include,
-    Select,
-    Shape,
-    ShapeError,
-    ShapeErrorCode,
-    ShapeRequest,
-    filters_of,
-    plan,
-    resumed,
-    tables_of,
-)
-from leyden.shapes.view import Part, View
+from leyden.shapes.view import View
 from leyden.shapes.where import Claims
 
 #: Unacknowledged transactions announced to the client. From 70 % of it on the client acknowledges each transaction.
 UNACKED_WINDOW = 30
 
 MAX_CLIENT_ID_BYTES = 64
-MAX_SUBSCRIPTION_ID_BYTES = 128
-MAX_SUBSCRIPTIONS = 1_000
-MAX_SHAPES_PER_SUBSCRIPTION = 100
-
-#: Bytes of all filters of one client. They are understood anew when it comes back, and nobody else is served meanwhile.
-MAX_FILTER_BYTES = 65_536
-
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _START_ERROR = pb.SatInStartReplicationResp.ReplicationError
-_SUBS_ERROR = pb.SatSubsResp.SatSubsError
 
 
 class _State(Enum):
@@ -117,11 +101,7 @@ class Session:
         self._state = _State.OPEN
         self._client: ClientRecord | None = None
         self._request: pb.SatRpcRequest | None = None  # the authenticate call under way
-        self._claims = Claims(None, {})
-        self._role: str | None = None
-        self._subscriptions: dict[str, SubscriptionRecord] = {}
-        #: What the client sees for each subscription, with the claims that it holds now.
-        self._parts: dict[str, frozenset[Part]] = {}
+        self._subscriptions = Subscriptions(world)
         self._uploads: UploadDecoder | None = None
         self._uploading = False
         self._expired = False
@@ -146,9 +126,7 @@ class Session:
     @property
     def tables(self) -> frozenset[str]:
         """Names of the tables that its subscriptions concern."""
-        return frozenset(
-            name for record in self._subscriptions.values() for shape in record.shapes for name in tables_of(shape)
-        )
+        return self._subscriptions.tables
 
     @property
     def streaming(self) -> bool:
@@ -278,10 +256,10 @@ class Session:
             self._state = _State.CLOSED
             return self._rpc_error(request, pb.SatErrorResp.INVALID_REQUEST, "renewal for another user").outputs
         self._expired = False
-        self._claims = Claims(record.user_id, claims)
-        same_role, self._role = role == self._role, role
+        self._subscriptions.claims = Claims(record.user_id, claims)
+        same_role, self._subscriptions.role = role == self._subscriptions.role, role
         outputs: list[Output] = [Send(rpc.success(request, pb.SatAuthResp(id=self._world.instance_id)))]
-        if not all(self._is_unchanged(record, same_rights=same_role) for record in self._subscriptions.values()):
+        if not self._subscriptions.are_unchanged(same_rights=same_role):
             self._state = _State.CLOSED
             # when it comes back it is told that its subscriptions are unknown, and gets what it may see now
             outputs.append(Close(1012, detail="the claims that a subscription depends on have changed"))
@@ -289,9 +267,7 @@ class Session:
 
     def rights_changed(self) -> list[Output]:
         """What database roles may read has changed. As after a renewal, who may see other rows now comes back."""
-        if self._state is _State.CLOSED:
-            return []
-        if all(self._is_unchanged(record, same_rights=False) for record in self._subscriptions.values()):
+        if self._state is _State.CLOSED or self._subscriptions.are_unchanged(same_rights=False):
             return []
         self._state = _State.CLOSED
         return [Close(1012, detail="what its database role may read has changed")]
@@ -347,7 +323,6 @@ class Session:
                 )
             known = call.schema_version if call.HasField("schema_version") else ""
             self._subscriptions.clear()
-            self._parts.clear()
             stream = StartStream(self._world.head, View(), dialect, self._migrations_after(known))
             rescued = self._cut_off(client, ())
             before: list[Output] = [ForgetSubscriptions(_ids(rescued)), *self._miss_echoes(client)]
@@ -359,7 +334,9 @@ class Session:
                 return [SeekCheckpoint(position.wal)]
             # Those that the stream brings as well are skipped by the client the second time.
             missing = () if position.version is None else self._migrations_after(position.version)
-            stream = StartStream(position.wal, View(self._held()), dialect, missing, cancellation=position.cancellation)
+            stream = StartStream(
+                position.wal, View(self._subscriptions.parts), dialect, missing, cancellation=position.cancellation
+            )
             rescued = self._cut_off(client, call.subscription_ids)
             before = [self._keep(call.subscription_ids, position, rescued)]
         return self._started(request, client, before, stream, rescued)
@@ -384,10 +361,12 @@ class Session:
         request, position = seeking.request, seeking.position
         if self._expired:
             raise self._rpc_error(request, pb.SatErrorResp.AUTH_REQUIRED, "the token expired meanwhile")
-        view = View(self._held())
+        view = View(self._subscriptions.parts)
         if checkpoint is None or not can_be_told(view, checkpoint, self._world.migrations):
             raise self._behind(request)
-        repair = Repair(seeking.call.lsn, position.wal, position.version, checkpoint, self._claims.user_id)
+        repair = Repair(
+            seeking.call.lsn, position.wal, position.version, checkpoint, self._subscriptions.claims.user_id
+        )
         stream = StartStream(position.wal, view, seeking.dialect, repair=repair, cancellation=position.cancellation)
         rescued = self._cut_off(client, seeking.call.subscription_ids)
         before: list[Output] = [self._keep(seeking.call.subscription_ids, position, rescued)]
@@ -479,41 +458,12 @@ class Session:
             record.id: SubscriptionRecord(record.id, record.shapes_at(position.wal, position.cancellation))
             for record in client.subscriptions
         }
-        reopened = frozenset(self._world.reopened_since(position.wal))
-        subscriptions: dict[str, SubscriptionRecord] = {}
-        for subscription_id in ids:
-            record = stored.get(subscription_id)
-            if record is not None and not all(reopened.isdisjoint(tables_of(shape)) for shape in record.shapes):
-                record = None  # it lacks what happened while a table was suspended
-            parts = None if record is None else self._parts_of(record)
-            consulted = {table.name for part in parts or () for table in part.consulted.values()}
-            if not reopened.isdisjoint(consulted):
-                parts = None  # nor is it known what was decided about its rows meanwhile
-            if record is None or parts is None:
-                # Also for one that stands for other rows by now: the client lets go of all it has and asks again.
-                shown = subscription_id if len(subscription_id) <= 128 else subscription_id[:126] + "..."
-                raise self._start_error(request, _START_ERROR.SUBSCRIPTION_NOT_FOUND, f"Unknown subscription: {shown}")
-            subscriptions[record.id] = record
-            self._parts[record.id] = parts
-        self._subscriptions = {record.id: record for record in stored.values() if record.id in subscriptions}
-
-    def _parts_of(self, record: SubscriptionRecord) -> frozenset[Part] | None:
-        """What is seen for a stored subscription; ``None`` if one of its shapes stands for other rows now."""
-        tables = self._world.tables
-        suspended = self._world.suspended.keys()
-        # a table given up since holds nothing; of one that is suspended the client keeps what it has
-        shapes = [shape for shape in record.shapes if shape.table in tables and suspended.isdisjoint(tables_of(shape))]
-        rules = self._world.rules(self._role)
-        parts = [resumed(shape, tables, self._claims, self._world.locale, rules) for shape in shapes]
-        known = [part for part in parts if part is not None]
-        return frozenset(known) if len(known) == len(parts) else None
-
-    def _is_unchanged(self, record: SubscriptionRecord, *, same_rights: bool) -> bool:
-        """Whether a subscription of this connection stands for the same rows with the claims and the rights of now."""
-        if same_rights and not any(shape.uses_claims for shape in record.shapes):
-            return True  # and need not be understood anew
-        before, now = self._parts.get(record.id, frozenset()), self._parts_of(record)
-        return now is not None and now <= before
+        try:
+            self._subscriptions.resume(ids, stored, self._world.reopened_since(position.wal))
+        except UnknownSubscriptionError as unknown:
+            # Also for one that stands for other rows by now: the client lets go of all it has and asks again.
+            code = _START_ERROR.SUBSCRIPTION_NOT_FOUND
+            raise self._start_error(request, code, f"Unknown subscription: {unknown}") from None
 
     def _start_upload(self, lsn: bytes) -> pb.SatRpcRequest:
         self._awaiting_start = self._server_request
@@ -564,21 +514,23 @@ class Session:
             if self._rescue.does_harm:
                 return [*self.hold_is_over(), *self._subscribe(request, call)]
             return self._rescue.answer(request, call)
-        shapes: list[Shape] = []
-        error = self._subscription_error(call)
+        answer = pb.SatSubsResp(subscription_id=call.subscription_id[:MAX_SUBSCRIPTION_ID_BYTES])
+        error = self._subscriptions.why_not(call)
         if error is None:
-            error = self._plan(call, shapes)
-            if error is not None and self._role is not None and self._asking is None:
-                self._asking = request, call
-                return [ReadRights()]
-        answer = pb.SatSubsResp(subscription_id=call.subscription_id[:MAX_SUBSCRIPTION_ID_BYTES], err=error)
+            try:
+                shapes = self._subscriptions.plan(call)
+            except ShapesRefusedError as refused:
+                if self._subscriptions.role is not None and self._asking is None:
+                    self._asking = request, call
+                    return [ReadRights()]
+                error = refused.error
         if error is not None:
+            answer.err.CopyFrom(error)
             return [Send(rpc.success(request, answer))]
         asked_for = tuple(shape.record for shape in shapes)
         record = SubscriptionRecord(call.subscription_id, asked_for, asked_by=request.request_id)
-        self._subscriptions[record.id] = record
-        self._parts[record.id] = frozenset(shape.part for shape in shapes)
-        return [Send(rpc.success(request, answer)), Deliver(record, tuple(shapes))]
+        self._subscriptions.add(record, shapes)
+        return [Send(rpc.success(request, answer)), Deliver(record, shapes)]
 
     def rights_read(self) -> list[Output]:
         """What database roles may read is known as it was after the shell was asked for it."""
@@ -589,92 +541,19 @@ class Session:
         finally:
             self._asking = None
 
-    def _subscription_error(self, call: pb.SatSubsReq) -> pb.SatSubsResp.SatSubsError | None:
-        subscription_id = call.subscription_id
-        request_ids = [shape.request_id for shape in call.shape_requests]
-        code = _SUBS_ERROR.SHAPE_REQUEST_ERROR
-        if len(subscription_id.encode("utf-8")) > MAX_SUBSCRIPTION_ID_BYTES:
-            message = "ID too long"
-        elif subscription_id in self._subscriptions:
-            code = _SUBS_ERROR.SUBSCRIPTION_ID_ALREADY_EXISTS
-            message = (
-                "Cannot establish multiple subscriptions with the same ID. "
-                "If you want to change the subscription, you need to unsubscribe first."
-            )
-        elif not request_ids:
-            message = "Subscription must include at least one shape request"
-        elif not _UUID.fullmatch(subscription_id):
-            message = "Subscription ID should be a valid UUID"
-        elif len(set(request_ids)) != len(request_ids):
-            message = "Duplicated request ids are not allowed"
-        elif len(request_ids) > MAX_SHAPES_PER_SUBSCRIPTION:
-            message = f"A subscription has at most {MAX_SHAPES_PER_SUBSCRIPTION} shape requests"
-        elif len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
-            message = f"A client has at most {MAX_SUBSCRIPTIONS} subscriptions"
-        elif self._filter_bytes(call) > MAX_FILTER_BYTES:
-            message = f"The filters of a client have at most {MAX_FILTER_BYTES} bytes in all"
-        else:
-            return None
-        return _SUBS_ERROR(code=code, message=message)
-
-    def _filter_bytes(self, call: pb.SatSubsReq) -> int:
-        """Of the filters asked for, and of those that the client has."""
-        asked = [select for shape in call.shape_requests for select in _shape_request(shape).selects]
-        held = [shape for record in self._subscriptions.values() for shape in record.shapes]
-        texts = itertools.chain(*map(filters_of, asked), *map(filters_of, held))
-        return sum(len(where.encode("utf-8")) for where in texts)
-
-    def _plan(self, call: pb.SatSubsReq, shapes: list[Shape]) -> pb.SatSubsResp.SatSubsError | None:
-        errors = []
-        rules = self._world.rules(self._role)
-        for shape in call.shape_requests:
-            try:
-                request = _shape_request(shape)
-                self._require_served(request)
-                shapes.append(plan(request, self._world.tables, self._claims, self._world.locale, rules))
-            except ShapeError as error:
-                errors.append(
-                    _SUBS_ERROR.ShapeReqError(
-                        code=_SUBS_ERROR.ShapeReqError.Code.Value(error.code.name),
-                        message=error.message,
-                        request_id=shape.request_id,
-                    )
-                )
-        if not errors:
-            return None
-        return _SUBS_ERROR(
-            code=_SUBS_ERROR.SHAPE_REQUEST_ERROR,
-            message="Could not establish a subscription due to errors on requests",
-            shape_request_error=errors,
-        )
-
-    def _require_served(self, request: ShapeRequest) -> None:
-        """Raises :class:`ShapeError` when it concerns a table that is suspended."""
-        suspended = self._world.suspended
-        for name in (one for select in request.selects for one in tables_of(select)):
-            if name in suspended:
-                reason = f"Table {name} is suspended: {suspended[name].reason}"
-                raise ShapeError(ShapeErrorCode.TABLE_NOT_FOUND, reason)
-
     def _unsubscribe(self, request: pb.SatRpcRequest, call: pb.SatUnsubsReq) -> list[Output]:
         if not self.streaming:
             raise self._rpc_error(request, pb.SatErrorResp.INVALID_REQUEST, "unsubscribe before startReplication")
-        before = self._held()
-        for subscription_id in call.subscription_ids:
-            self._subscriptions.pop(subscription_id, None)
-            self._parts.pop(subscription_id, None)
+        gone = self._subscriptions.remove(call.subscription_ids)
         # Unknown ids too: after a reconnect the client cancels once more what it cancelled before, and waits.
         ids = tuple(call.subscription_ids)[:MAX_SUBSCRIPTIONS]
-        answer, withdraw = Send(rpc.success(request, pb.SatUnsubsResp())), Withdraw(ids, before - self._held())
+        answer, withdraw = Send(rpc.success(request, pb.SatUnsubsResp())), Withdraw(ids, gone)
         if self._rescue is None:
             return [answer, withdraw]
         if self._rescue.is_full:
             raise _protocol_error("too many calls while the stream is held back")
         self._rescue.hold(withdraw)
         return [answer]
-
-    def _held(self) -> frozenset[Part]:
-        return frozenset[Part]().union(*self._parts.values())
 
     # ---- uploads -------------------------------------------------------------------------------------------------
 
@@ -718,16 +597,3 @@ def _usable_client_id(client_id: str) -> bool:
         and "@" not in client_id
         and not client_id.startswith("postgres_")
     )
-
-
-def _shape_request(request: pb.SatShapeReq) -> ShapeRequest:
-    return ShapeRequest(request.request_id, tuple(map(_select, request.shape_definition.selects)))
-
-
-def _select(select: pb.SatShapeDef.Select) -> Select:
-    return Select(select.tablename, select.where, tuple(map(_include, select.include)))
-
-
-def _include(relation: pb.SatShapeDef.Relation) -> Include:
-    # as deep as the protobuf runtime lets messages be nested
-    return Include(tuple(relation.foreign_key), _select(relation.select) if relation.HasField("select") else None)
