@@ -334,9 +334,9 @@ def test_a_renewal_after_expiry_makes_calls_possible_again() -> None:
 
 
 def test_a_fresh_start_forgets_answers_asks_for_uploads_and_sends_the_migrations() -> None:
-    forget, miss, send, upload, stream = authenticated().start(sql_dialect=pb.SatInStartReplicationReq.SQLITE)
+    forget, send, upload, stream = authenticated().start(sql_dialect=pb.SatInStartReplicationReq.SQLITE)
 
-    assert (forget, miss) == (ForgetSubscriptions(), MissEchoes())
+    assert forget == ForgetSubscriptions()
     assert answer(send, pb.SatInStartReplicationResp) == pb.SatInStartReplicationResp(unacked_window_size=30)
     assert isinstance(upload, Send)
     assert isinstance(upload.message, pb.SatRpcRequest)
@@ -610,7 +610,11 @@ def test_replication_can_be_stopped_and_started_again_without_a_second_call_for_
     answer(send, pb.SatInStopReplicationResp)
     assert not client.session.streaming
 
-    assert [type(output) for output in client.start()] == [ForgetSubscriptions, MissEchoes, Send, StartStream]
+    assert [type(output) for output in client.start()] == [ForgetSubscriptions, Send, StartStream]
+    client.send(RELATION)
+    (write,) = client.send(upload(b"a", None))
+    assert isinstance(write, Write)
+    assert not write.upload.echo_missed  # on its next connection it is asked for all
 
 
 def test_stopping_what_does_not_run_is_refused() -> None:
@@ -859,7 +863,6 @@ def test_a_client_that_was_cut_off_before_it_sent_what_it_waits_for_is_asked_for
     (call,) = [one.message for one in outputs if isinstance(one, Send) and isinstance(one.message, pb.SatRpcRequest)]
 
     assert pb.SatInStartReplicationReq.FromString(call.message).lsn == b""
-    assert MissEchoes() not in outputs
     client.send(pb.SatRpcResponse(method="startReplication", request_id=0, message=b""))
     client.send(RELATION)
     (write,) = client.send(upload(b"a", None))
@@ -867,12 +870,13 @@ def test_a_client_that_was_cut_off_before_it_sent_what_it_waits_for_is_asked_for
     assert write.upload.echo_missed
 
 
-def test_who_never_uploaded_has_missed_no_echo() -> None:
-    client = Client(replace(RECORD, upload_lsn=b""))
+def test_a_repaired_client_has_missed_echoes_also_of_what_is_still_being_written() -> None:
+    client = Client(replace(RECORD, upload_lsn=b"", echo_missed=True))
     client.authenticate()
     client.session.authenticated(client.record, {})
+    client.start(lsn=b"e-49")
 
-    assert MissEchoes() not in client.start()
+    assert MissEchoes() in client.session.checkpoint_found(CHECKPOINT)
 
 
 def test_what_comes_before_uploading_was_agreed_is_ignored() -> None:
