@@ -32,8 +32,11 @@ install: .venv/.installed
 demo: install
 	@exec $(BIN)/leyden demo
 
+# Tests that measure times come first, when nothing else runs.
+TEST_PROCESSES ?= 2
 test: install
-	@$(BIN)/python -m pytest
+	@status=0; $(BIN)/python -m pytest -m alone || status=1; \
+	    $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not alone" || status=1; exit $$status
 
 check: .venv/.installed
 	$(BIN)/ruff check .

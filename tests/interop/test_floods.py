@@ -25,6 +25,8 @@ from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.frames import decode, encode
 
+pytestmark = pytest.mark.alone
+
 FLOOD = Path(__file__).parent / "flood.py"
 FEW = [f"127.0.0.{last}" for last in range(2, 10)]
 MANY = [f"127.0.{third}.{last}" for third in range(1, 4) for last in range(2, 250)]
