@@ -17,10 +17,10 @@ def draw_weights(random: Random) -> Mapping[Step, int]:
     """How often what happens in a world; no two worlds are alike."""
     return {
         **model_steps.draw_weights(random),
-        model_steps.use_an_app: random.choice((4, 6, 9)),
+        model_steps.use_an_app: random.choice((4, 8, 12)),
         change_members: random.choice((1, 2, 3)),
-        change_rights: random.choice((0, 1, 2)),
-        change_who_is_who: random.choice((0, 0, 1)),
+        change_rights: random.choice((0, 1, 3)),
+        change_who_is_who: random.choice((0, 1, 1)),
     }
 
 
