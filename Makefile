@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test check format bench clients convergence crash fuzz model proto lock clean
+.PHONY: help install demo test check format bench clients convergence crash fuzz model model-policies proto lock clean
 
 help:
 	@echo "make demo     a shared to-do list in two browser tabs, on an embedded Postgres"
@@ -16,6 +16,7 @@ help:
 	@echo "make clients  three stock clients with random shapes for CLIENTS_SECONDS (300)"
 	@echo "make convergence  clients and SQL sessions that write to the same rows, CONVERGENCE_OPERATIONS (100,000) times"
 	@echo "make model    random shapes, SQL and connections against Postgres' own answers, for MODEL_STEPS (200,000)"
+	@echo "make model-policies  the same with roles, policies and claims that change, for MODEL_STEPS (200,000)"
 	@echo "make clean    removes what the other targets made"
 
 .venv/.installed: requirements.lock pyproject.toml
@@ -84,6 +85,11 @@ model: .venv/.installed
 	@seq $(MODEL_WORKERS) | MODEL_STEPS=$$(($(MODEL_STEPS) / $(MODEL_WORKERS))) \
 	    $(if $(MODEL_SEED),MODEL_SEED=$(MODEL_SEED)) xargs -P $(MODEL_WORKERS) -I WORKER \
 	    $(BIN)/python -m pytest -s -p no:cacheprovider --basetemp=.pytest_tmp/WORKER tests/integration/test_shapes_model.py
+
+model-policies: .venv/.installed
+	@seq $(MODEL_WORKERS) | POLICIES_MODEL_STEPS=$$(($(MODEL_STEPS) / $(MODEL_WORKERS))) \
+	    $(if $(MODEL_SEED),POLICIES_MODEL_SEED=$(MODEL_SEED)) xargs -P $(MODEL_WORKERS) -I WORKER \
+	    $(BIN)/python -m pytest -s -p no:cacheprovider --basetemp=.pytest_tmp/WORKER tests/integration/test_policies_model.py
 
 # The generated protocol classes are checked in; a test regenerates and compares them.
 proto: .venv/.installed

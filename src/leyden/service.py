@@ -345,10 +345,10 @@ class Service:
         if self._rights_watch is not None:
             await self._rights_watch.read_anew()
 
-    def _doubt_rights(self) -> None:
+    def _doubt_rights(self, xid: int) -> None:
         """What comes next in the log may be subject to other policies than those that are known."""
         if self._rights_watch is not None:
-            self._rights_watch.doubt()
+            self._rights_watch.doubt(xid)
 
     async def _prepare_database(self) -> None:
         """Waits for a usable Postgres and installs our schema in it. Each reason for waiting is told once."""

@@ -83,10 +83,11 @@ class Ingest:
         suspended: Mapping[int, Suspension] = MappingProxyType({}),
         on_migration: Callable[[Migration], None] | None = None,
         on_suspended: Callable[[Table], None] = lambda table: None,
-        on_rights: Callable[[], None] = lambda: None,
+        on_rights: Callable[[int], None] = lambda xid: None,
     ) -> None:
         """``on_suspended`` is called as soon as a table is found suspended, before anything else of the transaction
-        that shows it is known to others; ``on_rights`` likewise when one may change policies or privileges."""
+        that shows it is known to others; ``on_rights`` likewise, with the id of one that may change policies or
+        privileges."""
         self.tables = tables
         self.migrations = migrations
         #: Newest WAL position up to which every transaction has been received.
@@ -287,7 +288,8 @@ class Ingest:
         if not message.transactional:
             self.advance(message.lsn)
         elif message.prefix == self._rights_prefix:
-            self._on_rights()
+            assert self._begin is not None
+            self._on_rights(self._widen(self._begin.xid))
         elif message.prefix == self._announcements and self._announcement is None:
             self._received += len(message.content)
             self._announcement = Announcement.parse(message.content)

@@ -96,7 +96,7 @@ class Replication:
         on_migration: Callable[[Migration], None] | None = None,
         on_epoch: Callable[[str], None] | None = None,
         on_suspended: Callable[[Table], None] = lambda table: None,
-        on_rights: Callable[[], None] = lambda: None,
+        on_rights: Callable[[int], None] = lambda xid: None,
         timing: Timing = Timing(),
     ) -> None:
         self._dsn = dsn

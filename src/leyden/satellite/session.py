@@ -23,6 +23,7 @@ from leyden.satellite.actions import (
     Authenticate,
     Close,
     Deliver,
+    DropSubscriptions,
     ForgetSubscriptions,
     Hold,
     KeepSubscriptions,
@@ -430,7 +431,12 @@ class Session:
     def _start_error(self, request: pb.SatRpcRequest, code: _START_ERROR.Code.ValueType, message: str) -> _Refuse:
         error = _START_ERROR(code=code, message=message)
         answer = rpc.success(request, pb.SatInStartReplicationResp(err=error))
-        return _Refuse(answer, Close(1007, detail=f"startReplication: {message}"))
+        refusal = _Refuse(answer, Close(1007, detail=f"startReplication: {message}"))
+        listed = pb.SatInStartReplicationReq.FromString(request.message).subscription_ids
+        if listed:
+            # It has all their data, and begins afresh without them: it must not be told then to let go of a delivery.
+            refusal.outputs.insert(0, DropSubscriptions(tuple(listed)))
+        return refusal
 
     def _resume_position(self, request: pb.SatRpcRequest, lsn: bytes) -> Position:
         """Where to go on."""

@@ -36,6 +36,7 @@ from leyden.satellite.actions import (
     Authenticate,
     Close,
     Deliver,
+    DropSubscriptions,
     ForgetSubscriptions,
     KeepSubscriptions,
     MissEchoes,
@@ -431,13 +432,21 @@ def test_a_start_that_is_refused_is_a_successful_answer_with_an_error(
     call: dict[str, Any], code: int, message: str
 ) -> None:
     client = authenticated()
-    send, close = client.start(**call)
+    *_, send, close = client.start(**call)
 
     error = answer(send, pb.SatInStartReplicationResp).err
     assert (error.code, error.message) == (code, message)
     assert isinstance(close, Close)
     assert close.code == 1007
     assert not client.session.streaming
+
+
+def test_what_a_client_lists_that_has_to_begin_afresh_is_forgotten_before_it_hears_of_it() -> None:
+    """It has all the data, and would be told to let go of a delivery that it does not know any more."""
+    drop, send, _ = of_both().start(lsn=b"e-101", subscription_ids=[S1, S2])
+
+    assert drop == DropSubscriptions((S1, S2))
+    assert answer(send, pb.SatInStartReplicationResp).err.code == START_ERROR.BEHIND_WINDOW
 
 
 @given(st.binary(min_size=1, max_size=40))
@@ -493,7 +502,7 @@ def test_a_suspended_table_is_refused_to_new_subscribers_with_the_reason() -> No
 
 @pytest.mark.parametrize("subscription", [S1, S2])
 def test_who_missed_what_happened_to_a_suspended_table_starts_afresh(subscription: str) -> None:
-    send, close = of_both(reopened={"items": 61}).start(lsn=b"e-60", subscription_ids=[subscription])
+    _, send, close = of_both(reopened={"items": 61}).start(lsn=b"e-60", subscription_ids=[subscription])
 
     assert answer(send, pb.SatInStartReplicationResp).err.code == START_ERROR.SUBSCRIPTION_NOT_FOUND
     assert isinstance(close, Close)
@@ -537,7 +546,7 @@ def test_a_repair_goes_by_the_very_bytes_of_the_position() -> None:
 @pytest.mark.parametrize("checkpoint", [None, replace(CHECKPOINT, reenabled_since=frozenset({ITEMS.id}))])
 def test_a_client_of_whom_it_is_not_known_what_it_lacks_is_behind(checkpoint: Checkpoint | None) -> None:
     client = seeking(b"e-49", S1)
-    send, close = client.session.checkpoint_found(checkpoint)
+    _, send, close = client.session.checkpoint_found(checkpoint)
 
     assert answer(send, pb.SatInStartReplicationResp).err.code == START_ERROR.BEHIND_WINDOW
     assert isinstance(close, Close)
@@ -568,7 +577,7 @@ def test_a_table_that_was_given_up_for_a_while_is_no_matter_to_who_does_not_see_
 
 
 def test_before_anything_is_looked_up_the_subscriptions_must_be_known() -> None:
-    send, _ = authenticated().start(lsn=b"e-49", subscription_ids=[S2])
+    _, send, _ = authenticated().start(lsn=b"e-49", subscription_ids=[S2])
 
     assert answer(send, pb.SatInStartReplicationResp).err.code == START_ERROR.SUBSCRIPTION_NOT_FOUND
 
@@ -805,7 +814,7 @@ def test_a_client_that_comes_back_with_other_claims_is_told_that_its_subscriptio
         client.session.authenticated(client.record, claims)
         outputs = client.start(lsn=b"e-60", subscription_ids=[S1])
         if view is None:
-            assert answer(outputs[0], pb.SatInStartReplicationResp).err.code == START_ERROR.SUBSCRIPTION_NOT_FOUND
+            assert answer(outputs[-2], pb.SatInStartReplicationResp).err.code == START_ERROR.SUBSCRIPTION_NOT_FOUND
         else:
             assert outputs[-1] == StartStream(60, view, Dialect.SQLITE)
 
