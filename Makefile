@@ -10,7 +10,7 @@ help:
 	@echo "make demo     a shared to-do list in two browser tabs, on an embedded Postgres"
 	@echo "make test     every test: unit, integration, interop with the stock npm client"
 	@echo "make check    lint, types, import directions, and the fast tests"
-	@echo "make bench    the benchmarks, as ratios"
+	@echo "make bench    the benchmarks, as ratios; writes docs/benchmarks.md"
 	@echo "make fuzz     hostile tokens and keys for FUZZ_SECONDS (600)"
 	@echo "make crash    kills service and Postgres CRASHES (50) times while clients write"
 	@echo "make clients  three stock clients with random shapes for CLIENTS_SECONDS (300)"
@@ -46,8 +46,9 @@ format: .venv/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install
-	@$(BIN)/python -m pytest tests/benchmarks -s
+# FIGURES="sending latency" measures these alone, and leaves the page as it is; PROFILES=DIR keeps profiles of the services.
+bench: .venv/.installed
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(FIGURES) $(if $(PROFILES),--profiles $(PROFILES))
 
 # FUZZ_SEED=N repeats a run, FUZZ_TARGET=NAME keeps to one entrance, FUZZ_CASE=NAME tries the case of a finding again.
 FUZZ_SECONDS ?= 600
