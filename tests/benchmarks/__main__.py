@@ -6,7 +6,9 @@ import argparse
 import asyncio
 import importlib
 import os
+import sys
 import time
+import traceback
 from pathlib import Path
 
 import psycopg
@@ -56,11 +58,17 @@ def main() -> None:
     if destination is not None:
         destination.write_text(page(figures, postgres, _pictures(figures, destination.parent)), "utf-8")
         print(f"written: {destination}")
+    sys.exit(any(figure.failed for figure in figures))
 
 
 async def _measured(name: str, stage: Stage) -> Figure:
     started = time.monotonic()
-    figure: Figure = await importlib.import_module(f"benchmarks.figures.{name}").measure(stage)
+    module = importlib.import_module(f"benchmarks.figures.{name}")
+    try:
+        figure: Figure = await module.measure(stage)
+    except Exception as error:  # the others are measured all the same
+        traceback.print_exc()
+        figure = Figure(name, module.ABOUT, failed=f"not measured: {type(error).__name__}: {error}")
     print(printed(figure))
     load = os.getloadavg()[0]
     print(f"{name}: {time.monotonic() - started:.0f} s; load average {load:.1f}\n", flush=True)

@@ -86,3 +86,5 @@ class Figure:
     curves: list[Curve] = field(default_factory=list)
     #: What else was seen in this run.
     notes: list[str] = field(default_factory=list)
+    #: Why it could not be measured.
+    failed: str = ""

@@ -68,7 +68,12 @@ def _cells(row: Row) -> tuple[str, ...]:
 def printed(figure: Figure) -> str:
     rows = [_HEADER, *map(_cells, figure.rows)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
-    lines = [figure.title, *("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows), *figure.notes]
+    lines = [
+        figure.title,
+        *("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows),
+        *figure.notes,
+        figure.failed,
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -125,6 +130,8 @@ def page(figures: Sequence[Figure], postgres: str, pictures: dict[str, str]) -> 
             lines += ["", *_table(_HEADER, map(_cells, figure.rows))]
         for curve in figure.curves:
             lines += _curve(curve, pictures.get(curve.name))
+        if figure.failed:
+            lines += ["", figure.failed]
         if figure.notes:
             lines += ["", *(f"- {note}" for note in figure.notes)]
     return "\n".join(lines) + "\n"

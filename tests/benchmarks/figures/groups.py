@@ -19,7 +19,7 @@ ROUNDS = 3
 WINDOW = 1.5
 
 ABOUT = (
-    "Clients subscribe to `user_id = …`, each value once; every transaction concerns the filter of one client. CPU"
+    "Clients subscribe to `this.user_id = …`, each value once; every transaction concerns the filter of one client. CPU"
     f" of the service for one transaction: of a window of time with {TRANSACTIONS} of them less that of one without."
     " Spreads are from the commit to that client."
 )
@@ -37,10 +37,10 @@ async def measure(stage: Stage) -> Figure:
             Session.open(dsn) as session,
         ):
             await session.create_items()
-            await service.connect(observer, ["observer"], [[["items", "user_id = 'all'"]]])
+            await service.connect(observer, ["observer"], [[["items", "this.user_id = 'all'"]]])
             there = 1
             for groups in GROUPS:
-                missing = [["items", f"user_id = 'user-{number}'"] for number in range(there, groups)]
+                missing = [["items", f"this.user_id = 'user-{number}'"] for number in range(there, groups)]
                 filters = [missing[at : at + EACH] for at in range(0, len(missing), EACH)]
                 await service.connect(others, [f"client-{groups}-{at}" for at in range(len(filters))], filters)
                 there = groups

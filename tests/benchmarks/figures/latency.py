@@ -13,7 +13,7 @@ from leyden.edge.socket import server_frame
 
 CLIENTS = 1_000
 RATES = (10, 100)
-SECONDS = 8.0
+SECONDS = 5.0
 GOAL = Goal(2.0)
 
 ABOUT = (

@@ -19,7 +19,7 @@ GOAL = Goal(0.6, at_least=True)
 SECONDS = 3.0
 
 #: Transactions a second that are tried at first, by how much more each next time, and how often in between afterwards.
-FIRST_RATE, STEP, REFINEMENTS = 60.0, 1.6, 2
+FIRST_RATE, STEP, REFINEMENTS = 20.0, 1.6, 2
 
 #: Somebody keeps step who is, at the end, not this much later than he was at the beginning (ms).
 TOLERANCE = 40.0

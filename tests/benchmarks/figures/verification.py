@@ -23,7 +23,7 @@ from leyden.auth import (
     verifier_from,
 )
 
-ROUNDS = 9
+ROUNDS = 5
 ROUND_SECONDS = 0.05
 GOAL = Goal(0.8, at_least=True)
 

@@ -48,13 +48,13 @@ class Program:
         """Every client writes rows with ``size`` bytes of text, with so many uploads under way; returns the seconds
         until the last was echoed, and how long each took from sending to echo."""
         started = time.monotonic()
-        uploads = [Uploads(client, table, under_way, "x" * size) for client in self._fleet.clients]
+        uploads = [Uploads(client, table, under_way, b"x" * size) for client in self._fleet.clients]
         await asyncio.sleep(seconds)
         for each in uploads:
             each.end()
-        while any(each.under_way for each in uploads) and not self._fleet.lost():  # noqa: ASYNC110 - no event is worth it
+        while any(each.outbox.under_way for each in uploads) and not self._fleet.lost():  # noqa: ASYNC110 - no event is worth it
             await asyncio.sleep(0.005)
-        return time.monotonic() - started, [delay for each in uploads for delay in each.delays]
+        return time.monotonic() - started, [delay for each in uploads for delay in each.outbox.delays]
 
     async def subscribe(self, filters: Sequence[Sequence[str]], number: int) -> tuple[float, int]:
         """The first client subscribes: the seconds until all the initial data is there, and its rows."""

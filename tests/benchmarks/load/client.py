@@ -6,13 +6,13 @@ What all clients of a fleet get alike is understood once, by its bytes (:class:`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from google.protobuf.message import Message
 
-from benchmarks.load.inbox import Inbox
+from benchmarks.load.inbox import Inbox, Operation
 from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.frames import decode, encode
@@ -28,6 +28,26 @@ class Lost(Exception):
     """The connection ended: with the close code and the reason that were sent, if any."""
 
 
+class Refused(Exception):
+    """The service answered that it will not; the connection stays."""
+
+
+class OutOfSync(Lost):
+    """The service would have it start afresh."""
+
+
+def subscription_id(number: int) -> str:
+    return f"00000000-0000-4000-8000-{number:012d}"
+
+
+def apply(operations: Iterable[Operation], rows: dict[bytes, tuple[bytes, ...]]) -> None:
+    for key, row in operations:
+        if row is None:
+            rows.pop(key, None)
+        else:
+            rows[key] = row
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """A table that is subscribed to, and which rows of it."""
@@ -39,31 +59,38 @@ class Filter:
 class LoadClient(asyncio.Protocol):
     """``on_transactions`` is told how many transactions came, each time some came."""
 
-    def __init__(self, inbox: Inbox, on_transactions: Callable[[LoadClient, int], None], *, bare: bool) -> None:
+    def __init__(self, inbox: Inbox, on_transactions: Callable[[LoadClient, int], None], *, bare: bool = False) -> None:
         """A ``bare`` client gets frames from the first byte on, and says nothing."""
         self._inbox = inbox
-        self.on_transactions = on_transactions
+        self._on_transactions = on_transactions
         self._reader = FrameReader()
         self._head = bytearray()
         self._upgraded = bare
         self._loop = asyncio.get_running_loop()
         self._answer: asyncio.Future[Message] | None = None
         self._request = 0
-        self._uploading = asyncio.Event()
+        self._uploading: asyncio.Future[bytes] = self._loop.create_future()
         self._delivered = asyncio.Event()
         self._delivering = False
         self._lost: asyncio.Future[None] = self._loop.create_future()
         self._close = ""
         self.transport: asyncio.Transport
+        self.client_id = ""
         #: Since the connection began.
         self.transactions = 0
         #: Since the fleet began to count.
         self.counted = 0
         self.acknowledges = not bare
+        #: Told how many of its own writes came back.
+        self.on_echoes: Callable[[int], None] = lambda number: None
         #: What it was told when it was refused a subscription.
         self.refused = ""
-        #: Rows of initial data, as they came: not decoded.
+        #: Initial data as it came, in messages: not decoded.
         self.initial: list[bytes] = []
+        #: By key, if rows are kept.
+        self.rows: dict[bytes, tuple[bytes, ...]] | None = None
+        #: Where it would resume.
+        self.lsn = b""
 
     # ---- asyncio -------------------------------------------------------------------------------------------------
 
@@ -82,7 +109,7 @@ class LoadClient(asyncio.Protocol):
                 return
             self._upgraded = True
             self._resolve(pb.SatRpcResponse())
-        transactions = 0
+        transactions = echoes = 0
         acknowledgements: list[bytes] = []
         for first, payload in self._reader.frames(data):
             if is_binary(first):
@@ -92,26 +119,34 @@ class LoadClient(asyncio.Protocol):
                     self.initial.append(payload)
                 else:
                     came = self._inbox.understand(payload)
-                    for acknowledgement in came.acknowledgements:
+                    if self.rows is not None:
+                        apply(came.operations, self.rows)
+                    for commit in came.commits:
                         transactions += 1
+                        self.lsn = commit.lsn
+                        echoes += commit.origin == self.client_id
                         if self.transactions + transactions >= FIRST_ACKNOWLEDGED:
-                            acknowledgements.append(acknowledgement)
+                            acknowledgements.append(commit.acknowledgement)
             elif is_ping(first):
                 self.transport.write(pong(payload))
             elif is_close(first):
                 self._close = f"{int.from_bytes(payload[:2], 'big')} {payload[2:].decode()}"
         if acknowledgements and self.acknowledges:
             self.transport.write(b"".join(acknowledgements))
+        if echoes:
+            self.on_echoes(echoes)
         if transactions:
             self.transactions += transactions
             self.counted += transactions
-            self.on_transactions(self, transactions)
+            self._on_transactions(self, transactions)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._lost.done():
             self._lost.set_result(None)
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(Lost(self._close or repr(exc)))
+        for expected in (self._answer, self._uploading):
+            if expected is not None and not expected.done():
+                expected.set_exception(Lost(self._close or repr(exc)))
+                expected.exception()  # nobody may be waiting any more
 
     # ---- the conversation ----------------------------------------------------------------------------------------
 
@@ -124,16 +159,21 @@ class LoadClient(asyncio.Protocol):
         await self._expect(request)
 
     async def authenticate(self, token: str, client_id: str) -> None:
+        self.client_id = client_id
         await self._call(rpc.AUTHENTICATE, pb.SatAuthReq(id=client_id, token=token))
 
-    async def start(self) -> None:
-        """Starts replication both ways, from nothing."""
-        answer = pb.SatInStartReplicationResp.FromString(
-            await self._call(rpc.START_REPLICATION, pb.SatInStartReplicationReq())
-        )
+    async def start(self, lsn: bytes = b"", subscriptions: Sequence[str] = ()) -> bytes:
+        """Starts replication both ways, from nothing or where it was; returns how far the service has what it wrote.
+
+        Raises:
+            OutOfSync: it cannot resume there.
+        """
+        self.lsn = lsn
+        call = pb.SatInStartReplicationReq(lsn=lsn, subscription_ids=subscriptions)
+        answer = pb.SatInStartReplicationResp.FromString(await self._call(rpc.START_REPLICATION, call))
         if answer.HasField("err"):
-            raise Lost(answer.err.message)
-        await self._uploading.wait()
+            raise OutOfSync(answer.err.message)
+        return await self._uploading
 
     async def subscribe(self, filters: Sequence[Filter], number: int = 1) -> None:
         """Returns once all the initial data is there."""
@@ -146,13 +186,13 @@ class LoadClient(asyncio.Protocol):
             )
             for at, each in enumerate(filters)
         ]
-        subscription = f"00000000-0000-4000-8000-{number:012d}"
+        subscription = subscription_id(number)
         self._delivered.clear()
         answer = pb.SatSubsResp.FromString(
             await self._call(rpc.SUBSCRIBE, pb.SatSubsReq(subscription_id=subscription, shape_requests=shapes))
         )
         if answer.HasField("err"):
-            raise Lost(str(answer.err))
+            raise Refused(str(answer.err))
         waiting = asyncio.ensure_future(self._delivered.wait())
         waits: set[asyncio.Future[Any]] = {waiting, self._lost}
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -189,9 +229,10 @@ class LoadClient(asyncio.Protocol):
             case pb.SatRpcRequest() as call:
                 done = pb.SatInStartReplicationResp().SerializeToString()
                 self.send(pb.SatRpcResponse(method=call.method, request_id=call.request_id, message=done))
-                self._uploading.set()
-            case pb.SatSubsDataBegin():
+                self._uploading.set_result(pb.SatInStartReplicationReq.FromString(call.message).lsn)
+            case pb.SatSubsDataBegin() as begin:
                 self._delivering = True
+                self.lsn = begin.lsn
             case pb.SatSubsDataEnd():
                 self._delivering = False
                 self._delivered.set()

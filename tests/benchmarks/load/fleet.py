@@ -30,6 +30,13 @@ class Issuer:
         return mint_token(claims, algorithm=ALGORITHMS["ES256"], key=self._key)
 
 
+async def let_in(client: LoadClient, port: int, number: int, token: str, name: str) -> None:
+    """Upgrades and authenticates, as from behind a proxy: each ``number`` from an address of its own."""
+    address = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+    await client.upgraded(upgrade_request(port, X_Forwarded_For=address))
+    await client.authenticate(token, name)
+
+
 class Fleet:
     def __init__(self) -> None:
         self.inbox = Inbox()
@@ -52,10 +59,7 @@ class Fleet:
         async def one(number: int, name: str, token: str, wanted: Sequence[Filter]) -> LoadClient:
             async with room:
                 client = await self._connected(port)
-                # As from behind a proxy: each from an address of its own.
-                address = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
-                await client.upgraded(upgrade_request(port, X_Forwarded_For=address))
-                await client.authenticate(token, name)
+                await let_in(client, port, number, token, name)
                 await client.start()
                 if wanted:
                     await client.subscribe(wanted)

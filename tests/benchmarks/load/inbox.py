@@ -12,13 +12,26 @@ from raw_websocket import client_frame
 #: Messages that are remembered: clients that are behind get older ones than others.
 REMEMBERED = 4_096
 
+#: The first value of a row, which is its key, and all its values; none when the row is to go.
+Operation = tuple[bytes, tuple[bytes, ...] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The end of a transaction."""
+
+    lsn: bytes
+    origin: str
+    #: As a frame.
+    acknowledgement: bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Came:
-    """A ``SatOpLog``."""
+    """A ``SatOpLog``: what it does to rows, and the transactions that end in it."""
 
-    #: A frame for each transaction that ends in it.
-    acknowledgements: tuple[bytes, ...]
+    operations: tuple[Operation, ...]
+    commits: tuple[Commit, ...]
 
 
 class Inbox:
@@ -32,27 +45,46 @@ class Inbox:
 
     @property
     def newest_acknowledgement(self) -> bytes:
-        return self._known[self.newest].acknowledgements[-1]
+        return self._known[self.newest].commits[-1].acknowledgement
 
     def understand(self, payload: bytes) -> Came:
         """What the ``SatOpLog`` in ``payload`` brings."""
         came = self._known.get(payload)
         if came is None:
-            came = self._known[payload] = _understood(payload)
+            came = self._known[payload] = understood(payload)
             if len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
         return came
 
 
-def _understood(payload: bytes) -> Came:
-    acknowledgements = []
-    transaction = 0
+def understood(payload: bytes) -> Came:
+    operations: list[Operation] = []
+    commits: list[Commit] = []
+    begin = pb.SatOpBegin()
     for op in pb.SatOpLog.FromString(payload[1:]).ops:
-        if op.HasField("begin"):
-            transaction = op.begin.transaction_id
-        elif op.HasField("commit"):
-            ack = pb.SatOpLogAck(
-                ack_timestamp=op.commit.commit_timestamp, lsn=op.commit.lsn, transaction_id=transaction
-            )
-            acknowledgements.append(client_frame(encode(ack)))
-    return Came(tuple(acknowledgements))
+        match op.WhichOneof("op"):
+            case "begin":
+                begin = op.begin
+            case "insert":
+                operations.append(_written(op.insert.row_data))
+            case "update":
+                operations.append(_written(op.update.row_data))
+            case "delete":
+                operations.append((op.delete.old_row_data.values[0], None))
+            case "gone":
+                operations.append((op.gone.pk_data.values[0], None))
+            case "commit":
+                commits.append(_committed(begin, op.commit))
+    return Came(tuple(operations), tuple(commits))
+
+
+def _written(row: pb.SatOpRow) -> Operation:
+    values = tuple(row.values)
+    return values[0], values
+
+
+def _committed(begin: pb.SatOpBegin, commit: pb.SatOpCommit) -> Commit:
+    acknowledgement = pb.SatOpLogAck(
+        ack_timestamp=commit.commit_timestamp, lsn=commit.lsn, transaction_id=begin.transaction_id
+    )
+    return Commit(commit.lsn, begin.origin, client_frame(encode(acknowledgement)))

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from benchmarks.load.client import Filter, LoadClient, Lost
+from benchmarks.load.client import Filter, LoadClient, Lost, Refused
 from benchmarks.load.uploads import Uploads
 
 #: What uploads without pause have under way at first, each being followed by another: TCP holds back the rest.
@@ -28,16 +28,16 @@ async def subscribe_to_everything(client: LoadClient, tables: list[str]) -> None
         number += 1
         try:
             await client.subscribe([Filter(table) for table in tables], number)
-        except Lost as lost:
-            if client.lost is not None:
-                return
-            client.refused = str(lost)
+        except Refused as refused:
+            client.refused = str(refused)
+            return
+        except Lost:
             return
         client.initial.clear()
 
 
 async def upload_without_pause(client: LoadClient, tables: list[str]) -> None:
-    Uploads(client, tables[0], UNDER_WAY, "x" * 200)
+    Uploads(client, tables[0], UNDER_WAY, b"x" * 200)
     await asyncio.Event().wait()
 
 

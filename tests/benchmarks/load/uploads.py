@@ -1,4 +1,4 @@
-"""A client's own writes: each inserts one row, and comes back as its echo."""
+"""A client's own writes: each inserts one row, and is kept until its echo comes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import deque
 from benchmarks.load.client import LoadClient
 from leyden.satellite import satellite_pb2 as pb
 
-#: As the server sends its own tables: numbers of the client's choice.
+#: As a client numbers its relations: as it likes.
 _RELATION = 1
 
 _COLUMNS = [
@@ -19,48 +19,74 @@ _COLUMNS = [
 ]
 
 
-class Uploads:
-    """Keeps so many uploads of a client under way, into a table like ``items``. The client must have no subscriptions:
-    every transaction that comes is taken for an echo."""
+class Outbox:
+    """Writes into a table with the columns of ``items``. It outlives connections: what was not echoed is sent again
+    when the service says how far it has come."""
 
-    def __init__(self, client: LoadClient, table: str, under_way: int, content: str) -> None:
-        self._client = client
-        self._content = content.encode()
-        self._sent: deque[float] = deque()
+    def __init__(self, table: str) -> None:
+        self._announcement = pb.SatRelation(
+            schema_name="public", table_name=table, relation_id=_RELATION, columns=_COLUMNS
+        )
         self._number = 0
-        self._goes_on = True
-        #: From sending an upload to its echo (seconds).
+        self._waiting: deque[tuple[int, float, pb.SatOpLog]] = deque()
+        self._client: LoadClient | None = None
+        #: From sending an upload for the first time to its echo (seconds).
         self.delays: list[float] = []
-        relation = pb.SatRelation(schema_name="public", table_name=table, relation_id=_RELATION, columns=_COLUMNS)
-        client.send(relation)
-        client.on_transactions = self._echoed
-        for _ in range(under_way):
-            self._send()
-
-    def end(self) -> None:
-        """Nothing more is sent."""
-        self._goes_on = False
 
     @property
     def under_way(self) -> int:
-        return len(self._sent)
+        return len(self._waiting)
 
-    def _echoed(self, client: LoadClient, transactions: int) -> None:
-        now = time.monotonic()
-        for _ in range(transactions):
-            self.delays.append(now - self._sent.popleft())
-            if self._goes_on:
-                self._send()
+    def resume(self, client: LoadClient, lsn: bytes) -> None:
+        """The service has everything up to ``lsn``, and takes what follows from ``client``."""
+        self._client = client
+        reached = int.from_bytes(lsn, "big")
+        client.send(self._announcement, *(log for number, _, log in self._waiting if number > reached))
 
-    def _send(self) -> None:
+    def interrupt(self) -> None:
+        self._client = None
+
+    def write(self, user: str, content: bytes) -> None:
         self._number += 1
-        values = [str(uuid.uuid4()).encode(), b"client", self._content]
-        row = pb.SatOpRow(nulls_bitmask=b"\0", values=values)
+        row = pb.SatOpRow(nulls_bitmask=b"\0", values=[str(uuid.uuid4()).encode(), user.encode(), content])
         begin = pb.SatOpBegin(lsn=self._number.to_bytes(4, "big"), commit_timestamp=int(time.time() * 1000))
         ops = [
             pb.SatTransOp(begin=begin),
             pb.SatTransOp(insert=pb.SatOpInsert(relation_id=_RELATION, row_data=row)),
             pb.SatTransOp(commit=pb.SatOpCommit()),
         ]
-        self._sent.append(time.monotonic())
-        self._client.send(pb.SatOpLog(ops=ops))
+        log = pb.SatOpLog(ops=ops)
+        self._waiting.append((self._number, time.monotonic(), log))
+        if self._client is not None:
+            self._client.send(log)
+
+    def echoed(self, transactions: int) -> None:
+        """So many of the oldest came back."""
+        now = time.monotonic()
+        for _ in range(min(transactions, len(self._waiting))):
+            self.delays.append(now - self._waiting.popleft()[1])
+
+
+class Uploads:
+    """Keeps so many uploads of a client under way."""
+
+    def __init__(self, client: LoadClient, table: str, under_way: int, content: bytes) -> None:
+        self._content = content
+        self._goes_on = True
+        self.outbox = Outbox(table)
+        self.outbox.resume(client, b"")
+        client.on_echoes = self._echoed
+        for _ in range(under_way):
+            self._write()
+
+    def end(self) -> None:
+        """Nothing more is written."""
+        self._goes_on = False
+
+    def _echoed(self, transactions: int) -> None:
+        self.outbox.echoed(transactions)
+        for _ in range(transactions if self._goes_on else 0):
+            self._write()
+
+    def _write(self) -> None:
+        self.outbox.write("client", self._content)
