@@ -43,7 +43,7 @@ def main() -> None:
         "figures", nargs="*", metavar="FIGURE", help=f"all of them if none is named: {', '.join(FIGURES)}"
     )
     parser.add_argument("--page", type=Path, help="write the page here (docs/benchmarks.md if all are measured)")
-    parser.add_argument("--profiles", type=Path, help="run services under cProfile, and keep the profiles here")
+    parser.add_argument("--profiles", type=Path, help="profile the services, into this folder")
     wanted = parser.parse_args()
     if unknown := set(wanted.figures) - set(FIGURES):
         parser.error(f"no such figure: {', '.join(sorted(unknown))}")
@@ -51,14 +51,16 @@ def main() -> None:
         wanted.profiles.mkdir(parents=True, exist_ok=True)
     raise_file_limit()
     destination = wanted.page or (None if wanted.figures or wanted.profiles else PAGE)
+    measured: dict[str, Figure] = {}
     with Stage.built(wanted.profiles) as stage:
-        figures = [asyncio.run(_measured(name, stage)) for name in wanted.figures or FIGURES]
         with psycopg.connect(stage.cluster.dsn("postgres")) as conn:
             postgres = conn.info.parameter_status("server_version") or "unknown"
-    if destination is not None:
-        destination.write_text(page(figures, postgres, _pictures(figures, destination.parent)), "utf-8")
-        print(f"written: {destination}")
-    sys.exit(any(figure.failed for figure in figures))
+        for name in wanted.figures or FIGURES:
+            measured[name] = asyncio.run(_measured(name, stage))
+            if destination is not None:  # each time anew: who interrupts it has what there is
+                figures = [measured[each] for each in FIGURES if each in measured]
+                destination.write_text(page(figures, postgres, _pictures(figures, destination.parent)), "utf-8")
+    sys.exit(any(figure.failed for figure in measured.values()))
 
 
 async def _measured(name: str, stage: Stage) -> Figure:
@@ -80,7 +82,7 @@ def _pictures(figures: list[Figure], folder: Path) -> dict[str, str]:
     try:
         drawn = draw((curve for figure in figures for curve in figure.curves), folder / "benchmarks")
     except NoPlots:
-        print("no pictures: matplotlib is not installed")
+        print("no pictures: matplotlib is not installed\n")
         return {}
     return {name: path.relative_to(folder).as_posix() for name, path in drawn.items()}
 

@@ -37,6 +37,11 @@ class Program:
         port: int = server.sockets[0].getsockname()[1]
         return port
 
+    async def accepted(self, count: int) -> None:
+        """Returns once so many are connected: their own end believes it sooner."""
+        while len(self._transports) < count:  # noqa: ASYNC110 - a moment
+            await asyncio.sleep(0.01)
+
     async def send(self, wire: str, rounds: int, pause: float) -> list[tuple[float, float]]:
         """When each of ``rounds`` of sending to everybody began (the monotonic clock), and its CPU seconds."""
         content = bytes.fromhex(wire)

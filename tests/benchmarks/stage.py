@@ -15,6 +15,7 @@ import psycopg
 
 from benchmarks.child import Child
 from benchmarks.processes import CpuClock, resident_bytes
+from benchmarks.profiles import top
 from databases import fresh_database
 from interop.service import Leyden
 from leyden.auth import generate_key
@@ -90,8 +91,9 @@ class Stage:
         assert pair.public_pem is not None
         number = next(self._numbers)
         launcher: tuple[str, ...] = ("-m", "leyden")
-        if self._profiles is not None:
-            launcher = ("-m", "cProfile", "-o", str(self._profiles / f"{number:02}-{name}.prof"), *launcher)
+        profile = None if self._profiles is None else self._profiles / f"{number:02}-{name}.prof"
+        if profile is not None:
+            launcher = ("-m", "benchmarks.profiles", str(profile))
         process = await Leyden.start(
             "start",
             database=dsn,
@@ -109,6 +111,8 @@ class Stage:
             yield Service(process, dsn, pair.private_pem, CpuClock(process.process.pid))
         finally:
             await process.stop()
+            if profile is not None and profile.exists():
+                print(top(profile), flush=True)
 
 
 class Session:

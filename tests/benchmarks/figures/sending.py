@@ -163,6 +163,7 @@ async def _bare(wire: str) -> dict[int, _Bare]:
         for clients in CLIENTS:
             await load.ask("connect_bare", port=port, count=clients - there)
             there = clients
+            await bare.ask("accepted", count=clients)
             await load.ask("count")
             sent = await bare.ask("send", wire=wire, rounds=rounds, pause=0.01 + clients / 50_000)
             arrivals = await load.ask("arrived", transactions=rounds, seconds=60)
