@@ -4,13 +4,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test check format bench clients convergence crash fuzz model model-policies proto lock clean
+.PHONY: help install demo test check format bench soak clients convergence crash fuzz model model-policies proto lock clean
 
 help:
 	@echo "make demo     a shared to-do list in two browser tabs, on an embedded Postgres"
 	@echo "make test     every test: unit, integration, interop with the stock npm client"
 	@echo "make check    lint, types, import directions, and the fast tests"
-	@echo "make bench    the benchmarks, as ratios"
+	@echo "make bench    the benchmarks, as ratios; writes docs/benchmarks.md"
+	@echo "make soak     2,000 clients that come, go and write for SOAK_SECONDS (1,800), compared with Postgres at the end"
 	@echo "make fuzz     hostile tokens and keys for FUZZ_SECONDS (600)"
 	@echo "make crash    kills service and Postgres CRASHES (50) times while clients write"
 	@echo "make clients  three stock clients with random shapes for CLIENTS_SECONDS (300)"
@@ -50,8 +51,14 @@ format: .venv/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install
-	@$(BIN)/python -m pytest tests/benchmarks -s
+# FIGURES="sending latency" measures these alone, and leaves the page as it is; PROFILES=DIR keeps profiles of the services.
+bench: .venv/.installed
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(FIGURES) $(if $(PROFILES),--profiles $(PROFILES))
+
+# SOAK_CLIENTS=N takes other than 2,000. The exit status says whether it held.
+SOAK_SECONDS ?= 1800
+soak: .venv/.installed
+	@SOAK_SECONDS=$(SOAK_SECONDS) PYTHONPATH=tests $(BIN)/python -m benchmarks.soak
 
 # FUZZ_SEED=N repeats a run, FUZZ_TARGET=NAME keeps to one entrance, FUZZ_CASE=NAME tries the case of a finding again.
 FUZZ_SECONDS ?= 600

@@ -7,6 +7,7 @@ Times are compared within one run only, as medians.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -44,6 +45,7 @@ async def flood(service: Leyden, kind: str, sockets: int, addresses: list[str]) 
     port = service.url.rpartition(":")[2]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, FLOOD, port, kind, str(sockets), *addresses),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
