@@ -409,6 +409,8 @@ class Service:
             for connection in tuple(earlier.open):
                 connection.end(1012, detail="the database's history changed")
             earlier.fanout.close()
+            if self._rights_watch is not None:
+                self._rights_watch.begin_history()
 
         async def catch_up() -> None:
             async with self._marks.connection() as conn:

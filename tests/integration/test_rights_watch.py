@@ -139,3 +139,14 @@ async def test_a_doubt_from_elsewhere_ends_with_a_reading_that_has_seen_the_chan
             await asyncio.sleep(0.3)
             assert watched.told[-1] == "doubt"
         await until(lambda: watched.told == ["change", "certainty", "doubt", "change", "certainty"])
+
+
+async def test_what_another_history_committed_is_not_waited_for(
+    database: str, conn: psycopg.AsyncConnection[tuple[object, ...]]
+) -> None:
+    async with watching(database, conn) as watched:
+        watched.watch.doubt(2**40)
+        await watched.watch.read_anew()
+        assert watched.told[-1] == "doubt"
+        watched.watch.begin_history()
+        await until(lambda: watched.told[-1] == "certainty")

@@ -236,6 +236,11 @@ class RightsWatch:
         self._hurry.set()
         self._look()
 
+    def begin_history(self) -> None:
+        """The database has another history now: transactions of the one before may never become visible."""
+        self._unseen.clear()
+        self._hurry.set()
+
     async def run(self) -> None:
         """Until cancelled. Whatever goes wrong is told to ``emit`` and tried again after a while."""
         looking = asyncio.create_task(self._keep_looking())
