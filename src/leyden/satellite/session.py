@@ -40,7 +40,7 @@ from leyden.satellite.actions import (
     World,
     Write,
 )
-from leyden.satellite.frames import MalformedFrame, decode
+from leyden.satellite.frames import ACKNOWLEDGEMENT, MalformedFrame, decode
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import ForeignPosition, InvalidPosition, Position
 from leyden.satellite.rescue import HELD_FOR, Rescue, cut_off
@@ -151,6 +151,18 @@ class Session:
         except _Refuse as refusal:
             self._state = _State.CLOSED
             return refusal.outputs
+
+    def acknowledged(self, payload: bytes) -> int | None:
+        """The WAL position that ``payload`` acknowledges, if it does just that, as it should, while the stream runs.
+        Otherwise ``None``, and nothing has happened: it is for :meth:`receive`."""
+        if payload[:1] != ACKNOWLEDGEMENT or self._expired or not self.streaming:
+            return None
+        try:
+            ack = decode(payload)
+            assert isinstance(ack, pb.SatOpLogAck)
+            return self._world.positions.decode(ack.lsn).wal
+        except (MalformedFrame, InvalidPosition, ForeignPosition):
+            return None
 
     def _dispatch(self, message: Message) -> list[Output]:
         match message:

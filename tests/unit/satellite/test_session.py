@@ -673,6 +673,34 @@ def test_an_acknowledgement_of_nothing_of_ours_is_refused(lsn: bytes) -> None:
     assert failure(streaming().send(pb.SatOpLogAck(lsn=lsn))) == (ERROR.INVALID_REQUEST, 1007)
 
 
+def test_an_acknowledgement_can_be_taken_at_once() -> None:
+    assert streaming().session.acknowledged(encode(pb.SatOpLogAck(lsn=b"e-60", transaction_id=7))) == 60
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        encode(pb.SatOpLogAck(lsn=b"f-60")),
+        encode(pb.SatOpLogAck(lsn=b"60")),
+        encode(pb.SatOpLogAck(lsn=b"e-60"))[:-1],
+        encode(pb.SatRpcRequest(method="stopReplication", request_id=9)),
+    ],
+)
+def test_anything_else_is_left_to_be_received(payload: bytes) -> None:
+    session = streaming().session
+    assert session.acknowledged(payload) is None
+    assert session.streaming
+
+
+def test_nothing_is_acknowledged_at_once_before_the_stream_starts_or_after_the_token_expired() -> None:
+    ack = encode(pb.SatOpLogAck(lsn=b"e-60"))
+    assert authenticated().session.acknowledged(ack) is None
+    expired = streaming()
+    expired.session.expired()
+    assert expired.session.acknowledged(ack) is None
+
+
 # ---- subscribe ---------------------------------------------------------------------------------------------------
 
 
