@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 
 from psycopg import sql
 
@@ -15,16 +16,24 @@ class Program:
     def __init__(self) -> None:
         self._bulk: asyncio.Task[None] | None = None
 
-    async def run(self, dsn: str, rate: float, seconds: float) -> list[float]:
-        """When the ``COMMIT`` of each transaction was sent (the monotonic clock). Who falls behind makes up for it."""
-        async with Session.open(dsn) as session:
-            await session.commit()  # what is prepared at first is prepared now
-            commits = []
+    async def run(self, dsn: str, rate: float, seconds: float, sessions: int = 1) -> list[float]:
+        """When the ``COMMIT`` of each transaction was sent (the monotonic clock), in that order. Who falls behind makes
+        up for it. Before them each session commits one that is not among these."""
+        async with AsyncExitStack() as stack:
+            those = [await stack.enter_async_context(Session.open(dsn)) for _ in range(sessions)]
+            for session in those:
+                await session.commit()  # what is prepared at first is prepared now
             started = time.monotonic()
-            for number in range(round(rate * seconds)):
-                await asyncio.sleep(max(0.0, started + number / rate - time.monotonic()))
-                commits.append(await session.commit())
-            return commits
+
+            async def work(at: int, session: Session) -> list[float]:
+                commits = []
+                for number in range(at, round(rate * seconds), sessions):
+                    await asyncio.sleep(max(0.0, started + number / rate - time.monotonic()))
+                    commits.append(await session.commit())
+                return commits
+
+            done = await asyncio.gather(*(work(at, session) for at, session in enumerate(those)))
+            return sorted(commit for commits in done for commit in commits)
 
     async def start_bulk(self, dsn: str, table: str, rate: float, size: int) -> None:
         """From now on a row of ``size`` bytes of text goes into ``table`` so many times a second."""

@@ -44,7 +44,8 @@ async def measure(stage: Stage) -> Figure:
             await service.connect(load, names[BEFORE:], [[["items"]]] * CLIENTS)
             await asyncio.sleep(3)  # deliveries are confirmed
             ours = (service.resident_bytes - before) / CLIENTS
-    async with Child.running("benchmarks.load") as load, Child.running(__name__) as bare:
+    # the clients end first, or the application would complain of each
+    async with Child.running(__name__) as bare, Child.running("benchmarks.load") as load:
         port = await bare.ask("listen")
         await load.ask("upgrade", port=port, count=BEFORE)
         before = resident_bytes(bare.pid)
