@@ -420,7 +420,8 @@ class Service:
         world = LiveWorld(self.settings.instance_id, replication, self._log, self._locale, self._reading)
         encoder = Encoder(world.positions)
         fanout = FanOut(self._log, encoder, self.emit, before_each=self.access.sessions.expire)
-        snapshots = Snapshots(self._readers)
+        # Rows that a snapshot sees are not selected by rights that were changed before.
+        snapshots = Snapshots(self._readers, catch_up if self.settings.roles.all else None)
         self._core = Core(
             world=world,
             authenticator=self.access.authenticator,
