@@ -58,7 +58,7 @@ REPORT_INTERVAL = 60.0
 #: Pause between looks at what is to be done (seconds).
 TICK = 0.5
 
-#: How the attempts at one question ended: the keys found, or what whole answers are compared with.
+#: What Postgres said: the keys found of those that were asked for, or all of them, compared with what was known.
 _Answer = set[Row] | Comparison
 
 
@@ -151,8 +151,13 @@ class Asking:
                 raise TooManyQuestions
             self._questions.begin(question)
             task = self._first[question] = asyncio.create_task(self._ask_first(question))
-            task.add_done_callback(lambda _: self._first.pop(question, None))
+            task.add_done_callback(lambda done: self._asked_first(question, done))
         return task
+
+    def _asked_first(self, question: Question, task: asyncio.Task[None]) -> None:
+        self._first.pop(question, None)
+        if not task.cancelled():
+            task.exception()  # is that of whoever waits for it, and of nobody if they have left
 
     async def _ask_first(self, question: Question) -> None:
         async with self._slots:
