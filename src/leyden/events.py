@@ -351,6 +351,29 @@ class TablesLoaded:
 
 
 @dataclass(frozen=True, slots=True)
+class QuestionAnswered:
+    """Postgres said which rows of a table one reader may see, whose policies are not understood: for the ``first``
+    time; of the ``rows`` that transactions wrote; of ``all``, as something changed that the policies look at; or in a
+    ``look`` at whether the answer is still the same."""
+
+    table: str
+    kind: Literal["first", "rows", "all", "look"]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionFailed:
+    """Postgres did not say which rows of a table one reader with this database ``role`` may see: ``sqlstate`` tells
+    why, empty when it did not answer at all. The reader sees none of those in question. It is told once a minute, with
+    how many ``times`` it happened."""
+
+    table: str
+    role: str
+    sqlstate: str
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class UploadApplied:
     client_id: str
     changes: int
@@ -412,6 +435,8 @@ Event = (
     | SubscriptionDelivered
     | SubscriptionProgress
     | TablesLoaded
+    | QuestionAnswered
+    | QuestionFailed
     | UploadApplied
     | UploadRefused
     | UnexpectedError

@@ -140,14 +140,33 @@ class Function:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """A function of the database that a policy calls itself, in whatever language. ``is_immutable``: by its owner's
+    word, it looks at its arguments only. ``fingerprint`` is another one when the function is. ``body`` is that of one
+    in SQL."""
+
+    name: str
+    is_immutable: bool
+    fingerprint: str
+    body: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """A policy that says which rows are read. ``using`` is its condition, printed with nothing but ``pg_catalog`` on
-    the search path; ``functions`` are those of the database that it may call, as far as they can be looked into."""
+    the search path; ``functions`` are those of the database that it may call, as far as they can be looked into.
+
+    ``relations`` are the ids of the tables that it names, its own among them, and ``calls`` the functions. With
+    ``has_views`` it looks at others through them.
+    """
 
     name: str
     permissive: bool
     using: str
     functions: tuple[Function, ...] = ()
+    relations: frozenset[int] = frozenset()
+    calls: tuple[Call, ...] = ()
+    has_views: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from leyden.config import Settings
 from leyden.edge.access import Access
 from leyden.edge.admission import AdmissionPolicy
 from leyden.edge.app import close_all, create_app
+from leyden.edge.asking import ROUNDS_AT_ONCE, Asking
 from leyden.edge.authors import Authors
 from leyden.edge.core import Core, OpenConnection
 from leyden.edge.fanout import FanOut
@@ -54,6 +55,8 @@ from leyden.postgres.tombstones import forget_tombstones
 from leyden.postgres.writer import Writer
 from leyden.satellite.encoding import Encoder
 from leyden.satellite.positions import Positions
+from leyden.shapes.answers import Questions
+from leyden.shapes.questions import Question
 from leyden.shapes.rights import Rules
 from leyden.shapes.where import ownership
 
@@ -83,7 +86,13 @@ class LiveWorld:
     """What sessions may look at: the state of replication, as of this very moment."""
 
     def __init__(
-        self, instance_id: str, replication: Replication, log: MemoryLog, locale: Locale, reading: Reading
+        self,
+        instance_id: str,
+        replication: Replication,
+        log: MemoryLog,
+        locale: Locale,
+        reading: Reading,
+        questions: Questions,
     ) -> None:
         self.instance_id = instance_id
         self.locale = locale
@@ -91,6 +100,10 @@ class LiveWorld:
         self._replication = replication
         self._log = log
         self._reading = reading
+        self._questions = questions
+
+    def answered_since(self, question: Question) -> int | None:
+        return self._questions.since(question)
 
     def rules(self, role: str | None) -> Rules:
         return self._reading.rules(role, self.locale, self.tables)
@@ -147,6 +160,8 @@ class Service:
         self._pool: Pool | None = None
         self._marks: Pool
         self._readers: Pool
+        self._askers: Pool
+        self._asking: asyncio.Task[None] | None = None
         #: Of the database; until it is read, filters that depend on it are refused.
         self._locale = Locale(order_is_bytes=False)
         self._core: Core | None = None
@@ -313,6 +328,8 @@ class Service:
             await stack.enter_async_context(pool)
             # Apart: clients that take their rows slowly hold up those who want rows, not those who write or log in.
             self._readers = await stack.enter_async_context(Pool(self.dsn, min_size=1, max_size=SNAPSHOTS))
+            # Apart: whoever depends on an answer waits for it, and shall not wait for those who want rows as well.
+            self._askers = await stack.enter_async_context(Pool(self.dsn, min_size=0, max_size=ROUNDS_AT_ONCE + 1))
             # Apart: a delivery that needs one holds a connection of the other, and so might all others.
             self._marks = await stack.enter_async_context(Pool(self.dsn, min_size=1, max_size=1))
             if self.settings.tombstone_retention:
@@ -393,6 +410,8 @@ class Service:
                 if self._core is not None:
                     self._core.fanout.tick()
         finally:
+            if self._asking is not None:
+                await cancel(self._asking)
             await cancel(running)
 
     def _let_go_of(self, table: Table) -> None:
@@ -417,11 +436,18 @@ class Service:
                 position = await replication.mark(conn)
             await replication.reach(position)
 
-        world = LiveWorld(self.settings.instance_id, replication, self._log, self._locale, self._reading)
+        async def moment() -> None:
+            async with self._marks.connection() as conn:
+                await replication.moment(conn)
+
+        questions = Questions()
+        world = LiveWorld(self.settings.instance_id, replication, self._log, self._locale, self._reading, questions)
         encoder = Encoder(world.positions)
-        fanout = FanOut(self._log, encoder, self.emit, before_each=self.access.sessions.expire)
+        fanout = FanOut(self._log, encoder, self.emit, before_each=self.access.sessions.expire, questions=questions)
         # Rows that a snapshot sees are not selected by rights that were changed before.
         snapshots = Snapshots(self._readers, catch_up if self.settings.roles.all else None)
+        asking = Asking(fanout, self._log, Snapshots(self._askers), catch_up, moment, self.emit)
+        self._ask(asking)
         self._core = Core(
             world=world,
             authenticator=self.access.authenticator,
@@ -432,7 +458,7 @@ class Service:
             clients=ClientStore(pool),
             checkpoints=Checkpoints(pool),
             snapshots=snapshots,
-            loader=TableLoader(fanout, self._log, snapshots, world, catch_up, self.emit),
+            loader=TableLoader(fanout, self._log, snapshots, world, catch_up, self.emit, asking),
             writer=Writer(pool, ownership, self.emit),
             catch_up=catch_up,
             read_rights=self._read_rights,
@@ -460,6 +486,13 @@ class Service:
         admin = self.settings.admin
         for sentence in (*auth.warnings, *(admin.warnings if admin is not None else ())):
             self.emit(AuthenticationWarning(sentence))
+
+    def _ask(self, asking: Asking) -> None:
+        """``asking`` takes the place of what asked in an earlier history."""
+        if self._asking is not None:
+            self._asking.cancel()
+        self._asking = asyncio.create_task(asking.run())
+        self._asking.add_done_callback(self._ended)
 
     def reload(self) -> None:
         """Reads the keys again, because an operator says that they have changed (SIGHUP)."""

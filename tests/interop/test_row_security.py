@@ -104,3 +104,55 @@ async def test_two_users_see_what_their_policies_let_through(
             await client("sync", client=user, table="docs")
             await see(client, user, ("1", None))
     assert complaints(client) == []
+
+
+ASKED = """
+CREATE FUNCTION may_see(whose text, what uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN whose = current_setting('request.jwt.claims', true)::jsonb ->> 'sub'
+        OR EXISTS (SELECT FROM public.members WHERE project = what);
+END $$;
+ALTER POLICY member ON docs USING (may_see(owner, project))
+"""
+
+
+async def test_policies_that_leyden_does_not_understand_are_postgres_own(
+    leyden: ServiceFactory, driver: Factory, guarded: Guarded
+) -> None:
+    issuer = Issuer("ES256")
+    service = await leyden(**issuer.env, DATABASE_URL=guarded.url, AUTH_DB_ROLE=guarded.role)
+    with psycopg.connect(guarded.url, autocommit=True) as conn:
+        for statement in TABLES.split(";\n"):
+            conn.execute(sql.SQL(statement).format(role=sql.Identifier(guarded.role)))
+        conn.execute(ASKED)
+        conn.execute("INSERT INTO projects VALUES (%s, 'P')", [id_of(90)])
+        for number, owner in ((1, "ann"), (2, "bob"), (3, None)):
+            conn.execute(
+                "INSERT INTO docs VALUES (%s, %s, %s, %s, 's')", [id_of(number), id_of(90), owner, f"{number}"]
+            )
+        client = await driver()
+        for user in ("ann", "bob"):
+            await connected(client, service, user, "docs", schema=SCHEMA, token=issuer.token(user))
+        await see(client, "ann", ("1", None))
+        await see(client, "bob", ("2", None))
+        assert await rows(client, "ann", "projects", "name") == [("P",)]
+
+        # a member of the project, and none any more
+        conn.execute("INSERT INTO members VALUES (%s, %s, 'ann')", [id_of(50), id_of(90)])
+        await see(client, "ann", ("1", None), ("2", None), ("3", None))
+        await client("run", client="ann", sql=f"UPDATE docs SET body = 'by ann' WHERE id = '{id_of(2)}'")
+        await client("waitOplogEmpty", client="ann")
+        await client("waitRow", client="bob", sql="SELECT * FROM docs WHERE body = 'by ann'")
+        conn.execute("DELETE FROM members")
+        await see(client, "ann", ("1", None))
+        await see(client, "bob", ("by ann", None))
+
+        # offline while rows change hands
+        await client("disconnect", client="ann")
+        conn.execute("UPDATE docs SET owner = 'bob' WHERE id = %s", [id_of(1)])
+        conn.execute("UPDATE docs SET owner = 'ann' WHERE id = %s", [id_of(3)])
+        await client("connect", client="ann", token=issuer.token("ann"), timeoutMs=10000)
+        await client("waitRow", client="ann", sql="SELECT * FROM docs WHERE body = '3'")
+        await see(client, "ann", ("3", None))
+        await see(client, "bob", ("1", None), ("by ann", None))
+    assert complaints(client) == []

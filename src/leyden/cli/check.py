@@ -25,7 +25,7 @@ from leyden.postgres.catalog import load_tables
 from leyden.postgres.locale import read_locale
 from leyden.postgres.reading_rights import parse_rights, read_rights
 from leyden.postgres.requirements import Requirement, unmet_requirements
-from leyden.shapes.rights import Forbidden, rules_for
+from leyden.shapes.rights import Forbidden, Rule, rules_for
 from leyden.shapes.where import OWNER_COLUMN
 
 from .checks import check_lines
@@ -44,8 +44,8 @@ def check(data_dir: Path | None) -> None:
     """Say what the database lacks for the service, and for each electrified table who may read it.
 
     With a database role (AUTH_DB_ROLE, or AUTH_DB_ROLE_CLAIM and AUTH_DB_ROLES) a table without row-level security or
-    without a policy is a finding, and so is one whose policies cannot be followed. Changes nothing. Exit status: 0 all
-    is well, 1 there are findings, 2 wrong use or configuration.
+    without a policy is a finding. Policies that are not understood, so that Postgres is asked, are listed with what
+    that costs. Changes nothing. Exit status: 0 all is well, 1 there are findings, 2 wrong use or configuration.
 
     \b
     Example:
@@ -104,11 +104,11 @@ def _tables(tables: Mapping[int, Table], rights: RightsByRole, policy: RolePolic
                 yield Check(name, "skipped", "may not be read")
                 continue
             try:
-                rules.of(table)
+                rule = rules.of(table)
             except Forbidden as forbidden:
                 yield Check(name, "fail", f"is refused: {forbidden.message}")
             else:
-                yield _judged(name, table, found)
+                yield _judged(name, table, found, rule)
 
 
 def _without_role(table: Table) -> str:
@@ -117,11 +117,12 @@ def _without_role(table: Table) -> str:
     return "is read by everybody: no database role is set (AUTH_DB_ROLE), so that policies do not matter"
 
 
-def _judged(name: str, table: Table, rights: ReadingRights) -> Check:
+def _judged(name: str, table: Table, rights: ReadingRights, rule: Rule) -> Check:
     if rights.policies is None:
         statement = f"ALTER TABLE {printable(table.name)} ENABLE ROW LEVEL SECURITY"
         return Check(name, "fail", f"has no row-level security: every user reads every row; {statement}")
     if not any(policy.permissive for policy in rights.policies):
         return Check(name, "fail", "no policy lets anything through, so that nobody reads a row; CREATE POLICY")
     hidden = "" if rights.columns is None else f"; columns read: {', '.join(sorted(rights.columns))}"
-    return Check(name, "pass", f"policies: {', '.join(policy.name for policy in rights.policies)}{hidden}")
+    asked = "" if rule.unknown is None else f"; {rule.unknown.cost}: {rule.unknown.why}"
+    return Check(name, "pass", f"policies: {', '.join(policy.name for policy in rights.policies)}{hidden}{asked}")

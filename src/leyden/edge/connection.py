@@ -16,6 +16,7 @@ import psycopg
 
 from leyden.auth import ErrorDetail, Identity, Refusal, UnknownKey, wire_message
 from leyden.cancellation import cancel
+from leyden.edge.asking import QuestionNotAnswered, TooManyQuestions
 from leyden.edge.authenticator import TryAgainLater
 from leyden.edge.authors import RoleRefused
 from leyden.edge.core import Core
@@ -221,6 +222,8 @@ class Connection:
             return error
         if isinstance(error, OutsideWindow):
             return ConnectionEnded(1008, detail=TOO_FAR_BEHIND)
+        if isinstance(error, TooManyQuestions | QuestionNotAnswered):
+            return ConnectionEnded(1013, detail=f"Postgres is not asked about its policies: {type(error).__name__}")
         if isinstance(error, RepairInterruptedError):
             return ConnectionEnded(1012, detail=str(error))
         if isinstance(error, TableStrayed):
@@ -514,7 +517,7 @@ class Connection:
 
     async def _start_stream(self, start: protocol.StartStream) -> None:
         core = self._core
-        await core.loader.ensure(table for tree in start.view.trees for table in tree.needed.values())
+        await core.loader.prepare(start.view.trees)
         if self._over:
             return
         view, position = start.view, start.position

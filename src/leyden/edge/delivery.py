@@ -258,9 +258,9 @@ class Deliveries:
     async def _splice(self, parts: Sequence[Part]) -> AsyncIterator[_Splice]:
         """Holds the client at a position from which ``parts`` can be delivered."""
         subscriber, fanout = self._subscriber, self._fanout
-        linked = [table for part in parts if isinstance(part, Tree) for table in part.needed.values()]
+        trees = [part for part in parts if isinstance(part, Tree)]
         while True:
-            await self._loader.ensure(linked)
+            await self._loader.prepare(trees)
             kept = frozenset(part for part in parts if self._is_kept(part))
             if kept:
                 # The client must have the same of each table at its position, also of those from earlier snapshots.
@@ -277,6 +277,7 @@ class Deliveries:
                 raise ClientLeftError
             if kept:
                 subscriber.filters.clear()  # it has been sent all that they could concern
+            await self._loader.answered(trees, position)
             async with self._covering(position) as snapshot:
                 # A table that is kept is forgotten when it is altered.
                 if await snapshot.newest_version() <= newest and all(map(self._is_kept, kept)):

@@ -4,7 +4,8 @@ A *feed* is what equal clients have in common: what they see (a view, made of gr
 An index of these tells which feeds a transaction concerns; all others cost it nothing. A :class:`Subscriber` that
 stands at the head of the log is *live* and costs one ``send`` per transaction. One that is behind, whose window of
 unacknowledged transactions is full, whose socket is slow, or that is being delivered initial data leaves the live lane
-and catches up from the log later. Nobody waits for the slowest, and memory per client is bounded.
+and catches up from the log later. So does one whose view depends on what Postgres is still to be asked about the
+transaction. Nobody waits for the slowest, and memory per client is bounded.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from leyden.model import AddColumns, Row, SnapshotPoint, Table, Transaction
 from leyden.postgres.relations import with_columns
 from leyden.satellite.encoding import Encoder
 from leyden.satellite.migrations import Dialect
+from leyden.shapes.answers import Questions
 from leyden.shapes.groups import images
 from leyden.shapes.index import PartIndex
+from leyden.shapes.questions import Question
 from leyden.shapes.sight import Sight
 from leyden.shapes.versions import VersionedTables
 from leyden.shapes.view import Part, View
@@ -42,6 +45,9 @@ CACHED_PACKETS = 256
 
 #: Why a client is let go that comes back to a table with other columns.
 ALTERED = "a table it sees was altered"
+
+#: Why a client is let go whose view depends on what Postgres could not be asked any more.
+UNANSWERED = "what its policies let it see is not known any more"
 
 #: Transactions read from the log at a time while a client catches up.
 CATCH_UP_BATCH = 64
@@ -110,9 +116,16 @@ class FanOut:
         encoder: Encoder,
         emit: Emit = ignore,
         before_each: Callable[[], None] = lambda: None,
+        questions: Questions | None = None,
     ) -> None:
         """``before_each`` is called before a transaction is distributed: who may not see it any more leaves then."""
         self._log = log
+        #: Those that views depend on. Their answers are among the versions.
+        self.questions = Questions() if questions is None else questions
+        #: The feeds that have members, by the questions (ids) that they depend on.
+        self._feeds_asking: dict[int, dict[FeedKey, None]] = {}
+        #: Everybody in the live lane was sent everything up to here.
+        self._live_at = log.head
         self._emit = emit
         self._before_each = before_each
         self._encoder = encoder
@@ -187,8 +200,12 @@ class FanOut:
             self.pump(subscriber)
 
     def _can_be_served(self, subscriber: Subscriber) -> bool:
-        """A table of a tree can be altered while the client is being prepared for the tree."""
-        if all(table_id in self.versions for table_id in subscriber.view.tables_needed):
+        """A table of a tree can be altered while the client is being prepared for the tree, and a question can have
+        been forgotten that it was asked for at an earlier time."""
+        view, since = subscriber.view, self.questions.since
+        if all(table_id in self.versions for table_id in view.tables_needed) and all(
+            (known := since(question)) is not None and known <= subscriber.position for question in view.questions
+        ):
             return True
         self.leave(subscriber)
         subscriber.dropped(ALTERED)
@@ -279,16 +296,48 @@ class FanOut:
             self._before_each()
             self._let_go_of_altered(transaction)  # before its own rows, which have the new columns
             self.versions.apply(transaction)
+            self._hold_back(transaction)
             self._publish(transaction)
+            self._live_at = transaction.position
         except Exception as error:
             # A defect must not cost anybody a transaction: whoever reconnects gets it from the log.
             trace = "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
             self._emit(UnexpectedError("fan-out", trace))
             self.versions.clear()
+            self.questions.clear()
+            self._live_at = transaction.position
             for subscriber in self._all():
                 # At once, not when its connection has ended: the next transaction must not reach it before this one.
                 self.leave(subscriber)
                 subscriber.dropped("a transaction could not be distributed")
+
+    def _hold_back(self, transaction: Transaction) -> None:
+        """Whoever depends on what has to be asked about ``transaction`` gets it later."""
+        for question in self.questions.note(transaction):
+            for feed in tuple(self._feeds_asking.get(question.id, ())):
+                for subscriber in tuple(self._feeds[feed]):
+                    self._demote(subscriber, self._live_at)
+
+    def answered(self, questions: Collection[Question]) -> None:
+        """More is known of ``questions``: who waited for it goes on."""
+        for subscriber in tuple(self._waiting):
+            if not subscriber.view.questions.isdisjoint(questions):
+                self.pump(subscriber)
+
+    def forget(self, questions: Collection[Question]) -> None:
+        """What is known of ``questions`` holds no longer. Whoever depends on it comes back."""
+        for question in questions:
+            self.questions.forget(question)
+            self.versions.forget(question.id)
+        for subscriber in self._all():
+            if not subscriber.view.questions.isdisjoint(questions):
+                self.leave(subscriber)
+                subscriber.dropped(UNANSWERED)
+
+    @property
+    def questions_in_use(self) -> set[Question]:
+        """Those that anybody's view depends on."""
+        return {question for subscriber in self._all() for question in subscriber.view.questions}
 
     def _publish(self, transaction: Transaction) -> None:
         position = transaction.position
@@ -331,6 +380,10 @@ class FanOut:
         members.discard(subscriber)
         if not members:
             del self._feeds[feed]
+            for question in subscriber.view.questions:
+                del self._feeds_asking[question.id][feed]
+                if not self._feeds_asking[question.id]:
+                    del self._feeds_asking[question.id]
             for part in subscriber.view.parts:
                 del self._feeds_of[part][feed]
                 if not self._feeds_of[part]:
@@ -344,6 +397,8 @@ class FanOut:
         feed = subscriber.feed
         if feed not in self._feeds:
             self._feeds[feed] = set()
+            for question in subscriber.view.questions:
+                self._feeds_asking.setdefault(question.id, {})[feed] = None
             for part in subscriber.view.parts:
                 if part not in self._feeds_of:
                     self._feeds_of[part] = {}
@@ -374,6 +429,8 @@ class FanOut:
     def let_go_of(self, table: Table) -> None:
         """What is known of ``table`` holds no longer. Who asked for it comes back, and is told what it may have."""
         self.versions.forget(table.id)
+        # What happens to the table meanwhile leaves answers behind that are too old.
+        self.forget(self.questions.about(table.id))
         for subscriber in self._all():
             view = subscriber.view
             if table.id in view.tables | view.tables_needed or table.name in subscriber.asked_for():
@@ -393,14 +450,15 @@ class FanOut:
             self.leave(subscriber)
             subscriber.dropped(TOO_FAR_BEHIND)
             return
+        unanswered = self.questions.first_unanswered(subscriber.view.questions)
         while not self._is_blocked(subscriber):
             batch = self._log.after(subscriber.position, CATCH_UP_BATCH)
             if not batch:
-                if not subscriber.filters:
+                if not subscriber.filters and unanswered is None:
                     self._promote(subscriber)
                 return
             for transaction in batch:
-                if self._is_blocked(subscriber):
+                if self._is_blocked(subscriber) or (unanswered is not None and transaction.position >= unanswered):
                     return
                 self._send_behind(subscriber, transaction)
 

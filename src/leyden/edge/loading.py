@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
+from leyden.edge.asking import Asking
 from leyden.edge.fanout import FanOut
 from leyden.events import Emit, TablesLoaded
 from leyden.log import OutsideWindow, TransactionLog
@@ -14,6 +15,7 @@ from leyden.model import AddColumns, SnapshotPoint, Table, Transaction
 from leyden.postgres.snapshots import Snapshots
 from leyden.postgres.suspension import TableStrayed
 from leyden.satellite.actions import World
+from leyden.shapes.tree import Tree
 from leyden.shapes.versions import VersionedTables
 
 #: Pauses before attempts (seconds). Another one is needed when a table was altered or truncated meanwhile, when the
@@ -39,14 +41,32 @@ class TableLoader:
         world: World,
         catch_up: Callable[[], Awaitable[None]],
         emit: Emit,
+        asking: Asking | None = None,
     ) -> None:
+        """``asking`` is needed for shapes that depend on questions."""
         self._fanout = fanout
         self._log = log
         self._snapshots = snapshots
         self._world = world
         self._catch_up = catch_up
         self._emit = emit
+        self._asking = asking
         self._turn = asyncio.Lock()
+
+    async def prepare(self, trees: Collection[Tree]) -> None:
+        """Returns once all that ``trees`` need is kept, tables and answers. With nothing awaited in between, it mostly
+        still is.
+
+        Raises what :meth:`Asking.ensure` does, and what :meth:`ensure` does.
+        """
+        if self._asking is not None:
+            await self._asking.ensure(question for tree in trees for question in tree.questions)
+        await self.ensure(table for tree in trees for table in tree.needed.values() if table.id > 0)
+
+    async def answered(self, trees: Iterable[Tree], position: int) -> None:
+        """Returns once all that ``trees`` depend on is known up to ``position``."""
+        if self._asking is not None:
+            await self._asking.answered((question for tree in trees for question in tree.questions), position)
 
     async def ensure(self, tables: Iterable[Table]) -> None:
         """Returns once all ``tables`` are kept. With nothing awaited in between, they still are.

@@ -59,6 +59,8 @@ _LEVELS: dict[type[Any], int] = {
     events.SubscriptionDelivered: logging.INFO,
     events.SubscriptionProgress: logging.INFO,
     events.TablesLoaded: logging.INFO,
+    events.QuestionAnswered: logging.DEBUG,
+    events.QuestionFailed: logging.WARNING,
     events.UploadApplied: logging.DEBUG,
     events.UploadRefused: logging.WARNING,
     events.UnexpectedError: logging.ERROR,

@@ -99,6 +99,18 @@ class Metrics:
             registry=registry,
             buckets=_DELIVERY_BUCKETS,
         )
+        self._questions = counter(
+            "leyden_policy_questions",
+            "Readers' policies asked of Postgres",
+            "outcome",
+            ("first", "rows", "all", "look", "failed"),
+        )
+        self._asking = Histogram(
+            "leyden_policy_question_seconds",
+            "Time for Postgres to say what one reader's policies let through",
+            registry=registry,
+            buckets=_DELIVERY_BUCKETS,
+        )
         self._interruptions = counter("leyden_replication_interruptions", "Interruptions of the stream from Postgres")
         self._outages = counter("leyden_database_outages", "Times that Postgres turned out to be unusable")
         self._errors = counter("leyden_unexpected_errors", "Defects met")
@@ -173,6 +185,11 @@ class Metrics:
             case events.SubscriptionDelivered(rows=rows, seconds=taken):
                 self._delivered_rows.inc(rows)
                 self._delivery.observe(taken)
+            case events.QuestionAnswered(kind=kind, seconds=taken):
+                self._questions.labels(kind).inc()
+                self._asking.observe(taken)
+            case events.QuestionFailed(times=times):
+                self._questions.labels("failed").inc(times)
             case events.ReplicationInterrupted():
                 self._interruptions.inc()
             case events.DatabaseUnavailable():

@@ -54,6 +54,9 @@ _NO_TAGS: Final = b"{}"
 _POSTGRES_TAG_PREFIX = f"{POSTGRES_ORIGIN}@"
 _EPOCH_TAGS = (EPOCH_TAG,)
 
+#: Prefix of the message that makes of its transaction one of the log, though nothing may have been written.
+MOMENT_PREFIX = "leyden.moment"
+
 #: A change as it arrived: kind, where it comes from, old and new values in the order of the Relation message.
 _RawChange = tuple[int, Source, Values, Values]
 
@@ -131,6 +134,8 @@ class Ingest:
         #: Tables that it suspends.
         self._suspended: dict[int, Suspension] = {}
         self._announcement: Announcement | None = None
+        #: Whether it has a place in the log though it changes nothing.
+        self._is_moment = False
         for table_id, suspension in suspended.items():
             self._suspend(table_id, suspension)
 
@@ -202,6 +207,7 @@ class Ingest:
         self._suspended = {}
         self._described = self.tables
         self._announcement = None
+        self._is_moment = False
 
     def _collect_insert(self, message: pgoutput.Insert) -> None:
         source = self._relations[message.relation_id]
@@ -290,6 +296,8 @@ class Ingest:
         elif message.prefix == self._rights_prefix:
             assert self._begin is not None
             self._on_rights(self._widen(self._begin.xid))
+        elif message.prefix == MOMENT_PREFIX:
+            self._is_moment = True
         elif message.prefix == self._announcements and self._announcement is None:
             self._received += len(message.content)
             self._announcement = Announcement.parse(message.content)
@@ -345,7 +353,7 @@ class Ingest:
                     changes.append(model.Insert(table, new, tags.get(key, _EPOCH_TAGS)))
         announcement = self._announcement
         transaction: model.Transaction | None = None
-        if changes or migration is not None or announcement is not None:
+        if changes or migration is not None or announcement is not None or self._is_moment:
             transaction = model.Transaction(
                 position=self._end_lsn,
                 xid=self._widen(begin.xid),

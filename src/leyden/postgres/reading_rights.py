@@ -20,7 +20,7 @@ import psycopg
 
 from leyden.cancellation import cancel
 from leyden.events import Emit, ReadingRightsRead, ReadingRightsUnavailable, UnexpectedError
-from leyden.model import Function, Policy, ReadingRights, RightsByRole
+from leyden.model import Call, Function, Policy, ReadingRights, RightsByRole
 from leyden.postgres.sessions import connect
 
 Connection = psycopg.AsyncConnection[Any]
@@ -48,6 +48,23 @@ WITH wanted AS (
 ), caller AS (
     SELECT r.oid, r.rolname FROM pg_catalog.pg_roles r
     WHERE r.oid IN (SELECT oid FROM wanted UNION SELECT f.proowner FROM function f WHERE f.prosecdef)
+), named AS (
+    SELECT DISTINCT d.objid, d.refobjid, c.relkind FROM pg_catalog.pg_depend d
+    JOIN pg_catalog.pg_class c ON c.oid = d.refobjid
+    WHERE d.classid = 'pg_catalog.pg_policy'::regclass AND d.refclassid = 'pg_catalog.pg_class'::regclass
+), called AS (
+    SELECT DISTINCT d.objid, s.nspname || '.' || f.proname AS name, f.provolatile = 'i' AS is_immutable,
+        -- the oid: it may have been dropped and made anew; xmin: whatever may have been altered of it
+        pg_catalog.concat_ws('/', f.oid, f.xmin) AS fingerprint,
+        CASE WHEN l.lanname = 'sql' AND f.prosqlbody IS NULL THEN f.prosrc END AS body
+    FROM pg_catalog.pg_depend d
+    LEFT JOIN pg_catalog.pg_operator o
+        ON d.refclassid = 'pg_catalog.pg_operator'::regclass AND o.oid = d.refobjid
+    JOIN pg_catalog.pg_proc f
+        ON f.oid = CASE WHEN d.refclassid = 'pg_catalog.pg_proc'::regclass THEN d.refobjid ELSE o.oprcode END
+    JOIN pg_catalog.pg_namespace s ON s.oid = f.pronamespace
+    JOIN pg_catalog.pg_language l ON l.oid = f.prolang
+    WHERE d.classid = 'pg_catalog.pg_policy'::regclass
 ), described AS (
     SELECT f.oid, pg_catalog.jsonb_build_object(
         'name', f.nspname || '.' || f.proname, 'body', f.prosrc, 'returns', f.typname,
@@ -86,7 +103,15 @@ SELECT pg_catalog.jsonb_build_object(
         'policies', CASE WHEN e.relrowsecurity THEN (
             SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                        'name', p.polname, 'permissive', p.polpermissive,
-                       'using', pg_catalog.pg_get_expr(p.polqual, p.polrelid)) ORDER BY p.polname), '[]')
+                       'using', pg_catalog.pg_get_expr(p.polqual, p.polrelid),
+                       'relations', (SELECT coalesce(pg_catalog.jsonb_agg(n.refobjid::bigint ORDER BY n.refobjid), '[]')
+                                     FROM named n WHERE n.objid = p.oid AND n.relkind IN ('r', 'p')),
+                       'has_views', EXISTS (SELECT FROM named n
+                                            WHERE n.objid = p.oid AND n.relkind NOT IN ('r', 'p')),
+                       'calls', (SELECT coalesce(pg_catalog.jsonb_agg(
+                                     pg_catalog.jsonb_build_array(n.name, n.is_immutable, n.fingerprint, n.body)
+                                     ORDER BY n.name, n.fingerprint), '[]')
+                                 FROM called n WHERE n.objid = p.oid)) ORDER BY p.polname), '[]')
             FROM pg_catalog.pg_policy p
             WHERE p.polrelid = e.oid AND p.polcmd IN ('r', '*') AND p.polqual IS NOT NULL
               AND EXISTS (SELECT FROM pg_catalog.unnest(p.polroles) AS to_role
@@ -141,7 +166,18 @@ def parse_rights(text: str) -> RightsByRole:
 def _policies(found: Sequence[Mapping[str, Any]] | None, functions: tuple[Function, ...]) -> tuple[Policy, ...] | None:
     if found is None:
         return None
-    return tuple(Policy(one["name"], one["permissive"], one["using"], functions) for one in found)
+    return tuple(
+        Policy(
+            one["name"],
+            one["permissive"],
+            one["using"],
+            functions,
+            relations=frozenset(one["relations"]),
+            calls=tuple(Call(*called) for called in one["calls"]),
+            has_views=one["has_views"],
+        )
+        for one in found
+    )
 
 
 def _function(obj: Mapping[str, Any], search_path: str) -> Function:

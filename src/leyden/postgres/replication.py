@@ -31,7 +31,7 @@ from leyden.log import OutsideWindow, TransactionLog
 from leyden.model import Migration, Suspension, Table, Transaction
 from leyden.postgres import catalog, checkpoints
 from leyden.postgres.announcement import load_prefix
-from leyden.postgres.ingest import Ingest
+from leyden.postgres.ingest import MOMENT_PREFIX, Ingest
 from leyden.postgres.inspection import Inspection
 from leyden.postgres.publication import slot_name
 from leyden.postgres.sessions import connect
@@ -183,6 +183,12 @@ class Replication:
         position = await _emit_heartbeat(conn, transactional=True)
         await conn.commit()
         return position
+
+    async def moment(self, conn: Connection) -> None:
+        """Puts a transaction that changes nothing into the log, as soon as it comes by in the stream; ``conn`` as for
+        :meth:`mark`."""
+        await _emit_heartbeat(conn, transactional=True, prefix=MOMENT_PREFIX)
+        await conn.commit()
 
     async def reach(self, position: int) -> None:
         """Returns once the log holds every transaction up to ``position``."""
@@ -395,10 +401,10 @@ class Replication:
         wal.confirm(ingest.position, safe)
 
 
-async def _emit_heartbeat(control: Connection, *, transactional: bool) -> int:
+async def _emit_heartbeat(control: Connection, *, transactional: bool, prefix: str = HEARTBEAT_PREFIX) -> int:
     """Write a message that every reader of the slot receives. Returns its WAL position."""
     cursor = await control.execute(
-        "SELECT pg_logical_emit_message(%s, %s, '') - '0/0'::pg_lsn", [transactional, HEARTBEAT_PREFIX]
+        "SELECT pg_logical_emit_message(%s, %s, '') - '0/0'::pg_lsn", [transactional, prefix]
     )
     row = await cursor.fetchone()
     return int(row[0]) if row is not None else 0

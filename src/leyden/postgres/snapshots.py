@@ -6,7 +6,7 @@ the stream the rows already contain; what is done with them is not known here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -15,7 +15,8 @@ from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
 from leyden.memo import Memo
-from leyden.model import EPOCH_TAG, Row, SnapshotPoint, Table
+from leyden.model import EPOCH_TAG, Author, Row, SnapshotPoint, Table
+from leyden.postgres.asking import selectable_keys
 from leyden.postgres.checkpoints import find
 from leyden.postgres.copy_out import copy_out
 from leyden.postgres.row_key import key_expression
@@ -101,6 +102,32 @@ class Snapshot:
         self._conn = conn
         self.point = point
         self._reading: AsyncGenerator[Any, None] | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing can be read any more."""
+        return self._conn.closed
+
+    def keys_for(
+        self, table: Table, reader: Author, timeout: float, keys: Collection[Row] | None = None
+    ) -> AsyncGenerator[list[Row]]:
+        """The primary keys of the rows of ``table`` that ``reader`` may select, of all or of those with ``keys``, as
+        :meth:`rows` gives rows. ``timeout`` is for each query (seconds).
+
+        Raises :class:`psycopg.Error` for whatever goes wrong in a policy, too; then the snapshot can still be used.
+        """
+        self._require_idle()
+
+        async def reading() -> AsyncGenerator[list[Row]]:
+            try:
+                async with aclosing(selectable_keys(self._conn, table, reader, timeout, keys)) as batches:
+                    async for batch in batches:
+                        yield batch
+            finally:
+                self._reading = None
+
+        self._reading = generator = reading()
+        return generator
 
     async def newest_version(self) -> str:
         """The newest version of the clients' schema that the snapshot sees; empty for none."""

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from leyden.model import Checkpoint, Locale, Migration, SubscriptionRecord, Suspension, Table, Upload
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import Positions
+from leyden.shapes.questions import Question
 from leyden.shapes.request import Shape
 from leyden.shapes.rights import Rules
 from leyden.shapes.view import Part, View
@@ -204,6 +205,9 @@ class World(Protocol):
 
     def reopened_since(self, position: int) -> Collection[str]:
         """Tables of which something is missing between ``position`` and the present: clients start afresh."""
+
+    def answered_since(self, question: Question) -> int | None:
+        """The position from which on it is known what Postgres says to ``question``, if it is."""
 
     @property
     def locale(self) -> Locale: ...

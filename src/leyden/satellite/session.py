@@ -478,7 +478,7 @@ class Session:
             for record in client.subscriptions
         }
         try:
-            self._subscriptions.resume(ids, stored, self._world.reopened_since(position.wal))
+            self._subscriptions.resume(ids, stored, self._world.reopened_since(position.wal), position.wal)
         except UnknownSubscriptionError as unknown:
             # Also for one that stands for other rows by now: the client lets go of all it has and asks again.
             code = _START_ERROR.SUBSCRIPTION_NOT_FOUND

@@ -80,9 +80,11 @@ class Subscriptions:
         self._records.clear()
         self._parts.clear()
 
-    def resume(self, ids: Iterable[str], stored: Mapping[str, SubscriptionRecord], reopened: Collection[str]) -> None:
-        """The client goes on with the subscriptions ``ids``, as they are ``stored``. Of the tables ``reopened`` (by
-        name) something is missing.
+    def resume(
+        self, ids: Iterable[str], stored: Mapping[str, SubscriptionRecord], reopened: Collection[str], position: int
+    ) -> None:
+        """The client goes on from ``position`` with the subscriptions ``ids``, as they are ``stored``. Of the tables
+        ``reopened`` (by name) something is missing.
 
         Raises :class:`UnknownSubscriptionError`.
         """
@@ -96,12 +98,18 @@ class Subscriptions:
             consulted = {table.name for part in parts or () for table in part.consulted.values()}
             if not missing.isdisjoint(consulted):
                 parts = None  # nor is it known what was decided about its rows meanwhile
+            if not all(self._is_answered_since(part, position) for part in parts or ()):
+                parts = None  # nor what Postgres would have said about them
             if record is None or parts is None:
                 shown = subscription_id if len(subscription_id) <= 128 else subscription_id[:126] + "..."
                 raise UnknownSubscriptionError(shown)
             parts_of[record.id] = parts
         self._parts = parts_of
         self._records = {record.id: record for record in stored.values() if record.id in parts_of}
+
+    def _is_answered_since(self, part: Part, position: int) -> bool:
+        known = [self._world.answered_since(question) for question in part.questions]
+        return all(since is not None and since <= position for since in known)
 
     def are_unchanged(self, *, same_rights: bool) -> bool:
         """Whether they stand for the same rows with the claims and the rights of now."""

@@ -13,6 +13,7 @@ from hashlib import sha256
 from psycopg.sql import Composable
 
 from leyden.model import Delete, Insert, Row, Table, Transaction
+from leyden.shapes.questions import Question
 from leyden.shapes.relations import Relation, all_of, flags
 from leyden.shapes.versions import AsOf
 from leyden.shapes.where import Predicate
@@ -68,6 +69,11 @@ class Group:
     def consulted(self) -> dict[int, Table]:
         """The other tables that its relations look at, by id."""
         return {one.table.id: one.table for one in all_of(self.relations)}
+
+    @property
+    def questions(self) -> list[Question]:
+        """What is asked of Postgres for it."""
+        return [one.question for one in all_of(self.relations) if one.question is not None]
 
     @property
     def needed(self) -> dict[int, Table]:

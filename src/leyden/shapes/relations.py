@@ -12,6 +12,7 @@ from functools import cached_property
 from hashlib import sha256
 
 from leyden.model import Row, Table
+from leyden.shapes.questions import Question
 from leyden.shapes.versions import AsOf, Version
 from leyden.shapes.where import Claims
 from leyden.shapes.where.claims import bound
@@ -27,8 +28,10 @@ _TRUE, _FALSE = b"t", b"f"
 class Relation:
     """Whether there is a row of ``table`` that goes with another one."""
 
-    def __init__(self, related: Related, claims: Claims) -> None:
+    def __init__(self, related: Related, claims: Claims, question: Question | None = None) -> None:
+        """With a ``question``, the table is that of its answers."""
         self.table = related.table
+        self.question = question
         self._offset = related.offset
         self._width = related.width
         self._predicate = predicate(bound(numbered(related.condition.tree), claims))

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from leyden.model import Locale, Policy, ReadingRights, RightsByRole, Table
+from leyden.shapes.questions import Question, Unknown, unknown
 from leyden.shapes.relations import Relation, all_of
 from leyden.shapes.where import Claims, Predicate, WhereError, folding
 from leyden.shapes.where.claims import bound
-from leyden.shapes.where.conditions import Condition, Related
+from leyden.shapes.where.conditions import Condition, Related, flag
 from leyden.shapes.where.policies import Other, Reader, parse_policy
 from leyden.shapes.where.predicate import predicate
 from leyden.shapes.where.resolution import Refused
@@ -43,10 +44,11 @@ _NOTHING = Allowed(predicate(FALSE))
 @dataclass(frozen=True, slots=True)
 class Rule:
     """``condition`` is what the policies let through, ``None`` without row-level security. ``columns`` are the names
-    of those that may be read, ``None`` for all."""
+    of those that may be read, ``None`` for all. What of the policies is ``unknown`` is asked of Postgres instead."""
 
     condition: Condition | None = None
     columns: frozenset[str] | None = None
+    unknown: Unknown | None = None
 
     @property
     def consulted(self) -> Iterator[Table]:
@@ -62,6 +64,8 @@ class Rule:
         None at all when a claim makes a part of the policies fail, such as a user id that is no uuid: Postgres then
         refuses every query, whatever the other parts say.
         """
+        if self.unknown is not None:
+            return _asked(self.unknown.of(claims.user_id or "", claims.claims))
         if self.condition is None:
             return None
         allowed = Allowed(
@@ -74,7 +78,20 @@ class Rule:
         return _NOTHING if any(isinstance(node, Failure) for tree in trees for node in walk(tree)) else allowed
 
 
+def _asked(question: Question) -> Allowed:
+    """The rows whose keys are among the answers."""
+    relation = Relation(question.related, _NOBODY, question)
+    return Allowed(predicate(flag(len(question.table.columns))), (relation,))
+
+
+class _NotUnderstood(Forbidden):
+    """A policy that can only be asked of Postgres."""
+
+
 _NO_RULE = Rule()
+
+#: The table of answers is one reader's, so that what is asked of it needs no claims.
+_NOBODY = Claims(None, {})
 
 #: What was understood for a role of a table as it was described.
 Memo = dict[tuple[str, Table], Rule]
@@ -128,13 +145,17 @@ class Rules:
                     f"Permission denied for column {column.name} of table {table.name}, "
                     "which is part of the key or cannot be NULL"
                 )
-        return Rule(self._condition(table, rights, reader), columns)
+        try:
+            return Rule(self._condition(table, rights, reader), columns)
+        except _NotUnderstood as reason:
+            asked = unknown(table, reader.role, reader.namespace, self._rights, reason.message)
+            return Rule(columns=columns, unknown=asked)
 
     def _condition(self, table: Table, rights: ReadingRights, reader: Reader) -> Condition | None:
         if rights.policies is None:
             return None
         if table.id in self._entered:
-            raise Forbidden(f"The policies of table {table.name} look at themselves")
+            raise _NotUnderstood(f"The policies of table {table.name} look at themselves")
         self._entered.append(table.id)
         try:
             related: list[Related] = []
@@ -149,9 +170,10 @@ class Rules:
     def _policy(
         self, policy: Policy, table: Table, rights: ReadingRights, reader: Reader, related: list[Related]
     ) -> Expression:
+        refusal = f"The policy {policy.name} of table {table.name} cannot be followed: "
+        if not self._locale.letters_are_usual:
+            raise Forbidden(f"{refusal}the database has a Turkish, Azerbaijani or Lithuanian locale")
         try:
-            if not self._locale.letters_are_usual:
-                raise WhereError("the database has a Turkish, Azerbaijani or Lithuanian locale", 0)
             return parse_policy(
                 policy.using,
                 table,
@@ -163,9 +185,7 @@ class Rules:
                 related=related,
             )
         except WhereError as error:
-            raise Forbidden(
-                f"The policy {policy.name} of table {table.name} cannot be followed: {error.message}"
-            ) from None
+            raise _NotUnderstood(refusal + error.message) from None
 
     def _other(self, name: str) -> Other:
         """The table called ``name``, as a policy sees it."""

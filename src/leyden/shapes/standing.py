@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -168,7 +169,8 @@ def effect(tree: Tree, transaction: Transaction, before: AsOf, after: AsOf) -> E
 def _decided(old: Standing, new: Standing, transaction: Transaction) -> Iterator[Key]:
     """Rows of the tree's tables about which others decide that the transaction changes."""
     tree = old.tree
-    for key in dict.fromkeys(changed(transaction)):
+    answered = (key for question in tree.questions for key in new.at.changed(question.id))
+    for key in dict.fromkeys(itertools.chain(changed(transaction), answered)):
         if key[0] not in tree.consulted:
             continue
         for standing in (old, new):

@@ -21,6 +21,7 @@ from hashlib import sha256
 
 from leyden.model import ForeignKey, Table
 from leyden.shapes.groups import Group
+from leyden.shapes.questions import Question
 
 #: Types whose values may refer to each other, as equal values have equal text forms. Any other type only to itself.
 _FAMILIES = {"int2": "int", "int4": "int", "int8": "int", "text": "text", "varchar": "text"}
@@ -119,6 +120,11 @@ class Tree:
     def consulted(self) -> dict[int, Table]:
         """The other tables that decide about its rows, by id. Those that it holds rows of may be among them."""
         return {table_id: table for group in self.groups for table_id, table in group.consulted.items()}
+
+    @cached_property
+    def questions(self) -> frozenset[Question]:
+        """What is asked of Postgres for it."""
+        return frozenset(question for group in self.groups for question in group.questions)
 
     @property
     def needed(self) -> dict[int, Table]:

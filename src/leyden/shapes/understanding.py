@@ -175,10 +175,13 @@ def _readable(asked: Asked, facts: Facts, role: str) -> Check:
         rule = facts.rules.of(facts.tables[asked.table])
     except Forbidden as forbidden:
         return Check(_ROLE_CHECK, "fail", forbidden.message)
-    if rule.condition is not None and not asked.client.named:
+    has_policies = rule.condition is not None or rule.unknown is not None
+    if has_policies and not asked.client.named:
         raise ClientNeeded("policies decide which rows are read")
     columns = "" if rule.columns is None else f"; of the columns only {', '.join(sorted(rule.columns))}"
-    policies = "has no row-level security" if rule.condition is None else "its policies decide"
+    policies = "its policies decide" if has_policies else "has no row-level security"
+    if rule.unknown is not None:
+        policies += f", {rule.unknown.cost}: {rule.unknown.why}"
     return Check(_ROLE_CHECK, "pass", f"as {printable(role)}: {policies}{columns}")
 
 

@@ -117,6 +117,15 @@ class VersionedTables:
             if table.is_complete:
                 table.apply(transaction)
 
+    def decide(self, table_id: int, position: int, present: Iterable[Row], absent: Iterable[Row]) -> None:
+        """From ``position`` on, which is not before that of any other change of the table, it has rows that are
+        ``present``, and none with the keys ``absent``."""
+        self._tables[table_id].decide(position, present, absent)
+
+    def comparison(self, table: Table) -> Comparison:
+        """Compares ``table``, as it is after all changes of it that are known, with rows that may be others."""
+        return Comparison(self._tables[table.id], _VersionedTable(self._database, table))
+
     def trim(self, position: int) -> None:
         """Nobody will ask for a position below ``position`` any more."""
         for table in self._tables.values():
@@ -162,6 +171,10 @@ class AsOf:
         """The rows in whose columns (by place) there is one of the values; best if the first column is selective."""
         return self._tables[table_id].find(self.position, values)
 
+    def changed(self, table_id: int) -> list[Key]:
+        """The keys of the rows that are others since this very position, or gone."""
+        return [(table_id, key) for key in self._tables[table_id].changed(self.position)]
+
     def batches(self, table_id: int, values: Mapping[int, Collection[bytes | None]]) -> Iterator[list[Version]]:
         """The rows in whose columns there is one of the values, a few hundred at a time. The tables may go on
         changing between two batches."""
@@ -187,6 +200,34 @@ class _Shared:
                 self._given.append(more)
             yield self._given[number]
             number += 1
+
+
+class Comparison:
+    """Collects rows by :meth:`load` and tells how a table differs from them, which must not change meanwhile. Of rows
+    with equal keys nothing else is compared."""
+
+    def __init__(self, table: _VersionedTable, other: _VersionedTable) -> None:
+        self._table = table
+        self._other = other
+
+    def load(self, rows: Iterable[Row]) -> None:
+        self._other.load((row, ()) for row in rows)
+
+    @property
+    def differs(self) -> bool:
+        return any(True for differences in (self.missing(), self.surplus()) for _ in differences)
+
+    def present(self, keys: Iterable[Row]) -> set[Row]:
+        """Those of ``keys`` that the rows have."""
+        return {key for key in keys if self._other.holds(key)}
+
+    def missing(self) -> Iterator[list[Row]]:
+        """The keys that the table lacks, a few hundred at a time."""
+        return self._other.keys_beyond(self._table)
+
+    def surplus(self) -> Iterator[list[Row]]:
+        """The keys that the table has and the rows have not."""
+        return self._table.keys_beyond(self._other)
 
 
 _numbers = itertools.count(1)
@@ -241,17 +282,20 @@ class _VersionedTable:
         self._descriptions: list[tuple[int, Table]] = [(_ALWAYS, table)]
         self._width = len(table.columns)
         self._indexed: set[int] = set()
+        self._is_indexed_by_beginning = False
         is_key = " AND ".join(f"c{place} = ?" for place in self.key_places)
         columns = "".join(f", c{place} BLOB" for place in range(self._width))
         self._columns = "".join(f", c{place}" for place in range(self._width))
         self._execute(f"CREATE TABLE {self._name} (since INTEGER, until INTEGER, tags TEXT{columns})")
         key = ", ".join(f"c{place}" for place in self.key_places)
+        self._key = key
         self._create_index(f"({key}, until)")
         self._create_index(f"(until) WHERE until < {_NOW}")
         values = ", ?" * self._width
         self._insert = f"INSERT INTO {self._name} (since, until, tags{self._columns}) VALUES (?, ?, ?{values})"
         self._select = f"SELECT tags{self._columns} FROM {self._name} WHERE since <= ? AND until > ?"
         self._end = f"UPDATE {self._name} SET until = ? WHERE {is_key} AND until = {_NOW}"
+        self._is_there = f"SELECT 1 FROM {self._name} WHERE {is_key} AND until = {_NOW}"
         self._delay = f"UPDATE {self._name} SET since = ? WHERE {is_key} AND since = {_ALWAYS}"
 
     def load(self, rows: Iterable[TaggedRow]) -> None:
@@ -291,6 +335,38 @@ class _VersionedTable:
             if not isinstance(change, Delete):
                 self._add(position, _NOW, _new(change), change.tags)
         return known
+
+    def decide(self, position: int, present: Iterable[Row], absent: Iterable[Row]) -> None:
+        for key in absent:
+            self._execute(self._end, (position, *key))
+        for row in present:
+            if not self.holds(tuple([row[place] for place in self.key_places])):
+                self._add(position, _NOW, row, ())
+
+    def holds(self, key: Row) -> bool:
+        """Whether there is a row with this key at last."""
+        return self._execute(self._is_there, key).fetchone() is not None
+
+    def changed(self, position: int) -> list[Row]:
+        if not self._is_indexed_by_beginning:
+            self._is_indexed_by_beginning = True
+            self._create_index("(since)")
+        found = self._execute(
+            f"SELECT {self._key} FROM {self._name} WHERE since = ?"
+            f" UNION SELECT {self._key} FROM {self._name} WHERE until = ? AND until < {_NOW}",
+            (position, position),
+        )
+        return found.fetchall()
+
+    def keys_beyond(self, other: _VersionedTable) -> Iterator[list[Row]]:
+        """The keys of rows of which ``other``, a table with the same key, has none, as both are at last."""
+        same = " AND ".join(f"other.c{place} = this.c{place}" for place in self.key_places)
+        keys = ", ".join(f"this.c{place}" for place in self.key_places)
+        return self._rows(
+            f"SELECT {keys} FROM {self._name} AS this WHERE until = {_NOW} AND NOT EXISTS"
+            f" (SELECT 1 FROM {other._name} AS other WHERE {same} AND other.until = {_NOW})",
+            (),
+        )
 
     def trim(self, position: int) -> None:
         # Also what one transaction made and ended: it was never to be seen.

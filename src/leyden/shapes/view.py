@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from leyden.model import AddColumns, Change, Delete, Gone, Insert, Row, Table, Transaction, Update
 from leyden.shapes.groups import Group, images
+from leyden.shapes.questions import Question
 from leyden.shapes.sight import Sight
 from leyden.shapes.standing import Standing, changed
 from leyden.shapes.tree import Tree, ranked
@@ -24,7 +25,7 @@ Part = Group | Tree
 class View:
     """A set of groups and trees. Clients with equal views get the same bytes."""
 
-    __slots__ = ("_groups_on", "_hash", "_ranks", "_readable", "parts", "trees")
+    __slots__ = ("_groups_on", "_hash", "_ranks", "_readable", "parts", "questions", "trees")
 
     def __init__(self, parts: Iterable[Part] = ()) -> None:
         self.parts = frozenset(parts)
@@ -35,6 +36,8 @@ class View:
                 self._groups_on.setdefault(part.table.id, []).append(part)
         self.trees = tuple(part for part in self.parts if isinstance(part, Tree))
         self._ranks = ranked(self.trees)
+        #: What is asked of Postgres for its trees.
+        self.questions = frozenset[Question]().union(*(tree.questions for tree in self.trees))
         #: By table; the same in all parts, as they are one role's.
         self._readable = {table_id: columns for part in self.parts for table_id, columns in part.readable.items()}
 

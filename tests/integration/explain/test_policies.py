@@ -75,3 +75,17 @@ def test_the_role_is_the_one_that_the_claims_name(explain: Explain, role: str) -
 
 def test_the_answer_depends_on_the_client(explain: Explain, role: str) -> None:
     assert "policies decide which rows are read" in refusal(explain("issues", "--pk", "7", env={"AUTH_DB_ROLE": role}))
+
+
+def test_policies_that_are_not_understood_are_asked_of_postgres(database: str, explain: Explain, role: str) -> None:
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute("CREATE POLICY odd ON issues AS RESTRICTIVE USING (title ~ '')")
+    env = {"AUTH_DB_ROLE": role}
+    for user, reaches in (("ann", True), ("eve", False)):
+        result = explain("issues", "--user", user, "--pk", "7", env=env)
+        assert result.exit_code == (0 if reaches else 1)
+        found = checks(result)
+        assert "asked of Postgres for each reader" in found["database role may read it"]
+        assert "The policy odd of table issues cannot be followed: " in found["database role may read it"]
+        assert found["policies let the row through"].startswith("ok" if reaches else "FAILED")
+        assert found["Postgres says the same"].startswith("ok")

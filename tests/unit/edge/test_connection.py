@@ -43,6 +43,7 @@ from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.encoding import Encoder
 from leyden.satellite.frames import decode, encode
 from leyden.satellite.positions import Positions
+from leyden.shapes.questions import Question
 from leyden.shapes.rights import OPEN, Rules
 
 ITEMS = Table(1, "items", (Column("id", "text", True),), ("id",), "items_pkey")
@@ -94,6 +95,9 @@ class Stage:
 
     def reopened_since(self, position: int) -> frozenset[str]:
         return frozenset()
+
+    def answered_since(self, question: Question) -> int | None:
+        return None
 
     @property
     def head(self) -> int:
@@ -157,7 +161,9 @@ class Stage:
 
     async def catch_up(self) -> None: ...
 
-    async def ensure(self, tables: object) -> None: ...
+    async def prepare(self, trees: object) -> None: ...
+
+    async def answered(self, trees: object, position: int) -> None: ...
 
     async def apply(self, upload: object) -> None: ...
 

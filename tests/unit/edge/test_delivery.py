@@ -36,6 +36,7 @@ from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import Positions
 from leyden.shapes.groups import Group
 from leyden.shapes.request import Shape
+from leyden.shapes.tree import Tree
 from leyden.shapes.view import View
 from views import group
 
@@ -102,7 +103,9 @@ class Stage:
     async def drain(self) -> None:
         await self.drained.wait()
 
-    async def ensure(self, tables: Iterable[Table]) -> None: ...
+    async def prepare(self, trees: Collection[Tree]) -> None: ...
+
+    async def answered(self, trees: Iterable[Tree], position: int) -> None: ...
 
     async def ping(self, timeout: float) -> bool:  # noqa: ASYNC109
         self.pings += 1

@@ -53,6 +53,8 @@ EXAMPLES: tuple[Event, ...] = (
     events.SubscriptionDelivered(7, "s", 10, 0.02),
     events.SubscriptionProgress(7, "s", 5),
     events.TablesLoaded(("items",), 1_000, 0.5),
+    events.QuestionAnswered("items", "rows", 0.01),
+    events.QuestionFailed("items", "app_user", "P0001"),
     events.UploadApplied("device-a", 3),
     events.UploadRefused("device-a", "23505"),
     events.UnexpectedError("connection", "trace"),

@@ -57,6 +57,7 @@ from leyden.satellite.positions import Positions
 from leyden.satellite.rows import pack
 from leyden.satellite.session import Session
 from leyden.shapes.groups import Group
+from leyden.shapes.questions import Question
 from leyden.shapes.request import Shape
 from leyden.shapes.rights import Rules, rules_for
 from leyden.shapes.view import View
@@ -88,6 +89,11 @@ class FakeWorld:
         return {name for name, at in self.reopened.items() if at > position}
 
     rights: Mapping[int, ReadingRights] | None = None
+    #: From where on questions are answered, by the name of the table.
+    answered: dict[str, int] = field(default_factory=dict)
+
+    def answered_since(self, question: Question) -> int | None:
+        return self.answered.get(question.table.name)
 
     def holds(self, position: int) -> bool:
         return self.floor <= position <= self.head

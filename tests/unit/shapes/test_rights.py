@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from leyden.model import (
+    Author,
     Checkpoint,
     Column,
     Delete,
@@ -128,10 +129,16 @@ def test_who_comes_back_is_asked_about_what_came_along_too(of_users: ReadingRigh
     assert resumed(shape.record, TABLES, ANN, BYTES, rules(EVERYTHING, of_users)) is None
 
 
-@pytest.mark.parametrize("of_users", [None, policed(OBSCURE)])
-def test_what_is_referred_to_does_not_come_along_if_nothing_of_it_may_be_read(of_users: ReadingRights | None) -> None:
+def test_what_is_referred_to_does_not_come_along_if_nothing_of_it_may_be_read() -> None:
     assert isinstance(asked(rules(EVERYTHING)).part, Tree)
-    assert isinstance(asked(rules(EVERYTHING, of_users)).part, Group)
+    assert isinstance(asked(rules(EVERYTHING, None)).part, Group)
+
+
+def test_what_is_referred_to_is_asked_about_if_its_policies_are_not_understood() -> None:
+    tree = asked(rules(EVERYTHING, policed(OBSCURE))).part
+    assert isinstance(tree, Tree)
+    assert [question.table for question in tree.questions] == [USERS]
+    assert tree.owners[USERS.id].questions == [*tree.questions]
 
 
 def test_an_include_asks_for_the_rights_to_its_table() -> None:
@@ -147,9 +154,10 @@ def test_an_include_asks_for_the_rights_to_its_table() -> None:
             asked(rules(of_docs), "users", includes=include)
 
 
-def test_what_is_not_understood_is_refused_by_name_and_only_there() -> None:
-    with pytest.raises(ShapeError, match="The policy obscure of table docs cannot be followed: At location 0: "):
-        asked(rules(policed(OWN, OBSCURE)))
+def test_what_is_not_understood_is_asked_of_postgres_and_only_there() -> None:
+    (question,) = asked(rules(policed(OWN, OBSCURE))).root.questions
+    assert question.why.startswith("The policy obscure of table docs cannot be followed: At location 0: ")
+    assert question.reader == Author("ann", '{"org":"acme"}', None, "reader")
     assert asked(rules(policed(OBSCURE)), "users").root.predicate is None
 
 

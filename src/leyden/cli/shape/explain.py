@@ -31,6 +31,7 @@ from leyden.postgres.reading_rights import parse_rights, read_rights
 from leyden.postgres.revocations import read_page
 from leyden.postgres.snapshots import Snapshot
 from leyden.postgres.suspension import suspension
+from leyden.shapes import questions
 from leyden.shapes.company import explain_company, explain_stranger, tables_needed
 from leyden.shapes.explanation import Explanation, explain_absence, explain_count, explain_refusal, explain_row
 from leyden.shapes.request import Include
@@ -248,16 +249,22 @@ async def _explanation(dsn: str, question: Question, identify: Identify, reading
         found = await lookup.find_row(conn, group.table, key, understanding.condition, author)
         if found is None:
             return explain_absence(understanding, pk)
-        return explain_row(understanding, *found, await _loaded(conn, group.consulted.values()))
+        return explain_row(understanding, *found, await _loaded(conn, group.consulted.values(), group.questions))
 
 
-async def _loaded(conn: Connection, tables: Iterable[Table]) -> AsOf:
-    versions = VersionedTables()
-    for one in tables:
-        versions.begin(one)
-        async for rows in Snapshot(conn, _NO_POINT).rows(one):
-            versions.load(one, rows)
-        versions.complete(one)
+async def _loaded(conn: Connection, tables: Iterable[Table], asked_for: Iterable[questions.Question]) -> AsOf:
+    """What decides about rows: those of ``tables``, among which are those of the answers that are ``asked_for``."""
+    versions, answers = VersionedTables(), {one.id: one for one in asked_for}
+    for table in tables:
+        versions.begin(table)
+        snapshot, asked = Snapshot(conn, _NO_POINT), answers.get(table.id)
+        if asked is None:
+            async for rows in snapshot.rows(table):
+                versions.load(table, rows)
+        else:
+            async for keys in snapshot.keys_for(asked.table, asked.reader, _STATEMENT_TIMEOUT):
+                versions.load(table, ((key, ()) for key in keys))
+        versions.complete(table)
     return versions.as_of(0)
 
 
@@ -271,7 +278,8 @@ async def _company(conn: Connection, understanding: Understanding, facts: Facts,
     needed = tables_needed(understanding, table)
     if not needed:
         return explain_stranger(understanding, table)
-    return explain_company(understanding, table, found.row, await _loaded(conn, needed))
+    asked_for = understanding.shape.part.questions if understanding.shape is not None else ()
+    return explain_company(understanding, table, found.row, await _loaded(conn, needed, asked_for))
 
 
 async def _facts(conn: Connection, name: str, reading: _Reading, author: Author | None) -> Facts:
