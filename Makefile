@@ -28,6 +28,10 @@ help:
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+.venv/.plots: requirements-plots.lock .venv/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-plots.lock
+	@touch $@
+
 install: .venv/.installed
 	@$(BIN)/python scripts/node_setup.py
 
@@ -52,7 +56,7 @@ format: .venv/.installed
 	$(BIN)/ruff format .
 
 # FIGURES="sending latency" measures these alone, and leaves the page as it is; PROFILES=DIR keeps profiles of the services.
-bench: .venv/.installed
+bench: .venv/.plots
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(FIGURES) $(if $(PROFILES),--profiles $(PROFILES))
 
 # SOAK_CLIENTS=N takes other than 2,000. The exit status says whether it held.
@@ -106,6 +110,8 @@ proto: .venv/.installed
 lock: .venv/.installed
 	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --extra dev --no-emit-index-url \
 	    --no-emit-find-links --no-emit-trusted-host --no-header --output-file requirements.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url \
+	    --no-emit-find-links --no-emit-trusted-host --no-header --output-file requirements-plots.lock requirements-plots.in
 
 clean:
 	rm -rf .venv node_modules .leyden .pytest_cache .pytest_tmp .mypy_cache .ruff_cache .hypothesis .import_linter_cache build
