@@ -4,18 +4,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test check format bench clients convergence crash fuzz model proto lock clean
+.PHONY: help install demo test check format bench soak clients convergence crash fuzz model model-policies proto lock clean
 
 help:
 	@echo "make demo     a shared to-do list in two browser tabs, on an embedded Postgres"
 	@echo "make test     every test: unit, integration, interop with the stock npm client"
 	@echo "make check    lint, types, import directions, and the fast tests"
-	@echo "make bench    the benchmarks, as ratios"
+	@echo "make bench    the benchmarks, as ratios; writes docs/benchmarks.md"
+	@echo "make soak     2,000 clients that come, go and write for SOAK_SECONDS (1,800), compared with Postgres at the end"
 	@echo "make fuzz     hostile tokens and keys for FUZZ_SECONDS (600)"
 	@echo "make crash    kills service and Postgres CRASHES (50) times while clients write"
 	@echo "make clients  three stock clients with random shapes for CLIENTS_SECONDS (300)"
 	@echo "make convergence  clients and SQL sessions that write to the same rows, CONVERGENCE_OPERATIONS (100,000) times"
 	@echo "make model    random shapes, SQL and connections against Postgres' own answers, for MODEL_STEPS (200,000)"
+	@echo "make model-policies  the same with roles, policies and claims that change, for MODEL_STEPS (200,000)"
 	@echo "make clean    removes what the other targets made"
 
 .venv/.installed: requirements.lock pyproject.toml
@@ -32,8 +34,11 @@ install: .venv/.installed
 demo: install
 	@exec $(BIN)/leyden demo
 
+# Tests that measure times come first, when nothing else runs.
+TEST_PROCESSES ?= 2
 test: install
-	@$(BIN)/python -m pytest
+	@status=0; $(BIN)/python -m pytest -m alone || status=1; \
+	    $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not alone" || status=1; exit $$status
 
 check: .venv/.installed
 	$(BIN)/ruff check .
@@ -46,8 +51,14 @@ format: .venv/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install
-	@$(BIN)/python -m pytest tests/benchmarks -s
+# FIGURES="sending latency" measures these alone, and leaves the page as it is; PROFILES=DIR keeps profiles of the services.
+bench: .venv/.installed
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(FIGURES) $(if $(PROFILES),--profiles $(PROFILES))
+
+# SOAK_CLIENTS=N takes other than 2,000. The exit status says whether it held.
+SOAK_SECONDS ?= 1800
+soak: .venv/.installed
+	@SOAK_SECONDS=$(SOAK_SECONDS) PYTHONPATH=tests $(BIN)/python -m benchmarks.soak
 
 # FUZZ_SEED=N repeats a run, FUZZ_TARGET=NAME keeps to one entrance, FUZZ_CASE=NAME tries the case of a finding again.
 FUZZ_SECONDS ?= 600
@@ -81,6 +92,11 @@ model: .venv/.installed
 	@seq $(MODEL_WORKERS) | MODEL_STEPS=$$(($(MODEL_STEPS) / $(MODEL_WORKERS))) \
 	    $(if $(MODEL_SEED),MODEL_SEED=$(MODEL_SEED)) xargs -P $(MODEL_WORKERS) -I WORKER \
 	    $(BIN)/python -m pytest -s -p no:cacheprovider --basetemp=.pytest_tmp/WORKER tests/integration/test_shapes_model.py
+
+model-policies: .venv/.installed
+	@seq $(MODEL_WORKERS) | POLICIES_MODEL_STEPS=$$(($(MODEL_STEPS) / $(MODEL_WORKERS))) \
+	    $(if $(MODEL_SEED),POLICIES_MODEL_SEED=$(MODEL_SEED)) xargs -P $(MODEL_WORKERS) -I WORKER \
+	    $(BIN)/python -m pytest -s -p no:cacheprovider --basetemp=.pytest_tmp/WORKER tests/integration/test_policies_model.py
 
 # The generated protocol classes are checked in; a test regenerates and compares them.
 proto: .venv/.installed

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from leyden.edge.socket import HIGH_WATER_BYTES, Packet
@@ -43,6 +44,7 @@ class MemorySocket:
         self._way_down: deque[bytes | asyncio.Future[bool] | _Close] = deque()
         self._bytes = 0
         self._way_up: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._take: Callable[[bytes], bool] = lambda payload: False
         self._writable = asyncio.Event()
         self._writable.set()
         self._scheduled = False
@@ -67,6 +69,9 @@ class MemorySocket:
 
     async def drain(self) -> None:
         await self._writable.wait()
+
+    def take_at_once(self, take: Callable[[bytes], bool]) -> None:
+        self._take = take
 
     async def ping(self, timeout: float) -> bool:  # noqa: ASYNC109
         if self.is_cut:
@@ -107,7 +112,7 @@ class MemorySocket:
     # ---- the client's end ----------------------------------------------------------------------------------------
 
     def transmit(self, payload: bytes) -> None:
-        if not self.is_cut:
+        if not self.is_cut and not (self._way_up.empty() and self._take(payload)):
             self._way_up.put_nowait(payload)
 
     # ---- the network ---------------------------------------------------------------------------------------------

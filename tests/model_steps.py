@@ -157,7 +157,7 @@ async def _add_column(world: World, random: Random) -> None:
 
 async def _add_table(world: World, random: Random) -> None:
     if len(world.schema.tables) < TABLES and not world.is_altered:
-        table = random_shapes.draw_table(random, world.schema)
+        table = world.draw_table(random)
         world.note(f"{table.definition} -> {await world.add_table(table)}")
 
 

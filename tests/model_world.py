@@ -12,8 +12,9 @@ import contextlib
 import io
 import json
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from random import Random
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 
@@ -28,7 +29,7 @@ from leyden.postgres import sessions
 from leyden.satellite import satellite_pb2 as pb
 from leyden.service import Service
 from memory_socket import MemorySocket
-from random_shapes import USERS, Column, Schema, Table
+from random_shapes import USERS, Column, Reader, Schema, Table
 from simulated_client import Copy, SimulatedClient
 from slow_database import slow_database
 
@@ -48,6 +49,9 @@ LOG_SIZES = (6_000, 1 << 26)
 DELAYS = (0.0, 0.002, 0.01)
 
 CLIENTS, SESSIONS = 3, 3
+
+#: What comes of a table that was made.
+ELECTRIFIED = "electrified"
 
 #: Codes with which a connection may end: the client went away, the service stops, and the client has to come back.
 ENDS = (1000, 1001, 1008, 1012)
@@ -73,11 +77,17 @@ class _Gate:
     def failed(self) -> None: ...
 
 
-def _token(user: str) -> str:
-    def part(content: dict[str, str]) -> str:
+def token(claims: Mapping[str, object]) -> str:
+    """One that insecure mode takes."""
+
+    def part(content: Mapping[str, object]) -> str:
         return base64.urlsafe_b64encode(json.dumps(content).encode()).rstrip(b"=").decode()
 
-    return f"{part({'alg': 'none'})}.{part({'sub': user})}."
+    return f"{part({'alg': 'none'})}.{part(claims)}."
+
+
+#: Statements that take a lock with which nobody can read their table.
+_LOCKING = ("ALTER", "TRUNCATE")
 
 
 class Session:
@@ -90,7 +100,7 @@ class Session:
         self.locks = False
 
     @classmethod
-    async def connected(cls, dsn: str) -> Session:
+    async def connected(cls, dsn: str) -> Self:
         conn = await sessions.connect(dsn, autocommit=True)
         # what would wait for another session's transaction fails instead
         await conn.execute("SET lock_timeout = '20ms'")
@@ -112,7 +122,7 @@ class Session:
             return type(error).__name__
         if self.is_open:
             await self._conn.execute("RELEASE here")
-            self.locks |= statement.startswith(("ALTER", "TRUNCATE"))
+            self.locks |= statement.startswith(_LOCKING)
         return f"{max(rows, 0)} rows"
 
     async def end(self, *, commit: bool) -> str:
@@ -133,13 +143,13 @@ class World:
     def __init__(self, dsn: str, random: Random) -> None:
         self._dsn = dsn
         self._random = random
-        self.schema: Schema = random_shapes.draw_schema(random)
+        self.schema: Schema = self._draw_schema()
         self._log_size = random.choice(LOG_SIZES)
         self.events: list[Event] = []
         self.happened: list[str] = []
         self.counts: Counter[str] = Counter()
         self.clients = [
-            SimulatedClient(f"device-{number}", user, _token(user), self.schema)
+            SimulatedClient(f"device-{number}", user, self._draw_token(f"device-{number}", user), self.schema)
             for number, user in zip(range(CLIENTS), (*USERS, USERS[0]), strict=True)
         ]
         self.sockets: dict[str, MemorySocket] = {}
@@ -148,30 +158,81 @@ class World:
         self._put_back: set[str] = set()
         self.sessions: list[Session] = []
         self._running = contextlib.AsyncExitStack()
-        self._slowness = contextlib.ExitStack()
+        self._disturbances = contextlib.ExitStack()
         self._added: list[Table] = []
         self._serving: set[asyncio.Task[None]] = set()
         self._failures: list[BaseException] = []
 
+    # ---- what other worlds may have otherwise ----------------------------------------------------------------------
+
+    def _draw_schema(self) -> Schema:
+        return random_shapes.draw_schema(self._random)
+
+    def draw_table(self, random: Random) -> Table:
+        """One more."""
+        return random_shapes.draw_table(random, self.schema)
+
+    def _first_rows(self) -> Iterator[str]:
+        return random_shapes.first_rows(self._random, self.schema)
+
+    def _draw_token(self, client_id: str, user: str) -> str:
+        return token({"sub": user})
+
+    def _settings(self) -> dict[str, str]:
+        """The service's, but for the database."""
+        return {"AUTH_MODE": "insecure", "ELECTRIC_TXN_CACHE_SIZE": str(self._log_size)}
+
+    async def _new_session(self) -> Session:
+        return await Session.connected(self._dsn)
+
+    def _new_socket(self, client: SimulatedClient) -> MemorySocket:
+        return MemorySocket(client)
+
+    async def _prepare(self) -> None:
+        """Before there are tables."""
+
+    async def _complete(self, table: Table) -> None:
+        """In the transaction that makes ``table``, once it is electrified."""
+
+    async def _clear_away(self) -> None:
+        """After the service has stopped."""
+
+    async def examine(self) -> None:
+        """Looks at what has happened since. Called between steps, and when all is quiet."""
+        self._failures += self._unexpected_refusals()
+        self.raise_failures()
+
+    def _reader(self, client: SimulatedClient) -> Reader | None:
+        """As whom ``client`` reads; ``None`` for one who may read everything."""
+        return None
+
+    def _may_begin_afresh(self, client: SimulatedClient, code: int) -> bool:
+        return code == _START_ERROR.SUBSCRIPTION_NOT_FOUND and client.id in self._put_back
+
     # ---- life ----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        self._slowness.enter_context(slow_database(self._random, self._random.choice(DELAYS)))
+        self._disturbances.enter_context(slow_database(self._random, self._random.choice(DELAYS)))
         self._control = await sessions.connect(self._dsn, autocommit=True)
-        self.sessions = [await Session.connected(self._dsn) for _ in range(SESSIONS)]
+        self.sessions = [await self._new_session() for _ in range(SESSIONS)]
+        await self._prepare()
         for table in self.schema.tables.values():
-            self.note(f"{table.definition} -> {await self.add_table(table)}")
+            outcome = await self.add_table(table)
+            self.note(f"{table.definition} -> {outcome}")
+            if outcome != ELECTRIFIED:
+                raise Difference(f"a table that is needed could not be made: {outcome}")
         self._added.clear()
-        for statement in random_shapes.first_rows(self._random, self.schema):
+        for statement in self._first_rows():
             self.note(statement)
             await self.sessions[0].execute(statement)
         await self.start_service()
 
     async def stop(self) -> None:
         await self.stop_service()
-        self._slowness.close()
+        self._disturbances.close()
         for session in self.sessions:
             await session.close()
+        await self._clear_away()
         await self._control.close()
         for client in self.clients:
             client.store.close()
@@ -179,13 +240,7 @@ class World:
             copy.store.close()
 
     async def start_service(self) -> None:
-        settings = load_settings(
-            {
-                "DATABASE_URL": database_url(self._dsn),
-                "AUTH_MODE": "insecure",
-                "ELECTRIC_TXN_CACHE_SIZE": str(self._log_size),
-            }
-        )
+        settings = load_settings({"DATABASE_URL": database_url(self._dsn)} | self._settings())
         self.service = Service(settings, self._notice)
         await self._running.enter_async_context(self.service.running())
         async with asyncio.timeout(QUIET_AFTER):
@@ -220,7 +275,7 @@ class World:
     # ---- connections ---------------------------------------------------------------------------------------------
 
     def connect(self, client: SimulatedClient) -> None:
-        socket = MemorySocket(client)
+        socket = self._new_socket(client)
         self.sockets[client.id] = socket
         connection = Connection(self.core, socket, Peer("::1"), _Gate())
         task = asyncio.create_task(self._serve(client, connection, socket))
@@ -263,10 +318,11 @@ class World:
                 await self._control.execute("SET LOCAL lock_timeout = '20ms'")
                 await self._control.execute(table.definition.encode())
                 await self._control.execute(f"CALL electric.electrify('{table.name}')".encode())
+                await self._complete(table)
         except psycopg.Error as error:
-            return type(error).__name__
+            return f"{type(error).__name__}: {error}"
         self._added.append(table)
-        return "electrified"
+        return ELECTRIFIED
 
     async def _learn_schema(self) -> None:
         """The app comes to know the tables and columns that were added."""
@@ -291,19 +347,24 @@ class World:
         for session in self.sessions:
             if session.locks:
                 await session.end(commit=True)
-        await self.core.catch_up()
         try:
             async with asyncio.timeout(QUIET_AFTER):
+                await self._catch_up()
                 while not await self._becomes_quiet():
                     # a client's write may wait for a row that another transaction has changed
                     for session in [one for one in self.sessions if one.is_open][:1]:
                         await session.end(commit=True)
-                        await self.core.catch_up()
+                        await self._catch_up()
         except TimeoutError:
             raise Difference("\n".join(["not quiet:", *self._unrest(), *await self._waiting()])) from None
         await self._learn_schema()
+        await self.examine()
         for client in self.clients:
             await self._check(client)
+
+    async def _catch_up(self) -> None:
+        """Returns when the service has heard of all that was committed before."""
+        await self.core.catch_up()
 
     async def _waiting(self) -> list[str]:
         """What every task waits for, and what Postgres does."""
@@ -350,6 +411,12 @@ class World:
             return f"behind: {subscriber.position} of {self.core.fanout.head}, held: {subscriber.held}"
         return ""
 
+    def _unexpected_refusals(self) -> Iterator[Difference]:
+        """No subscription is refused."""
+        for client in self.clients:
+            for refusal in client.refusals:
+                yield Difference(f"{client.id} may not subscribe to {'; '.join(map(str, refusal.shapes))}: {refusal}")
+
     def raise_failures(self) -> None:
         self._failures += [failure for client in self.clients for failure in client.failures]
         if self._failures:
@@ -358,10 +425,7 @@ class World:
     async def _check(self, client: SimulatedClient) -> None:
         self.counts["checks"] += 1
         for code in client.resets:
-            possible = {
-                _START_ERROR.SUBSCRIPTION_NOT_FOUND: client.id in self._put_back,
-            }
-            if not possible.get(code, False):
+            if not self._may_begin_afresh(client, code):
                 raise Difference(f"{client.id} had to begin afresh without need: {_START_ERROR.Code.Name(code)}")
         client.resets.clear()
         if await self._differences(client):
@@ -373,7 +437,9 @@ class World:
                 raise Difference("\n".join([f"{client.id} ({client.user}) has for: {asked}", *differences]))
 
     async def _differences(self, client: SimulatedClient) -> list[str]:
-        expected = await random_shapes.expected_rows(self._control, self.schema, client.shapes, client.user)
+        expected = await random_shapes.expected_rows(
+            self._control, self.schema, client.shapes, client.user, self._reader(client)
+        )
         tags = await random_shapes.current_tags(self._control)
         self.counts["rows compared"] += sum(map(len, expected.values()))
         held = client.store.rows(self.schema)

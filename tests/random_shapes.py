@@ -9,11 +9,13 @@ Keys and values come from few, so that statements meet each other's rows, and fi
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import psycopg
 
@@ -135,6 +137,22 @@ class Write:
     key: Key
     new: dict[str, Value] | None
     old: dict[str, Value] | None
+
+
+class Reader(Protocol):
+    """A database role with claims."""
+
+    def taken(self, conn: Connection) -> AbstractAsyncContextManager[None]:
+        """Reads as that one, within the transaction that is open."""
+
+    async def sight(self, conn: Connection, table: Table) -> Sight:
+        """What that one can select of ``table``."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    keys: frozenset[Key]
+    columns: frozenset[str]
 
 
 # ---- schemas ---------------------------------------------------------------------------------------------------------
@@ -356,18 +374,34 @@ def _term(random: Random, table: Table) -> str:
 # ---- what a client must have -----------------------------------------------------------------------------------------
 
 
-async def expected_rows(conn: Connection, schema: Schema, shapes: Iterable[Shape], user: str) -> Rows:
-    """The rows that ``user`` must have for ``shapes``, as the database is at this moment. ``conn`` is in no
-    transaction."""
+async def expected_rows(
+    conn: Connection, schema: Schema, shapes: Iterable[Shape], user: str, reader: Reader | None = None
+) -> Rows:
+    """The rows that ``user`` must have for ``shapes``, as the database is at this moment; with a ``reader``, those that
+    it can select, with NULL in the columns that it cannot. ``conn`` is in no transaction."""
     async with conn.transaction():
         await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         everything = {table.name: await _rows(conn, table) for table in schema.tables.values()}
+        sights = {
+            table.name: _everything(table, everything) if reader is None else await reader.sight(conn, table)
+            for table in schema.tables.values()
+        }
         selected: dict[str, set[Key]] = {name: set() for name in schema.tables}
         for shape in shapes:
-            for table, keys in (await _selected(conn, schema, everything, shape, user)).items():
-                selected[table] |= keys
-    _add_ancestors(schema, everything, selected, user)
-    return {name: {key: everything[name][key] for key in keys} for name, keys in selected.items()}
+            async with contextlib.nullcontext() if reader is None else reader.taken(conn):
+                found = await _selected(conn, schema, everything, shape, user)
+            for table_name, keys in found.items():
+                selected[table_name] |= keys
+    _add_ancestors(schema, everything, sights, selected, user)
+    return {name: {key: _shown(everything[name][key], sights[name]) for key in keys} for name, keys in selected.items()}
+
+
+def _everything(table: Table, everything: Rows) -> Sight:
+    return Sight(frozenset(everything[table.name]), frozenset(one.name for one in (*table.key, *table.columns)))
+
+
+def _shown(row: dict[str, Value], sight: Sight) -> dict[str, Value]:
+    return {name: value if name in sight.columns else None for name, value in row.items()}
 
 
 async def current_tags(conn: Connection) -> dict[tuple[str, Key], tuple[str, ...]]:
@@ -403,7 +437,9 @@ async def _selected(conn: Connection, schema: Schema, everything: Rows, shape: S
     selected: dict[str, set[Key]] = {name: set() for name in schema.tables}
 
     async def follow(shape: Shape, candidates: set[Key]) -> None:
-        passing = candidates & await _passing(conn, schema.tables[shape.table], shape.where, user)
+        table = schema.tables[shape.table]
+        passing = candidates & await _passing(conn, table, shape.where, user)
+        passing = {key for key in passing if _is_for(everything[table.name][key], user)}
         selected[shape.table] |= passing
         for column, other in shape.includes:
             await follow(other, _connected(schema, everything, shape.table, passing, column, other.table))
@@ -414,8 +450,6 @@ async def _selected(conn: Connection, schema: Schema, everything: Rows, shape: S
 
 async def _passing(conn: Connection, table: Table, where: str, user: str) -> set[Key]:
     condition = where.replace("auth.sub", f"'{user}'") or "true"
-    if any(column.name == OWNER for column in table.columns):
-        condition = f"({condition}) AND ({OWNER} = '{user}' OR {OWNER} IS NULL OR {OWNER} = '')"
     names = ", ".join(column.name for column in table.key)
     statement = f"SELECT {names} FROM {table.name} AS this WHERE {condition}"
     return set(await (await conn.execute(statement.encode())).fetchall())
@@ -429,13 +463,22 @@ def _connected(schema: Schema, everything: Rows, table: str, keys: set[Key], col
     return {child for child, row in everything[other].items() if (row[column],) in keys}
 
 
-def _add_ancestors(schema: Schema, everything: Rows, selected: dict[str, set[Key]], user: str) -> None:
-    """Whatever a row refers to comes along, unless it belongs to somebody else. Children are made after their parents,
-    so that one pass in the opposite order finds all."""
+def _add_ancestors(
+    schema: Schema, everything: Rows, sights: Mapping[str, Sight], selected: dict[str, set[Key]], user: str
+) -> None:
+    """Whatever a row refers to comes along, unless it belongs to somebody else or cannot be read, or it cannot be read
+    what it refers to. Children are made after their parents, so that one pass in the opposite order finds all."""
     for table in reversed(schema.tables.values()):
         for reference in table.references:
+            if reference.column not in sights[table.name].columns:
+                continue
             parents: set[Key] = {(everything[table.name][key][reference.column],) for key in selected[table.name]}
             rows = everything[reference.table]
             selected[reference.table] |= {
-                key for key in parents - {(None,)} if rows[key].get(OWNER) in (None, "", user)
+                key for key in (parents - {(None,)}) & sights[reference.table].keys if _is_for(rows[key], user)
             }
+
+
+def _is_for(row: Mapping[str, Value], user: str) -> bool:
+    """Whether it is everybody's, or ``user`` owns it."""
+    return row.get(OWNER) in (None, "", user)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -45,6 +46,19 @@ class Copy:
     outbox: tuple[Upload, ...]
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """The answer to a call to subscribe to ``shapes``. Times are those of ``time.time``."""
+
+    shapes: tuple[Shape, ...]
+    messages: tuple[str, ...]
+    asked_at: float
+    answered_at: float
+
+    def __str__(self) -> str:
+        return "; ".join(self.messages)
+
+
 class SimulatedClient:
     """One device of one user. ``token`` lets it in; ``schema`` is what the app knows of the tables."""
 
@@ -63,6 +77,8 @@ class SimulatedClient:
         self._delivery_of: Inbound | None = None
         self._lsn: bytes | None = None
         self._socket: MemorySocket | None = None
+        #: Whether it was given another token on this connection.
+        self._has_renewed = False
         self._inbound = Inbound(b"")
         self._numbers = itertools.count(1)
         self._calls: dict[tuple[str, int], Callable[[pb.SatRpcResponse], None]] = {}
@@ -79,6 +95,7 @@ class SimulatedClient:
         #: The codes with which the server refused to let it resume.
         self.resets: list[_START_ERROR.Code.ValueType] = []
         self.counts: dict[str, int] = {}
+        self.refusals: list[Refusal] = []
 
     # ---- what the app does -----------------------------------------------------------------------------------------
 
@@ -112,7 +129,24 @@ class SimulatedClient:
         require(self._socket is None, "connected twice")
         self._socket = socket
         self._inbound = Inbound(b"")
+        self._has_renewed = False
         self._call(rpc.AUTHENTICATE, pb.SatAuthReq(id=self.id, token=self._token), self._authenticated)
+
+    def renew(self, token: str) -> None:
+        """The app has another token, and gives it to the service: on the connection that it has if that is possible,
+        which it is once and when the calls at its start are answered, else on another."""
+        self._token = token
+        if self._socket is None:
+            return
+        if self._has_renewed or not self.online:
+            self._socket.cut()
+        else:
+            self._has_renewed = True
+            self._call(rpc.AUTHENTICATE, pb.SatAuthReq(id=self.id, token=token), self._renewed)
+
+    @staticmethod
+    def _renewed(response: pb.SatRpcResponse) -> None:
+        require(not response.HasField("error"), f"not renewed: {response.error}")
 
     def disconnected(self) -> None:
         """The connection is lost, whoever is to blame."""
@@ -251,11 +285,24 @@ class SimulatedClient:
             if self._delivery_to_let_go_of(answer):
                 return
             require(answer.subscription_id == id_, "another subscription than asked for")
-            require(not answer.HasField("err"), f"not subscribed to {shapes}: {answer.err}")
+            if answer.HasField("err"):
+                self._refused(key, id_, Refusal(shapes, _reasons(answer.err), asked_at[0], time.time()))
+                return
             self._subscriptions.known[key] = id_
             self._remember_subscriptions()
 
-        self._call_exclusively(rpc.SUBSCRIBE, lambda: request, answered)
+        def asked() -> Message:
+            asked_at.append(time.time())
+            return request
+
+        asked_at: list[float] = []
+        self._call_exclusively(rpc.SUBSCRIBE, asked, answered)
+
+    def _refused(self, key: str, id_: str, refusal: Refusal) -> None:
+        del self._request_ids_of[id_]
+        self._subscriptions.forget(key)
+        self.refusals.append(refusal)
+        self._count("refusals")
 
     def _delivery_to_let_go_of(self, answer: pb.SatSubsResp) -> bool:
         """Whether it is told that a delivery was cut off. Then it forgets that and connects anew."""
@@ -534,6 +581,10 @@ class SimulatedClient:
 
     def _count(self, what: str, times: int = 1) -> None:
         self.counts[what] = self.counts.get(what, 0) + times
+
+
+def _reasons(error: pb.SatSubsResp.SatSubsError) -> tuple[str, ...]:
+    return tuple(one.message for one in error.shape_request_error) or (error.message,)
 
 
 def _select(shape: Shape) -> pb.SatShapeDef.Select:

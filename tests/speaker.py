@@ -58,7 +58,8 @@ class Speaker:
         await self.websocket.send(encode(message))
 
     async def receive(self) -> Message:
-        payload = await asyncio.wait_for(self.websocket.recv(), 10)
+        async with asyncio.timeout(10):  # `wait_for` swallows a cancellation that comes together with a message (3.11)
+            payload = await self.websocket.recv()
         assert isinstance(payload, bytes)
         return decode(payload)
 

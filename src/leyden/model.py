@@ -387,7 +387,8 @@ class Upload:
     """One client transaction. ``lsn`` are the client's own four bytes; ``timestamp_ms`` its clock.
 
     In one with a ``flaw``, values that are none of their column's type stand as they were sent.
-    ``echo_missed`` tells that its author may have sent it before and never heard of it: then it is told again.
+    ``echo_missed`` tells that its author was asked for all that it has not heard of, and may have sent this before:
+    then it is told again.
     """
 
     client_id: str

@@ -362,10 +362,10 @@ class Service:
         if self._rights_watch is not None:
             await self._rights_watch.read_anew()
 
-    def _doubt_rights(self) -> None:
+    def _doubt_rights(self, xid: int) -> None:
         """What comes next in the log may be subject to other policies than those that are known."""
         if self._rights_watch is not None:
-            self._rights_watch.doubt()
+            self._rights_watch.doubt(xid)
 
     async def _prepare_database(self) -> None:
         """Waits for a usable Postgres and installs our schema in it. Each reason for waiting is told once."""
@@ -428,6 +428,8 @@ class Service:
             for connection in tuple(earlier.open):
                 connection.end(1012, detail="the database's history changed")
             earlier.fanout.close()
+            if self._rights_watch is not None:
+                self._rights_watch.begin_history()
 
         async def catch_up() -> None:
             async with self._marks.connection() as conn:
@@ -442,7 +444,9 @@ class Service:
         world = LiveWorld(self.settings.instance_id, replication, self._log, self._locale, self._reading, questions)
         encoder = Encoder(world.positions)
         fanout = FanOut(self._log, encoder, self.emit, before_each=self.access.sessions.expire, questions=questions)
-        snapshots = Snapshots(self._readers)
+        # Rows that a snapshot sees are not selected by rights that were changed before.
+        snapshots = Snapshots(self._readers, catch_up if self.settings.roles.all else None)
+        # Without such care: whatever the policies are at that moment, Postgres answers by them.
         asking = Asking(fanout, self._log, Snapshots(self._askers), catch_up, moment, self.emit)
         self._ask(asking)
         self._core = Core(

@@ -15,6 +15,7 @@ from psycopg import sql
 from websockets.exceptions import ConnectionClosed
 
 from integration.test_writing_access import configured
+from leyden.postgres.wal_stream import WalStream
 from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.frames import decode
@@ -341,3 +342,27 @@ async def test_nothing_that_was_written_after_a_change_of_rights_is_sent_by_the_
         place.execute("INSERT INTO docs VALUES ('9', NULL, 'alice', 'secret')")
         assert await heard(alice) == []
         assert (await alice.closed(2))[0] == 1012
+
+
+async def test_first_rows_that_were_written_after_a_change_of_rights_are_not_selected_by_the_rights_before(
+    running: Running, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with client(running) as alice:
+        wait = WalStream.wait
+
+        async def wait_longer(stream: WalStream, seconds: float) -> bool:
+            there_is_something = await wait(stream, seconds)
+            await asyncio.sleep(0.3)
+            return there_is_something
+
+        # The stream is late in telling of the change; snapshots see it at once.
+        monkeypatch.setattr(WalStream, "wait", wait_longer)
+        place.execute("UPDATE users SET phone = '1'")  # from here on
+        await asyncio.sleep(0.5)
+        place.execute(
+            "BEGIN; ALTER TABLE users ENABLE ROW LEVEL SECURITY; INSERT INTO users VALUES ('v', 'Veit', '456'); COMMIT"
+        )
+        shape = pb.SatShapeDef(selects=[pb.SatShapeDef.Select(tablename="users")])
+        request = pb.SatShapeReq(request_id="1", shape_definition=shape)
+        await alice.call(rpc.SUBSCRIBE, pb.SatSubsReq(subscription_id=SUBSCRIPTION, shape_requests=[request]))
+        assert ("insert", ["v", "Veit", "456"]) not in await heard(alice)

@@ -322,6 +322,7 @@ async def test_a_table_whose_columns_changed_behind_our_back_is_stopped(
     assert list(reader.replication.stopped) == [reader.table("items").id]
 
 
+@pytest.mark.alone
 async def test_a_large_transaction_leaves_the_loop_to_others(
     reader: Reader, conn: psycopg.AsyncConnection[Any]
 ) -> None:

@@ -262,6 +262,25 @@ async def test_transactions_beyond_the_wal_window_are_forgotten_and_stay_forgott
         assert second.replication.epoch == first.replication.epoch
 
 
+async def test_a_column_older_than_the_window_does_not_stop_its_table_after_a_restart(
+    database: str, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    async with Reader(database, wal_window=2 << 20) as first:
+        await conn.execute("ALTER TABLE items ADD COLUMN note text")
+        await until(lambda: first.held())
+        position = first.log.head
+        await write_wal(conn, 4)
+        await until(lambda: not first.held())
+        await confirmed_beyond(conn, position)
+        await insert(conn, 1)
+        await until(lambda: first.titles() == [b"t1"])
+        await status_updates(conn, 2)
+    async with Reader(database, wal_window=2 << 20) as second:
+        assert second.titles() == [b"t1"]
+        assert second.held()[0].changes == first.held()[0].changes
+        assert second.replication.stopped == {}
+
+
 async def test_a_lost_slot_begins_a_new_epoch(database: str, conn: psycopg.AsyncConnection[Any]) -> None:
     async with Reader(database) as first:
         await insert(conn, 1)

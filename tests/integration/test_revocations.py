@@ -29,6 +29,8 @@ from leyden.postgres.revocation_watch import RevocationWatch, WatchTiming
 from leyden.postgres.revocations import RevocationStore
 from leyden.postgres.sessions import session_conninfo
 
+pytestmark = pytest.mark.alone
+
 THUMBPRINT = "gRn3Vh8GJYmkn1hjkMaXnSmDl0tBC7wXSzBFxkNeXW4"
 FOREVER = 253_402_300_799
 

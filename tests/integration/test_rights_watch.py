@@ -19,6 +19,7 @@ TIMING = Timing(poll=0.05, patience=0.5, look=0.02, answer=1.0, retry=0.05)
 
 class Watched:
     def __init__(self, dsn: str, role: str) -> None:
+        self.role = role
         self.told: list[str] = []
         self.rights: RightsByRole = {}
         self.events: list[Event] = []
@@ -124,10 +125,28 @@ async def test_a_lost_connection_is_made_again(
         await until(lambda: watched.told.count("change") == 2)
 
 
-async def test_a_doubt_from_elsewhere_ends_with_a_new_reading(
+async def test_a_doubt_from_elsewhere_ends_with_a_reading_that_has_seen_the_change(
     database: str, conn: psycopg.AsyncConnection[tuple[object, ...]]
 ) -> None:
     async with watching(database, conn) as watched:
-        watched.watch.doubt()
+        async with conn.transaction():
+            await conn.execute(sql.SQL("REVOKE SELECT ON items FROM {}").format(sql.Identifier(watched.role)))
+            cursor = await conn.execute("SELECT pg_current_xact_id()::text")
+            (xid,) = await cursor.fetchone() or ("",)
+            # as when the stream brings the commit before Postgres makes it visible
+            watched.watch.doubt(int(str(xid)))
+            assert watched.told[-1] == "doubt"
+            await asyncio.sleep(0.3)
+            assert watched.told[-1] == "doubt"
+        await until(lambda: watched.told == ["change", "certainty", "doubt", "change", "certainty"])
+
+
+async def test_what_another_history_committed_is_not_waited_for(
+    database: str, conn: psycopg.AsyncConnection[tuple[object, ...]]
+) -> None:
+    async with watching(database, conn) as watched:
+        watched.watch.doubt(2**40)
+        await watched.watch.read_anew()
         assert watched.told[-1] == "doubt"
+        watched.watch.begin_history()
         await until(lambda: watched.told[-1] == "certainty")

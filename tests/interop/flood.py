@@ -22,30 +22,13 @@ from itertools import cycle
 from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.frames import encode
-
-UPGRADE = (
-    "GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
-    "Sec-WebSocket-Protocol: electric.0.12\r\n\r\n"
-)
-
-
-def client_frame(payload: bytes) -> bytes:
-    """One binary frame, masked with zeros (RFC 6455 §5.3)."""
-    size = len(payload)
-    if size < 126:
-        head = bytes((0x82, 0x80 | size))
-    elif size < 1 << 16:
-        head = b"\x82\xfe" + size.to_bytes(2, "big")
-    else:
-        head = b"\x82\xff" + size.to_bytes(8, "big")
-    return head + b"\0\0\0\0" + payload
+from raw_websocket import client_frame, upgrade_request
 
 
 class Flood:
     def __init__(self, port: int, message: bytes | None) -> None:
         self._port = port
-        self._upgrade = UPGRADE.format(port=port).encode()
+        self._upgrade = upgrade_request(port)
         self._message = message
         self.attempts = 0
 
@@ -73,7 +56,7 @@ class Flood:
 
 
 def blind(port: int, per_second: int, addresses: list[str]) -> None:
-    everything = UPGRADE.format(port=port).encode() + client_frame(bad_authentication())
+    everything = upgrade_request(port) + client_frame(bad_authentication())
     started, told = time.monotonic(), False
     for attempts, address in enumerate(cycle(addresses)):
         while attempts > per_second * (time.monotonic() - started):

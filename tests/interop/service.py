@@ -9,7 +9,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote
@@ -48,8 +48,11 @@ class Leyden:
         log: Path,
         env: Mapping[str, str] | None = None,
         port: int = 0,
+        launcher: Sequence[str] = ("-m", "leyden"),
     ) -> Self:
         """Starts ``leyden ARGUMENTS --port PORT``; ``database`` as conninfo, ``None`` for the embedded one.
+
+        ``launcher`` is what Python runs, for instance a profiler that runs ``leyden``.
 
         Raises:
             RuntimeError: it ended, or did not become ready in time; with the end of its log.
@@ -62,7 +65,7 @@ class Leyden:
         with log.open("ab") as sink:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "leyden", *arguments, "--port", str(port)),
+                *(*launcher, *arguments, "--port", str(port)),
                 env=variables,
                 stdout=subprocess.PIPE,
                 stderr=sink,

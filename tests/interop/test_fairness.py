@@ -17,6 +17,8 @@ from interop.service import Leyden
 from leyden.satellite import satellite_pb2 as pb
 from speaker import SECRET, Speaker, token
 
+pytestmark = pytest.mark.alone
+
 #: How much slower an innocent client's write may become. The bound is the project's own; 1.0 to 1.2 is usual.
 MOST = 1.5
 

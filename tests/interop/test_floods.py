@@ -7,6 +7,7 @@ Times are compared within one run only, as medians.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -25,6 +26,8 @@ from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.frames import decode, encode
 
+pytestmark = pytest.mark.alone
+
 FLOOD = Path(__file__).parent / "flood.py"
 FEW = [f"127.0.0.{last}" for last in range(2, 10)]
 MANY = [f"127.0.{third}.{last}" for third in range(1, 4) for last in range(2, 250)]
@@ -42,6 +45,7 @@ async def flood(service: Leyden, kind: str, sockets: int, addresses: list[str]) 
     port = service.url.rpartition(":")[2]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, FLOOD, port, kind, str(sockets), *addresses),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )

@@ -1,4 +1,5 @@
-"""The last test of a run: no service that was started in it has shown a token, a key or a secret.
+"""At the end of a run no service that was started in it has shown a token, a key or a secret (tests/conftest.py): here,
+that this would be noticed.
 
 Services log at level debug in tests; events, audit records and metrics are noted as well (tests/secrecy.py).
 """
@@ -15,9 +16,7 @@ from interop.conftest import ServiceFactory
 from interop.test_authentication import Issuer
 
 
-@pytest.mark.last
-async def test_no_service_has_shown_a_secret(leyden: ServiceFactory) -> None:
-    # one more, so that there is something to look at when this test runs alone
+async def test_there_is_something_to_look_at(leyden: ServiceFactory) -> None:
     service = await leyden(**Issuer("HS256").env)
     await service.stop()
     assert secrecy.made

@@ -89,6 +89,7 @@ def test_settings_of_the_commands_may_stand_beside_those_of_the_service() -> Non
         (b"\xff\xfe", "not UTF-8"),
         (b"x" * 300_000, "too large"),
     ],
+    ids=["empty", "blank", "comment", "secret at the end", "secret alone", "no text", "too large"],
 )
 def test_a_file_that_names_nobody_for_certain_is_refused(tokens: Path, content: bytes, message: str) -> None:
     tokens.write_bytes(content)

@@ -66,7 +66,7 @@ EXPIRED_GRACE = 5.0
 SETTLING = 3.0
 LONGEST_SETTLING = 15.0
 
-#: How often silent clients are looked for (seconds).
+#: Shortest time between two looks at how long the client has been silent (seconds).
 TICK = 1.0
 
 #: An idle client is pinged after this time; one that does not answer within the same time again is dropped (seconds).
@@ -144,6 +144,9 @@ class Connection:
         #: Whether its time is over, that of its token or of its rights, and nothing is taken any more.
         self._over = False
         self._grace: asyncio.TimerHandle | None = None
+        #: The next look at how long the client has been silent, and the ping if it was too long.
+        self._next_look: asyncio.TimerHandle | None = None
+        self._pinging: asyncio.Task[None] | None = None
 
     @property
     def client_id(self) -> str | None:
@@ -186,19 +189,19 @@ class Connection:
 
     async def serve(self, receive: Receive) -> ConnectionEnded:
         """Runs the conversation; returns why it ended. The caller closes the WebSocket accordingly."""
-        tasks = [asyncio.create_task(job) for job in (self._read(receive), self._mind_silence())]
+        reading = asyncio.create_task(self._read(receive))
         self._core.open.add(self)
+        self._socket.take_at_once(self._take_at_once)
+        self._mind_silence()
         try:
-            waits: set[asyncio.Future[Any]] = {*tasks, self._ending}
+            waits: set[asyncio.Future[Any]] = {reading, self._ending}
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            if self._ending.done():
-                return self._ending.result()
-            return self._outcome(next(task for task in tasks if task.done()))
+            return self._ending.result() if self._ending.done() else self._outcome(reading)
         finally:
             self._leave()
-            tasks += [job for job in (self._delivering, self._holding) if job is not None]
+            jobs = (reading, self._delivering, self._holding, self._pinging)
             try:
-                await cancel(*tasks)
+                await cancel(*(job for job in jobs if job is not None))
                 if self._turn_of_client is not None:
                     self._turn_of_client.release()
                 await self._uploads.finish()
@@ -234,8 +237,9 @@ class Connection:
 
     def _leave(self) -> None:
         self._stop_stream()
-        if self._grace is not None:
-            self._grace.cancel()
+        for timer in (self._grace, self._next_look):
+            if timer is not None:
+                timer.cancel()
         if self._entry is not None:
             self._core.sessions.leave(self._entry)
 
@@ -264,6 +268,23 @@ class Connection:
                 self._put_off(outputs)
             else:
                 await self._perform(outputs)
+        return True
+
+    def _take_at_once(self, payload: bytes) -> bool:
+        """Takes what clients send most, an acknowledgement, if nothing else is going on: without a task's turn, and
+        waking nobody. Whether it did."""
+        if self._over or self._subscriber is None or self._turn.locked():
+            return False
+        position = self._session.acknowledged(payload)
+        if position is None:
+            return False
+        try:
+            self._core.sessions.expire()
+            if self._subscriber is not None:
+                self._core.fanout.acknowledge(self._subscriber, position)
+        except Exception as error:
+            ended = self._failure(error, "Failed to process message")
+            self.end(ended.code, ended.reason, ended.detail)
         return True
 
     # ---- minding -------------------------------------------------------------------------------------------------
@@ -313,11 +334,18 @@ class Connection:
                 case protocol.Close():
                     return self.end(1008, detail="broke the protocol after its token had expired")
 
-    async def _mind_silence(self) -> None:
-        while True:
-            await asyncio.sleep(TICK)
-            if self._socket.silence >= PING_INTERVAL and not await self._socket.alive(PING_INTERVAL):
-                raise ConnectionEnded(1011, "Client not responding to pings")
+    def _mind_silence(self) -> None:
+        """Looks when the client may have been silent for too long, and pings it then. Without a task: most are not."""
+        remaining = PING_INTERVAL - self._socket.silence
+        if remaining > 0:
+            self._next_look = self._loop.call_later(max(remaining, TICK), self._mind_silence)
+        else:
+            self._pinging = asyncio.create_task(self._guarded(self._ping))
+
+    async def _ping(self) -> None:
+        if not await self._socket.alive(PING_INTERVAL):
+            raise ConnectionEnded(1011, "Client not responding to pings")
+        self._next_look = self._loop.call_later(TICK, self._mind_silence)
 
     # ---- performing ----------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 from leyden.edge.asking import Asking
@@ -140,6 +141,8 @@ class TableLoader:
             if position > point.wal_position:
                 break
             await asyncio.sleep(0)
+        if any(_has_more(transaction, tables) for transaction in seen):
+            return False
         for number, transaction in enumerate(reversed(seen)):
             for table in tables:
                 self._versions.take_back(table, transaction)
@@ -170,6 +173,12 @@ def _concerns(transaction: Transaction, ids: set[int]) -> bool:
 def _fits(transaction: Transaction, tables: Sequence[Table]) -> bool:
     described = {table.id: table for table in tables}
     return all(described.get(change.table.id, change.table) == change.table for change in transaction.changes)
+
+
+def _has_more(transaction: Transaction, tables: Sequence[Table]) -> bool:
+    """Whether its rows have columns that ``tables`` do not tell of yet."""
+    widths = {table.id: len(table.columns) for table in tables}
+    return any(len(change.table.columns) > widths.get(change.table.id, sys.maxsize) for change in transaction.changes)
 
 
 def _alters(transaction: Transaction, ids: set[int]) -> bool:

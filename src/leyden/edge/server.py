@@ -43,6 +43,9 @@ UPGRADE_HEADERS = 128
 HELD_BACK_FOR = 1.0
 HELD_BACK_ANSWERS = 1_000
 
+#: Messages up to this size are offered to whoever would take them at once.
+AT_ONCE_BYTES = 256
+
 #: Fragments of one message. The stock client sends none; empty ones would pass any limit on bytes.
 MESSAGE_FRAGMENTS = 1_024
 
@@ -96,6 +99,9 @@ class DirectSocket:
         if answered is not None and not answered.done():
             answered.set_result(True)
 
+    def take_at_once(self, take: Callable[[bytes], bool]) -> None:
+        self._protocol.take = take
+
     def limit_messages(self, size: int) -> None:
         self._protocol.conn.max_message_size = size
 
@@ -119,6 +125,10 @@ class DirectSocket:
         self._protocol.abort_in(seconds)
 
 
+def _take_nothing(payload: bytes) -> bool:
+    return False
+
+
 class SatelliteServerProtocol(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket protocol, offering a :class:`DirectSocket` to the application."""
 
@@ -126,6 +136,8 @@ class SatelliteServerProtocol(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         self.direct = DirectSocket(self)
         self._aborting: asyncio.TimerHandle | None = None
+        #: Is offered a message before it is queued: whether it takes it.
+        self.take: Callable[[bytes], bool] = _take_nothing
         #: When anything came from the client (the loop's time).
         self.heard_at = self.loop.time()
         # It would write whole frames, and so tokens, into the log of a process that logs at level debug.
@@ -191,6 +203,12 @@ class SatelliteServerProtocol(WebSocketsSansIOProtocol):
         # a client that pings without ever reading the answers must not fill the memory with them
         if self.writable.is_set():
             self.transport.write(answer)
+
+    def handle_bytes(self, event: Frame) -> None:
+        # Reading pauses while a message waits to be received.
+        is_next = event.fin and not self.read_paused
+        if not (is_next and len(event.data) <= AT_ONCE_BYTES and self.take(bytes(event.data))):
+            super().handle_bytes(event)
 
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) >= MESSAGE_FRAGMENTS:

@@ -60,6 +60,10 @@ class Socket(Protocol):
     async def ping(self, timeout: float) -> bool:  # noqa: ASYNC109 - a bound, not a cancellation
         """Whether the client has handled everything sent so far, as its PONG proves; False after ``timeout``."""
 
+    def take_at_once(self, take: Callable[[bytes], bool]) -> None:
+        """From now on ``take`` is offered each message as it arrives, if all before it were taken. What it does not
+        take, it returns ``False``, is received as usual."""
+
     def limit_messages(self, size: int) -> None:
         """Refuses, by their announced length, incoming messages above ``size`` bytes."""
 
@@ -139,6 +143,9 @@ class AsgiSocket:
             return False
         await asyncio.sleep(PORTABLE_PAUSE)
         return True
+
+    def take_at_once(self, take: Callable[[bytes], bool]) -> None:
+        pass  # ASGI hands messages over to whoever awaits them
 
     def limit_messages(self, size: int) -> None:
         pass  # the foreign server's own setting holds

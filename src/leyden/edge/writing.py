@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from leyden.edge.core import Core
@@ -30,6 +31,11 @@ Guard = Callable[[Callable[[], Coroutine[Any, Any, None]]], Coroutine[Any, Any, 
 
 class _OverError(Exception):
     """What let the connection in holds no longer, so that nothing is written for it."""
+
+
+class _LateError(Exception):
+    """An upload is written after its connection has ended, and so proves nothing of what its author has heard: who may
+    be back, and have missed other echoes."""
 
 
 class Writing:
@@ -85,13 +91,24 @@ class Writing:
 
     async def _write(self, upload: Upload) -> None:
         try:
-            outcome = await self._core.writer.apply(upload, self._author)
+            outcome = await self._apply(upload)
         except _OverError:
             self.stop()
             return
         self._refusals = self._refusals + 1 if outcome is Outcome.REFUSED else 0
         if self._refusals > 1 and not self._finishing:
             await self._sleep(min(REFUSAL_PAUSE * (self._refusals - 1), LONGEST_PAUSE))
+
+    async def _apply(self, upload: Upload) -> Outcome:
+        def author() -> Author:
+            if self._finishing and upload.echo_missed:
+                raise _LateError
+            return self._author()
+
+        try:
+            return await self._core.writer.apply(upload, author)
+        except _LateError:
+            return await self._core.writer.apply(replace(upload, echo_missed=False), self._author)
 
     def _author(self) -> Author:
         """In whose name something is written at this moment. Raises :class:`_OverError` when nothing may be."""

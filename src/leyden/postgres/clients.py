@@ -38,10 +38,10 @@ async def claim_upload(conn: Connection, upload: Upload) -> psycopg.AsyncCursor[
         "INSERT INTO leyden.client_uploads AS stored (client_id, user_id, lsn, ms) VALUES (%s, %s, %s, %s)"
         " ON CONFLICT (client_id) DO UPDATE"
         " SET lsn = EXCLUDED.lsn, ms = greatest(stored.ms, EXCLUDED.ms), applied_at = EXCLUDED.applied_at,"
-        # it comes after all that was sent again
-        " echo_missed = false"
+        # where all was sent again, it comes after that
+        " echo_missed = stored.echo_missed AND NOT %s"
         " WHERE (stored.lsn < EXCLUDED.lsn OR stored.ms < EXCLUDED.ms) AND stored.user_id = EXCLUDED.user_id",
-        [upload.client_id, upload.user_id, upload.lsn, upload.timestamp_ms],
+        [upload.client_id, upload.user_id, upload.lsn, upload.timestamp_ms, upload.echo_missed],
     )
 
 
@@ -179,11 +179,13 @@ class ClientStore:
         )
 
     async def forget(self, client_id: str, rescued: Collection[str] = ()) -> None:
-        """The client starts afresh: forget all its subscriptions, but for those to be ``rescued`` from. Its owner and
-        its upload LSN stay."""
+        """The client starts afresh: forget all its subscriptions, but for those to be ``rescued`` from, and note that
+        it may have missed echoes, as :meth:`miss_echoes` does. Its owner and its upload LSN stay."""
         await self._execute(
-            "DELETE FROM leyden.client_subscriptions WHERE client_id = %s AND subscription_id <> ALL (%s::text[])",
-            [client_id, list(rescued)],
+            "WITH missed AS (UPDATE leyden.client_uploads SET echo_missed = true WHERE client_id = %(client)s)"
+            " DELETE FROM leyden.client_subscriptions"
+            " WHERE client_id = %(client)s AND subscription_id <> ALL (%(rescued)s::text[])",
+            {"client": client_id, "rescued": list(rescued)},
         )
 
     async def _execute(self, statement: str, parameters: list[Any] | dict[str, Any]) -> None:

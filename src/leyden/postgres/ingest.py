@@ -68,7 +68,8 @@ class Ingest:
     from the stream afterwards, in place, at the end of each :meth:`assemble`. ``suspended`` are the tables of which
     nothing was to be delivered at T. The stream may begin before T (a
     replay of the window): versions known at T are then seen again and change nothing, and the rows before them
-    come with the table as it was. Call :meth:`caught_up` once the stream has passed T.
+    come with the table as it was. It does not bring those up to the version ``passed`` again. Call :meth:`caught_up`
+    once the stream has passed T.
     ``next_xid`` is the 64-bit ``xmax`` of ``pg_current_snapshot()``; it widens the stream's 32-bit ids.
     ``announcements`` is the prefix of the messages that name authors.
     """
@@ -80,14 +81,16 @@ class Ingest:
         *,
         next_xid: int,
         emit: Emit,
+        passed: str = "",
         announcements: str = TRANSACTION_PREFIX,
         suspended: Mapping[int, Suspension] = MappingProxyType({}),
         on_migration: Callable[[Migration], None] | None = None,
         on_suspended: Callable[[Table], None] = lambda table: None,
-        on_rights: Callable[[], None] = lambda: None,
+        on_rights: Callable[[int], None] = lambda xid: None,
     ) -> None:
         """``on_suspended`` is called as soon as a table is found suspended, before anything else of the transaction
-        that shows it is known to others; ``on_rights`` likewise when one may change policies or privileges."""
+        that shows it is known to others; ``on_rights`` likewise, with the id of one that may change policies or
+        privileges."""
         self.tables = tables
         self.migrations = migrations
         #: Newest WAL position up to which every transaction has been received.
@@ -107,9 +110,9 @@ class Ingest:
         self._rights_prefix = announcements.replace(TRANSACTION_PREFIX, RIGHTS_PREFIX, 1)
         self._xid_reference = next_xid
         self._known_versions = {migration.version for migration in migrations}
-        #: Columns by table whose addition is known from the database but may not have come by in the stream.
+        #: Columns by table whose addition is known from the database and is still to come by in the stream.
         self._columns_to_come: dict[int, frozenset[str]] = {}
-        for migration in migrations:
+        for migration in (one for one in migrations if one.version > passed):
             for table_id, columns in _added_columns(migration).items():
                 self._columns_to_come[table_id] = self._columns_to_come.get(table_id, NO_COLUMNS) | columns
         #: The tables as given, until the stream has passed that moment: one that was given up and enabled again
@@ -291,7 +294,8 @@ class Ingest:
         if not message.transactional:
             self.advance(message.lsn)
         elif message.prefix == self._rights_prefix:
-            self._on_rights()
+            assert self._begin is not None
+            self._on_rights(self._widen(self._begin.xid))
         elif message.prefix == MOMENT_PREFIX:
             self._is_moment = True
         elif message.prefix == self._announcements and self._announcement is None:

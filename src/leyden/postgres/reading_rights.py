@@ -135,6 +135,18 @@ async def read_rights(conn: Connection, roles: Collection[str]) -> str:
     return "{}" if row is None else str(row[0])
 
 
+async def _visible(conn: Connection, xids: Collection[int]) -> set[int]:
+    """Of these transactions those that whoever asks from now on sees."""
+    if not xids:
+        return set()
+    cursor = await conn.execute(
+        "SELECT xid FROM pg_catalog.unnest(%s::bigint[]) AS xid"
+        " WHERE pg_catalog.pg_visible_in_snapshot(xid::text::xid8, pg_catalog.pg_current_snapshot())",
+        [list(xids)],
+    )
+    return {xid for (xid,) in await cursor.fetchall()}
+
+
 def parse_rights(text: str) -> RightsByRole:
     facts = json.loads(text)
     functions = tuple(_function(one, facts["search_path"]) for one in facts.get("functions", ()))
@@ -190,6 +202,8 @@ class Timing:
 
     #: Between readings.
     poll: float = 0.4
+    #: The same, while a change is not visible yet.
+    visible: float = 0.01
     #: Age at which what was read is not relied on any more, and how often that is looked at.
     patience: float = 1.5
     look: float = 0.1
@@ -228,6 +242,8 @@ class RightsWatch:
         self._clock = clock
         self._text: str | None = None
         self._asked_at = float("-inf")
+        #: Transactions that have changed the rights, and that no reading has seen yet.
+        self._unseen: set[int] = set()
         #: Whether what was told last is to be relied on.
         self.is_certain = False
         #: Set once the rights were read.
@@ -248,11 +264,18 @@ class RightsWatch:
             async with asyncio.timeout(self._timing.patience), self._read:
                 await self._read.wait_for(lambda: self._last_reading > begun)
 
-    def doubt(self) -> None:
-        """Something says that the rights have changed: what is known is not relied on until they are read again."""
+    def doubt(self, xid: int) -> None:
+        """The stream says that the transaction ``xid`` has changed the rights: what is known is not relied on until
+        that was read. It can be a moment ahead: a commit is in the WAL before Postgres makes it visible."""
+        self._unseen.add(xid)
         self._asked_at = float("-inf")
         self._hurry.set()
         self._look()
+
+    def begin_history(self) -> None:
+        """The database has another history now: transactions of the one before may never become visible."""
+        self._unseen.clear()
+        self._hurry.set()
 
     async def run(self) -> None:
         """Until cancelled. Whatever goes wrong is told to ``emit`` and tried again after a while."""
@@ -280,12 +303,14 @@ class RightsWatch:
                 asked_at = self._clock()
                 self._readings_begun += 1
                 async with asyncio.timeout(self._timing.answer):
+                    visible = await _visible(conn, self._unseen)
                     text = await read_rights(conn, self._roles)
                 if text != self._text:
                     await self._on_change(parse_rights(text))
                     self._text = text
                     self._emit(ReadingRightsRead(len(self._roles)))
-                if not self._hurry.is_set():
+                self._unseen -= visible
+                if not self._unseen:
                     self._asked_at = asked_at
                 self.loaded.set()
                 self._look()
@@ -293,7 +318,7 @@ class RightsWatch:
                     self._last_reading = self._readings_begun
                     self._read.notify_all()
                 try:
-                    async with asyncio.timeout(self._timing.poll):
+                    async with asyncio.timeout(self._timing.visible if self._unseen else self._timing.poll):
                         await self._hurry.wait()
                 except TimeoutError:
                     continue

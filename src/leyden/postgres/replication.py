@@ -35,7 +35,7 @@ from leyden.postgres.ingest import MOMENT_PREFIX, Ingest
 from leyden.postgres.inspection import Inspection
 from leyden.postgres.publication import slot_name
 from leyden.postgres.sessions import connect
-from leyden.postgres.slot import Claim, Connection, SlotUnusable, claim, remember
+from leyden.postgres.slot import Claim, Connection, PassedVersion, SlotUnusable, claim, remember
 from leyden.postgres.wal_stream import WalStream
 
 HEARTBEAT_PREFIX = "leyden.heartbeat"
@@ -96,7 +96,7 @@ class Replication:
         on_migration: Callable[[Migration], None] | None = None,
         on_epoch: Callable[[str], None] | None = None,
         on_suspended: Callable[[Table], None] = lambda table: None,
-        on_rights: Callable[[], None] = lambda: None,
+        on_rights: Callable[[int], None] = lambda xid: None,
         timing: Timing = Timing(),
     ) -> None:
         self._dsn = dsn
@@ -120,6 +120,8 @@ class Replication:
         self._tables: dict[int, Table] = {}
         self._ingest: Ingest | None = None
         self._saved = (0, 0)
+        #: The versions of the clients' schema that have come by, the newest last.
+        self._passed: list[PassedVersion] = []
         #: Position of the newest checkpoint taken by this process.
         self._checkpoint: int | None = None
         self._transactions = 0
@@ -234,6 +236,7 @@ class Replication:
     async def _take_up(self, control: Connection, claimed: Claim) -> Ingest:
         """Go on where the last session ended, or begin with what the database says now."""
         self._saved = (claimed.floor, claimed.confirmed)
+        self._passed = list(claimed.passed)
         ingest = self._ingest
         if ingest is None or claimed.epoch != self.epoch:
             async with control.transaction():
@@ -254,6 +257,7 @@ class Replication:
                 self.migrations,
                 next_xid=int(row[0]) if row is not None else 0,
                 emit=self._emit,
+                passed=claimed.version,
                 announcements=announcements,
                 suspended=suspended,
                 on_migration=self._on_migration,
@@ -325,6 +329,9 @@ class Replication:
         if transaction.position <= self._log.head:
             return  # sent again after the slot fell back in a crash
         self._transactions += 1
+        migration = transaction.migration
+        if migration is not None and all(migration.version != one.version for one in self._passed):
+            self._passed.append(PassedVersion(transaction.position, migration.version))
         self._log.append(transaction, size)
         self._log.trim(transaction.position - self._wal_window)
 
@@ -389,7 +396,7 @@ class Replication:
         if log.floor == floor and safe - confirmed < _CONFIRM_STEP:
             return
         saved = (log.floor, safe)
-        await remember(control, floor=log.floor, confirmed=safe)
+        await remember(control, floor=log.floor, confirmed=safe, passed=self._passed)
         self._saved = saved
         wal.confirm(ingest.position, safe)
 

@@ -10,8 +10,9 @@ another: what was written between two slots was never seen.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -21,6 +22,9 @@ from leyden.postgres.wal_stream import System
 
 Connection = psycopg.AsyncConnection[Any]
 
+#: A slot can fall back in a crash of Postgres, by no more than what was written since the last checkpoint.
+REMEMBERED_VERSIONS = 100
+
 _EPOCH_KEY = "epoch"
 _FLOOR_KEY = "log_floor"
 
@@ -29,12 +33,20 @@ class SlotUnusable(Exception):
     """The slot's name is taken by something that is not ours; the text names the remedy."""
 
 
+class PassedVersion(NamedTuple):
+    """A version of the clients' schema, and the position of its transaction."""
+
+    position: int
+    version: str
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The history that a reader of the slot may go on from.
 
     No published transaction lies in ``(floor, confirmed]``, and every one above ``confirmed`` will be sent.
-    ``fresh`` tells that the epoch has just begun: nothing of before may be resumed.
+    ``fresh`` tells that the epoch has just begun: nothing of before may be resumed. ``passed`` are the newest versions
+    of the clients' schema that the stream has brought, or that were there before it began.
     """
 
     slot: str
@@ -42,6 +54,13 @@ class Claim:
     floor: int
     confirmed: int
     fresh: bool
+    passed: tuple[PassedVersion, ...] = ()
+
+    @property
+    def version(self) -> str:
+        """The newest version of the clients' schema that the stream does not bring any more from ``floor`` on; empty
+        where that is not known."""
+        return max((one.version for one in self.passed if one.position <= self.floor), default="")
 
 
 async def claim(conn: Connection, slot: str, system: System) -> Claim:
@@ -64,11 +83,13 @@ async def claim(conn: Connection, slot: str, system: System) -> Claim:
         )
         if same_history:
             floor = min(checkpoint["floor"], confirmed)
-            return Claim(slot, remembered["id"], floor, confirmed, fresh=False)
+            passed = tuple(PassedVersion(*one) for one in checkpoint.get("passed", ()))
+            return Claim(slot, remembered["id"], floor, confirmed, fresh=False, passed=passed)
     if confirmed is not None:
         await conn.execute("SELECT pg_drop_replication_slot(%s)", [slot])
     # Before the slot: what has ended by now, the slot will not bring.
     oldest_running = await checkpoints.oldest_running(conn)
+    newest = await (await conn.execute("SELECT coalesce(max(version), '') FROM leyden.versions")).fetchone()
     cursor = await conn.execute(
         "SELECT lsn - '0/0'::pg_lsn FROM pg_create_logical_replication_slot(%s, 'pgoutput')", [slot]
     )
@@ -76,23 +97,25 @@ async def claim(conn: Connection, slot: str, system: System) -> Claim:
     if row is None:
         raise psycopg.OperationalError("pg_create_logical_replication_slot returned nothing")
     created_at = int(row[0])
+    passed = (PassedVersion(created_at, "" if newest is None else newest[0]),)
     # Drawn, not derived: what is done again from a backup can come to the very same position by other changes.
     epoch = secrets.token_hex(4)
     async with conn.transaction():
-        await remember(conn, floor=created_at, confirmed=created_at)
+        await remember(conn, floor=created_at, confirmed=created_at, passed=passed)
         await checkpoints.begin_history(conn, created_at, oldest_running)
         await _write(
             conn,
             _EPOCH_KEY,
             {"id": epoch, "system": system.identifier, "timeline": system.timeline, "slot": slot},
         )
-    return Claim(slot, epoch, created_at, created_at, fresh=True)
+    return Claim(slot, epoch, created_at, created_at, fresh=True, passed=passed)
 
 
-async def remember(conn: Connection, *, floor: int, confirmed: int) -> None:
-    """Write down the log's floor and the position about to be confirmed. To be done *before* confirming
-    it."""
-    await _write(conn, _FLOOR_KEY, {"floor": floor, "confirmed": confirmed})
+async def remember(conn: Connection, *, floor: int, confirmed: int, passed: Sequence[PassedVersion]) -> None:
+    """Write down the log's floor and the position about to be confirmed, with the versions of the clients' schema up to
+    there. To be done *before* confirming it."""
+    value = {"floor": floor, "confirmed": confirmed, "passed": list(passed[-REMEMBERED_VERSIONS:])}
+    await _write(conn, _FLOOR_KEY, value)
 
 
 async def _usable_position(conn: Connection, slot: str) -> int | None:

@@ -6,7 +6,7 @@ the stream the rows already contain; what is done with them is not known here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -58,8 +58,11 @@ class Snapshots:
     Those settings make the text of a value equal to the one in the replication stream.
     """
 
-    def __init__(self, pool: AsyncConnectionPool[Any]) -> None:
+    def __init__(self, pool: AsyncConnectionPool[Any], passed: Callable[[], Awaitable[None]] | None = None) -> None:
+        """``passed``, if given, is waited for when a snapshot is there: until then it may have seen what others have
+        not heard of, such as a change of policies."""
         self._pool = pool
+        self._passed = passed
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Snapshot]:
@@ -84,6 +87,8 @@ class Snapshots:
                     wal_position=int(position),
                 ),
             )
+            if self._passed is not None:
+                await self._passed()
             try:
                 yield snapshot
             finally:

@@ -58,7 +58,7 @@ class ReadRights:
 @dataclass(frozen=True, slots=True)
 class ForgetSubscriptions:
     """The client starts afresh: what is stored of its subscriptions is void, but for those that it is to be ``rescued``
-    from."""
+    from, and it has missed echoes as with :class:`MissEchoes`."""
 
     rescued: tuple[str, ...] = ()
 

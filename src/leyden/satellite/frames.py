@@ -23,6 +23,9 @@ MESSAGE_TYPES: dict[int, type[Message]] = {
     25: pb.SatUnsubsDataEnd,
 }
 
+#: The type byte of what clients send most.
+ACKNOWLEDGEMENT = bytes((23,))
+
 _PREFIXES = {message_type: bytes((number,)) for number, message_type in MESSAGE_TYPES.items()}
 
 

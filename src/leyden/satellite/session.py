@@ -23,6 +23,7 @@ from leyden.satellite.actions import (
     Authenticate,
     Close,
     Deliver,
+    DropSubscriptions,
     ForgetSubscriptions,
     Hold,
     KeepSubscriptions,
@@ -39,7 +40,7 @@ from leyden.satellite.actions import (
     World,
     Write,
 )
-from leyden.satellite.frames import MalformedFrame, decode
+from leyden.satellite.frames import ACKNOWLEDGEMENT, MalformedFrame, decode
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import ForeignPosition, InvalidPosition, Position
 from leyden.satellite.rescue import HELD_FOR, Rescue, cut_off
@@ -109,8 +110,8 @@ class Session:
         self._awaiting_start: int | None = None
         #: A start that waits for what is known of the time before the log.
         self._seeking: _Seeking | None = None
-        #: Whether the client sends again what it may have missed the echo of.
-        self._echo_missed = False
+        #: Whether the client was asked on this connection for all that it may have missed the echo of.
+        self._sends_again = False
         #: Calls with a lower number were made on an earlier connection, by the same process.
         self._first_call = 0
         #: A call to subscribe that waits for the rights of its database role to be read anew.
@@ -150,6 +151,18 @@ class Session:
         except _Refuse as refusal:
             self._state = _State.CLOSED
             return refusal.outputs
+
+    def acknowledged(self, payload: bytes) -> int | None:
+        """The WAL position that ``payload`` acknowledges, if it does just that, as it should, while the stream runs.
+        Otherwise ``None``, and nothing has happened: it is for :meth:`receive`."""
+        if payload[:1] != ACKNOWLEDGEMENT or self._expired or not self.streaming:
+            return None
+        try:
+            ack = decode(payload)
+            assert isinstance(ack, pb.SatOpLogAck)
+            return self._world.positions.decode(ack.lsn).wal
+        except (MalformedFrame, InvalidPosition, ForeignPosition):
+            return None
 
     def _dispatch(self, message: Message) -> list[Output]:
         match message:
@@ -325,7 +338,8 @@ class Session:
             self._subscriptions.clear()
             stream = StartStream(self._world.head, View(), dialect, self._migrations_after(known))
             rescued = self._cut_off(client, ())
-            before: list[Output] = [ForgetSubscriptions(_ids(rescued)), *self._miss_echoes(client)]
+            before: list[Output] = [ForgetSubscriptions(_ids(rescued))]
+            is_behind = True
         else:
             position = self._resume_position(request, call.lsn)
             self._resume(request, client, call.subscription_ids, position)
@@ -339,7 +353,8 @@ class Session:
             )
             rescued = self._cut_off(client, call.subscription_ids)
             before = [self._keep(call.subscription_ids, position, rescued)]
-        return self._started(request, client, before, stream, rescued)
+            is_behind = False
+        return self._started(request, client, before, stream, rescued, misses_echoes=is_behind)
 
     def checkpoint_found(self, checkpoint: Checkpoint | None) -> list[Output]:
         """The last checkpoint that is not after the position of the client that wants to resume, if there is one.
@@ -369,9 +384,8 @@ class Session:
         )
         stream = StartStream(position.wal, view, seeking.dialect, repair=repair, cancellation=position.cancellation)
         rescued = self._cut_off(client, seeking.call.subscription_ids)
-        before: list[Output] = [self._keep(seeking.call.subscription_ids, position, rescued)]
-        before += self._miss_echoes(client)
-        return self._started(request, client, before, stream, rescued)
+        before: list[Output] = [self._keep(seeking.call.subscription_ids, position, rescued), MissEchoes()]
+        return self._started(request, client, before, stream, rescued, misses_echoes=True)
 
     def _cut_off(self, client: ClientRecord, listed: Sequence[str]) -> tuple[SubscriptionRecord, ...]:
         """From whose deliveries the client is to be rescued; empty when it starts once more on this connection."""
@@ -382,11 +396,6 @@ class Session:
     def _keep(listed: Sequence[str], position: Position, rescued: tuple[SubscriptionRecord, ...]) -> KeepSubscriptions:
         return KeepSubscriptions(tuple(listed), position.wal, position.cancellation, _ids(rescued))
 
-    def _miss_echoes(self, client: ClientRecord) -> list[Output]:
-        """The echoes of what it uploaded last are among what it has missed: it is to send all that it waits for."""
-        self._echo_missed = True
-        return [MissEchoes()] if client.upload_lsn and not client.echo_missed else []
-
     def _started(
         self,
         request: pb.SatRpcRequest,
@@ -394,15 +403,20 @@ class Session:
         before: Sequence[Output],
         stream: StartStream,
         rescued: tuple[SubscriptionRecord, ...],
+        *,
+        misses_echoes: bool,
     ) -> list[Output]:
+        """``misses_echoes``: those of what it uploaded last are among what the stream does not bring."""
         self._state = _State.STREAMING
-        self._echo_missed |= client.echo_missed
         answer = pb.SatInStartReplicationResp(unacked_window_size=UNACKED_WINDOW)
         outputs: list[Output] = [*before, Send(rpc.success(request, answer))]
         uploading: list[Output] = []
         if not self._uploading and self._awaiting_start is None:
             # Without our own startReplication the client never uploads anything; at a second one it disconnects.
-            uploading = [Send(self._start_upload(b"" if self._echo_missed else client.upload_lsn))]
+            self._sends_again = misses_echoes or client.echo_missed
+            uploading = [Send(self._start_upload(b"" if self._sends_again else client.upload_lsn))]
+        elif misses_echoes:
+            self._sends_again = False  # until its next connection
         if not rescued:
             return [*outputs, *uploading, stream]
         self._rescue = Rescue(rescued, stream)
@@ -429,7 +443,12 @@ class Session:
     def _start_error(self, request: pb.SatRpcRequest, code: _START_ERROR.Code.ValueType, message: str) -> _Refuse:
         error = _START_ERROR(code=code, message=message)
         answer = rpc.success(request, pb.SatInStartReplicationResp(err=error))
-        return _Refuse(answer, Close(1007, detail=f"startReplication: {message}"))
+        refusal = _Refuse(answer, Close(1007, detail=f"startReplication: {message}"))
+        listed = pb.SatInStartReplicationReq.FromString(request.message).subscription_ids
+        if listed:
+            # It has all their data, and begins afresh without them: it must not be told then to let go of a delivery.
+            refusal.outputs.insert(0, DropSubscriptions(tuple(listed)))
+        return refusal
 
     def _resume_position(self, request: pb.SatRpcRequest, lsn: bytes) -> Position:
         """Where to go on."""
@@ -578,7 +597,7 @@ class Session:
             return []  # as the old service does: the client sends it again after our startReplication
         self._uploads.follow(self._world.tables, self._world.suspended)
         uploads, error = self._uploads.operations(message)
-        outputs: list[Output] = [Write(replace(upload, echo_missed=self._echo_missed)) for upload in uploads]
+        outputs: list[Output] = [Write(replace(upload, echo_missed=self._sends_again)) for upload in uploads]
         if error is not None:
             self._state = _State.CLOSED
             outputs += _protocol_error("invalid upload", error.message, error.lsn).outputs

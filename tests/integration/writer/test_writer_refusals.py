@@ -290,6 +290,17 @@ async def test_echoes_are_missed_until_the_last_upload_is_sent_again_or_a_later_
     await store.miss_echoes(CLIENT)
     assert await shop.write(again[2]) is Outcome.APPLIED
     assert not await missed()
+    await store.forget(CLIENT)
+    assert await missed()
+
+
+async def test_an_upload_of_an_earlier_connection_does_not_prove_that_echoes_were_heard(shop: Any) -> None:
+    store = ClientStore(shop.pool)
+    first, second = (shop.upload(shop.insert("sale", n=str(n), customer_id="a"), lsn=n, ms=n) for n in (1, 2))
+    assert await shop.write(first) is Outcome.APPLIED
+    await store.miss_echoes(CLIENT)
+    assert await shop.write(second) is Outcome.APPLIED  # was not sent on a connection that asked for all
+    assert (await store.bind(CLIENT, "user")).echo_missed
 
 
 async def test_an_author_who_has_missed_that_an_upload_was_refused_is_put_right_again(shop: Any) -> None:

@@ -56,7 +56,13 @@ def test_a_named_key_is_that_key_alone() -> None:
     assert candidates(keys, "ES256", "b") == [EC[1].thumbprint()]
 
 
-@pytest.mark.parametrize("kid", ["", "A", "a ", " a", "a\0", "а", "b", EC[0].thumbprint(), EC[1].thumbprint()])
+@pytest.mark.parametrize(
+    "kid",
+    [
+        *("", "A", "a ", " a", "a\0", "а", "b"),
+        *(pytest.param(key.thumbprint(), id=f"thumbprint {number}") for number, key in enumerate(EC[:2])),
+    ],
+)
 def test_an_unknown_name_falls_back_to_no_other_key(kid: str) -> None:
     keys = ring((EC[0], {"kid": "a"}), (EC[1], {}))
     assert candidates(keys, "ES256", kid) == "key_unknown"
@@ -125,7 +131,7 @@ def by_hand(*keys: Any) -> KeyRing:
     return KeyRing(load_keys(pem, ALGORITHMS["ES256"]))
 
 
-@pytest.mark.parametrize("kid", [None, "", "a", "../../key.pem", EC[0].thumbprint()])
+@pytest.mark.parametrize("kid", [None, "", "a", "../../key.pem", pytest.param(EC[0].thumbprint(), id="thumbprint")])
 def test_among_keys_configured_by_hand_a_name_selects_nothing(kid: str | None) -> None:
     keys = by_hand(EC[0], EC[1])
     assert candidates(keys, "ES256", kid) == [EC[0].thumbprint(), EC[1].thumbprint()]

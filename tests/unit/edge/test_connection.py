@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
@@ -137,6 +137,9 @@ class Stage:
     async def ping(self, timeout: float) -> bool:  # noqa: ASYNC109
         return True
 
+    def take_at_once(self, take: Callable[[bytes], bool]) -> None:
+        self.take = take
+
     def limit_messages(self, size: int) -> None: ...
 
     # ---- database
@@ -200,6 +203,11 @@ class Stage:
     def unsubscribe(self) -> None:
         self.call(rpc.UNSUBSCRIBE, pb.SatUnsubsReq(subscription_ids=[SUBSCRIPTION]))
 
+    @property
+    def streaming(self) -> bool:
+        """Whether the client has been told that its stream starts."""
+        return any(isinstance(one, pb.SatRpcRequest) for one in self.messages)
+
     def go_away(self) -> None:
         self._incoming.put_nowait(None)
 
@@ -255,6 +263,28 @@ async def test_a_client_whose_position_is_lost_while_its_rows_are_withdrawn_star
     ended = await stage.serve()
     assert (ended.code, ended.detail) == (1008, "too far behind: its position is no longer held")
     assert not any(isinstance(event, UnexpectedError) for event in stage.events)
+
+
+async def test_an_acknowledgement_is_taken_at_once_when_nothing_else_is_going_on(stage: Stage) -> None:
+    ack = encode(pb.SatOpLogAck(lsn=stage.positions.encode(7)))
+    taken: list[tuple[str, bool]] = []
+
+    async def look() -> None:
+        taken.append(("starting", stage.take(ack)))
+
+    stage.before_start = look
+    stage.start()
+    serving = asyncio.create_task(stage.serve())
+    await asyncio.sleep(0)
+    taken.append(("unknown", stage.take(ack)))
+    while not stage.streaming:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    taken.append(("streaming", stage.take(ack)))
+    assert stage.take(b"nonsense") is False
+    stage.go_away()
+    await serving
+    taken.append(("gone", stage.take(ack)))
+    assert taken == [("unknown", False), ("starting", False), ("streaming", True), ("gone", False)]
 
 
 async def test_each_of_the_first_migrations_leads_to_a_position_of_its_own(stage: Stage) -> None:

@@ -95,6 +95,18 @@ async def test_rows_with_a_column_that_is_not_known_yet_are_no_reason_to_fail() 
     assert list(stage.fanout.versions.kept) == [1]
 
 
+async def test_rows_seen_by_the_snapshot_with_a_column_that_is_not_known_yet_are_none_either() -> None:
+    stage = Stage()
+    known = stage.tables["t1"]
+    altered = Table(1, "t1", (*known.columns, Column("note", "text", False)), ("id",), "t1_pkey")
+    stage.committing, stage.xmax = Transaction(10, 5, 1, None, (Delete(altered, (b"a", b"x")),)), 6
+
+    await stage.loader.ensure([known])
+
+    assert stage.read == [1, 1]
+    assert list(stage.fanout.versions.kept) == [1]
+
+
 async def test_what_is_there_is_not_loaded_again_and_what_is_gone_not_waited_for() -> None:
     stage = Stage()
     await stage.loader.ensure(stage.tables.values())

@@ -30,8 +30,11 @@ class Stage:
         #: The numbers of the uploads written, when, and in whose name.
         self.written: list[int] = []
         self.moments: list[float] = []
+        self.echoes_missed: list[bool] = []
         self.authors: list[Author] = []
         self.revocations = RevocationList()
+        #: Whether the next attempt fails, and another one follows.
+        self.fails_once = False
         self.may_write = asyncio.Event()
         self.may_write.set()
         core = SimpleNamespace(
@@ -55,7 +58,11 @@ class Stage:
     async def apply(self, upload: Upload, author: Callable[[], Author]) -> Outcome:
         self.authors.append(author())
         await self.may_write.wait()
+        if self.fails_once:
+            self.fails_once = False
+            author()
         self.written.append(int.from_bytes(upload.lsn, "big"))
+        self.echoes_missed.append(upload.echo_missed)
         self.moments.append(self.time.now())
         return self.outcomes.pop(0) if self.outcomes else Outcome.APPLIED
 
@@ -128,3 +135,19 @@ async def test_nothing_is_written_once_the_token_is_revoked_though_the_connectio
     stage.may_write.set()
     await stage.time.advance()
     assert stage.written == [1]  # it was under way
+
+
+@pytest.mark.parametrize("fails_once", [False, True])
+async def test_what_is_written_after_the_end_proves_nothing_of_what_its_author_has_heard(
+    stage: Stage, fails_once: bool
+) -> None:
+    stage.may_write.clear()
+    for number in (1, 2):
+        await stage.writing.put(Upload("c", "alice", number.to_bytes(4, "big"), 0, (), echo_missed=True))
+    await stage.time.advance()
+    stage.fails_once = fails_once
+    await stage.writing.finish()
+    stage.may_write.set()
+    await stage.time.advance()
+    assert stage.written == [1, 2]
+    assert stage.echoes_missed == [not fails_once, False]  # the first was under way

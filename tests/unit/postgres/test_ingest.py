@@ -62,10 +62,12 @@ def description(table: Table) -> dict[str, Any]:
 class Stream:
     """An :class:`Ingest` of the table ``items`` that takes whole transactions."""
 
-    def __init__(self, wire: Any, table: Table | None = None, migrations: Iterable[Migration] = ()) -> None:
+    def __init__(
+        self, wire: Any, table: Table | None = None, migrations: Iterable[Migration] = (), passed: str = ""
+    ) -> None:
         self.noticed: list[events.Event] = []
         tables = {} if table is None else {table.id: table}
-        self.ingest = Ingest(tables, list(migrations), next_xid=1000, emit=self.noticed.append)
+        self.ingest = Ingest(tables, list(migrations), next_xid=1000, emit=self.noticed.append, passed=passed)
         self._wire = wire
         self._lsn = 1000
         self.relation("id", "title")
@@ -303,6 +305,25 @@ def test_a_column_that_is_still_to_come_stops_the_table_if_the_rows_have_it(wire
     stream.relation("id", "title", "note")
     assert stream.commit(wire.insert(ITEMS, "1", "a", "n")) is None
     assert stream.noticed == [suspended("column note was added, and clients were not told")]
+
+
+def test_a_column_that_came_before_the_stream_begins_is_there_from_the_first_row_on(wire: Any) -> None:
+    now = items("id", "title", "note", "more")
+    stream = Stream(wire, now, [added("02", items("id", "title", "note"), "note"), added("03", now, "more")], "02")
+    stream.relation("id", "title", "note")
+    (insert,) = stream.changes(wire.insert(ITEMS, "1", "a", "n"))
+    assert (insert.table, insert.row) == (items("id", "title", "note"), (b"1", b"a", b"n"))
+    transaction = stream.commit(
+        wire.message(
+            "leyden.tx",
+            json.dumps(
+                {"client": "c", "ms": 1, "corrections": [{"table": ITEMS, "key": ["3"], "row": None, "tags": []}]}
+            ),
+        )
+    )
+    assert transaction is not None
+    assert [one.table for one in transaction.corrections] == [items("id", "title", "note")]
+    assert stream.noticed == []
 
 
 def test_replayed_corrections_keep_the_columns_of_their_time(wire: Any) -> None:

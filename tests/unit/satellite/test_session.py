@@ -36,6 +36,7 @@ from leyden.satellite.actions import (
     Authenticate,
     Close,
     Deliver,
+    DropSubscriptions,
     ForgetSubscriptions,
     KeepSubscriptions,
     MissEchoes,
@@ -340,9 +341,9 @@ def test_a_renewal_after_expiry_makes_calls_possible_again() -> None:
 
 
 def test_a_fresh_start_forgets_answers_asks_for_uploads_and_sends_the_migrations() -> None:
-    forget, miss, send, upload, stream = authenticated().start(sql_dialect=pb.SatInStartReplicationReq.SQLITE)
+    forget, send, upload, stream = authenticated().start(sql_dialect=pb.SatInStartReplicationReq.SQLITE)
 
-    assert (forget, miss) == (ForgetSubscriptions(), MissEchoes())
+    assert forget == ForgetSubscriptions()
     assert answer(send, pb.SatInStartReplicationResp) == pb.SatInStartReplicationResp(unacked_window_size=30)
     assert isinstance(upload, Send)
     assert isinstance(upload.message, pb.SatRpcRequest)
@@ -437,13 +438,21 @@ def test_a_start_that_is_refused_is_a_successful_answer_with_an_error(
     call: dict[str, Any], code: int, message: str
 ) -> None:
     client = authenticated()
-    send, close = client.start(**call)
+    *_, send, close = client.start(**call)
 
     error = answer(send, pb.SatInStartReplicationResp).err
     assert (error.code, error.message) == (code, message)
     assert isinstance(close, Close)
     assert close.code == 1007
     assert not client.session.streaming
+
+
+def test_what_a_client_lists_that_has_to_begin_afresh_is_forgotten_before_it_hears_of_it() -> None:
+    """It has all the data, and would be told to let go of a delivery that it does not know any more."""
+    drop, send, _ = of_both().start(lsn=b"e-101", subscription_ids=[S1, S2])
+
+    assert drop == DropSubscriptions((S1, S2))
+    assert answer(send, pb.SatInStartReplicationResp).err.code == START_ERROR.BEHIND_WINDOW
 
 
 @given(st.binary(min_size=1, max_size=40))
@@ -499,7 +508,7 @@ def test_a_suspended_table_is_refused_to_new_subscribers_with_the_reason() -> No
 
 @pytest.mark.parametrize("subscription", [S1, S2])
 def test_who_missed_what_happened_to_a_suspended_table_starts_afresh(subscription: str) -> None:
-    send, close = of_both(reopened={"items": 61}).start(lsn=b"e-60", subscription_ids=[subscription])
+    _, send, close = of_both(reopened={"items": 61}).start(lsn=b"e-60", subscription_ids=[subscription])
 
     assert answer(send, pb.SatInStartReplicationResp).err.code == START_ERROR.SUBSCRIPTION_NOT_FOUND
     assert isinstance(close, Close)
@@ -543,7 +552,7 @@ def test_a_repair_goes_by_the_very_bytes_of_the_position() -> None:
 @pytest.mark.parametrize("checkpoint", [None, replace(CHECKPOINT, reenabled_since=frozenset({ITEMS.id}))])
 def test_a_client_of_whom_it_is_not_known_what_it_lacks_is_behind(checkpoint: Checkpoint | None) -> None:
     client = seeking(b"e-49", S1)
-    send, close = client.session.checkpoint_found(checkpoint)
+    _, send, close = client.session.checkpoint_found(checkpoint)
 
     assert answer(send, pb.SatInStartReplicationResp).err.code == START_ERROR.BEHIND_WINDOW
     assert isinstance(close, Close)
@@ -574,7 +583,7 @@ def test_a_table_that_was_given_up_for_a_while_is_no_matter_to_who_does_not_see_
 
 
 def test_before_anything_is_looked_up_the_subscriptions_must_be_known() -> None:
-    send, _ = authenticated().start(lsn=b"e-49", subscription_ids=[S2])
+    _, send, _ = authenticated().start(lsn=b"e-49", subscription_ids=[S2])
 
     assert answer(send, pb.SatInStartReplicationResp).err.code == START_ERROR.SUBSCRIPTION_NOT_FOUND
 
@@ -616,7 +625,11 @@ def test_replication_can_be_stopped_and_started_again_without_a_second_call_for_
     answer(send, pb.SatInStopReplicationResp)
     assert not client.session.streaming
 
-    assert [type(output) for output in client.start()] == [ForgetSubscriptions, MissEchoes, Send, StartStream]
+    assert [type(output) for output in client.start()] == [ForgetSubscriptions, Send, StartStream]
+    client.send(RELATION)
+    (write,) = client.send(upload(b"a", None))
+    assert isinstance(write, Write)
+    assert not write.upload.echo_missed  # on its next connection it is asked for all
 
 
 def test_stopping_what_does_not_run_is_refused() -> None:
@@ -664,6 +677,34 @@ def test_an_acknowledgement_is_passed_on() -> None:
 @pytest.mark.parametrize("lsn", [b"", b"60", b"f-60"])
 def test_an_acknowledgement_of_nothing_of_ours_is_refused(lsn: bytes) -> None:
     assert failure(streaming().send(pb.SatOpLogAck(lsn=lsn))) == (ERROR.INVALID_REQUEST, 1007)
+
+
+def test_an_acknowledgement_can_be_taken_at_once() -> None:
+    assert streaming().session.acknowledged(encode(pb.SatOpLogAck(lsn=b"e-60", transaction_id=7))) == 60
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        encode(pb.SatOpLogAck(lsn=b"f-60")),
+        encode(pb.SatOpLogAck(lsn=b"60")),
+        encode(pb.SatOpLogAck(lsn=b"e-60"))[:-1],
+        encode(pb.SatRpcRequest(method="stopReplication", request_id=9)),
+    ],
+)
+def test_anything_else_is_left_to_be_received(payload: bytes) -> None:
+    session = streaming().session
+    assert session.acknowledged(payload) is None
+    assert session.streaming
+
+
+def test_nothing_is_acknowledged_at_once_before_the_stream_starts_or_after_the_token_expired() -> None:
+    ack = encode(pb.SatOpLogAck(lsn=b"e-60"))
+    assert authenticated().session.acknowledged(ack) is None
+    expired = streaming()
+    expired.session.expired()
+    assert expired.session.acknowledged(ack) is None
 
 
 # ---- subscribe ---------------------------------------------------------------------------------------------------
@@ -807,7 +848,7 @@ def test_a_client_that_comes_back_with_other_claims_is_told_that_its_subscriptio
         client.session.authenticated(client.record, claims)
         outputs = client.start(lsn=b"e-60", subscription_ids=[S1])
         if view is None:
-            assert answer(outputs[0], pb.SatInStartReplicationResp).err.code == START_ERROR.SUBSCRIPTION_NOT_FOUND
+            assert answer(outputs[-2], pb.SatInStartReplicationResp).err.code == START_ERROR.SUBSCRIPTION_NOT_FOUND
         else:
             assert outputs[-1] == StartStream(60, view, Dialect.SQLITE)
 
@@ -865,7 +906,6 @@ def test_a_client_that_was_cut_off_before_it_sent_what_it_waits_for_is_asked_for
     (call,) = [one.message for one in outputs if isinstance(one, Send) and isinstance(one.message, pb.SatRpcRequest)]
 
     assert pb.SatInStartReplicationReq.FromString(call.message).lsn == b""
-    assert MissEchoes() not in outputs
     client.send(pb.SatRpcResponse(method="startReplication", request_id=0, message=b""))
     client.send(RELATION)
     (write,) = client.send(upload(b"a", None))
@@ -873,12 +913,13 @@ def test_a_client_that_was_cut_off_before_it_sent_what_it_waits_for_is_asked_for
     assert write.upload.echo_missed
 
 
-def test_who_never_uploaded_has_missed_no_echo() -> None:
-    client = Client(replace(RECORD, upload_lsn=b""))
+def test_a_repaired_client_has_missed_echoes_also_of_what_is_still_being_written() -> None:
+    client = Client(replace(RECORD, upload_lsn=b"", echo_missed=True))
     client.authenticate()
     client.session.authenticated(client.record, {})
+    client.start(lsn=b"e-49")
 
-    assert MissEchoes() not in client.start()
+    assert MissEchoes() in client.session.checkpoint_found(CHECKPOINT)
 
 
 def test_what_comes_before_uploading_was_agreed_is_ignored() -> None:

@@ -126,7 +126,9 @@ def test_a_token_of_a_user_opens_nothing_even_if_its_hash_is_listed() -> None:
     assert identify([Credential("user", frozenset({"status"}), digest(jwt))], jwt) is None
 
 
-@pytest.mark.parametrize("secret", [secrets.token_hex(32), secrets.token_urlsafe(32), "Ab+/" * 11 + "=="])
+@pytest.mark.parametrize(
+    "secret", [secrets.token_hex(32), secrets.token_urlsafe(32), "Ab+/" * 11 + "=="], ids=["hex", "urlsafe", "base64"]
+)
 def test_secrets_made_elsewhere_are_as_good(secret: str) -> None:
     credential = Credential("ops", frozenset({"status"}), digest(secret))
     assert identify([credential], secret) is credential

@@ -1,0 +1,1 @@
+"""One module for each figure; each has ``async def measure(stage) -> Figure``."""
