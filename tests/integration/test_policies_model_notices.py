@@ -13,7 +13,7 @@ from databases import fresh_database
 from leyden.model import Change, Gone
 from leyden.postgres import reading_rights
 from leyden.postgres.embedded import EmbeddedPostgres
-from leyden.satellite.session import Session
+from leyden.satellite.subscriptions import Subscriptions
 from leyden.service import Service
 from leyden.shapes import standing
 from leyden.shapes.groups import Group
@@ -153,7 +153,7 @@ def _hidden_columns_are_shown(patch: pytest.MonkeyPatch) -> None:
 
 
 def _other_claims_change_nothing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Session, "_is_unchanged", lambda *arguments, **more: True)
+    patch.setattr(Subscriptions, "_is_unchanged", lambda *arguments, **more: True)
 
 
 def _first_rows_are_not_filtered(patch: pytest.MonkeyPatch) -> None:

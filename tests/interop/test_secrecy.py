@@ -1,5 +1,5 @@
-"""At the end of a run no service that was started in it has shown a token, a key or a secret (tests/conftest.py): here,
-that this would be noticed.
+"""No service that was started in a run has shown a token, a key or a secret, as tests/conftest.py finds at its end; and
+if one had, this would be noticed.
 
 Services log at level debug in tests; events, audit records and metrics are noted as well (tests/secrecy.py).
 """
@@ -16,7 +16,8 @@ from interop.conftest import ServiceFactory
 from interop.test_authentication import Issuer
 
 
-async def test_there_is_something_to_look_at(leyden: ServiceFactory) -> None:
+async def test_no_service_has_shown_a_secret(leyden: ServiceFactory) -> None:
+    # one more, so that there is something to look at; at the end of the run it is looked again
     service = await leyden(**Issuer("HS256").env)
     await service.stop()
     assert secrecy.made
