@@ -280,7 +280,8 @@ class Place:
             # Postgres looks at the part that fails, or not, as its planner likes.
             assert not in_python
         else:
-            assert in_python == in_postgres
+            # Where it refuses to look for a part that cannot matter, as another one is false, nothing is seen either.
+            assert in_python == (set() if in_postgres is None else in_postgres)
         return in_python
 
 
