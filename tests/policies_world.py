@@ -154,7 +154,7 @@ class PoliciesWorld(World):
 
     async def _complete(self, table: Table) -> None:
         if table.name == random_policies.MEMBERS.name:
-            await self._control.execute(random_policies.MEMBERSHIP.encode())
+            await self._control.execute(random_policies.membership().encode())
         await self.history.watch(self._control, table)
         for statement in self._first_rights(table):
             self.note(f"  {statement}")
