@@ -168,7 +168,7 @@ def play(model: Model, cluster: EmbeddedPostgres, template: str, expected: Colle
     run_state_machine_as_test(
         hypothesis.seed(model.seed)(machine),
         settings=settings(
-            max_examples=max(1, math.ceil(model.steps * 1.25 / STEPS_OF_A_RUN)),  # some are shorter
+            max_examples=max(1, math.ceil(model.steps * 1.2 / STEPS_OF_A_RUN)),  # some are shorter
             stateful_step_count=STEPS_OF_A_RUN,
             deadline=None,
             database=None,

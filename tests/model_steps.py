@@ -44,7 +44,9 @@ async def change_rows(world: World, random: Random) -> None:
         world.note(f"session {number}: begin")
     for _ in range(random.choice((1, 1, 2, 3))):
         statement = random_shapes.draw_statement(random, world.schema)
-        outcome = await session.execute(statement)
+        is_undone = session.is_open and not statement.startswith("TRUNCATE") and random.random() < 0.1
+        outcome = await (session.undo(statement) if is_undone else session.execute(statement))
+        world.counts["statements taken back"] += is_undone
         world.note(f"session {number}: {statement} -> {outcome}")
         world.counts["statements"] += 1
         world.counts["statements that changed rows"] += outcome.endswith(" rows") and outcome != "0 rows"

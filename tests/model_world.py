@@ -110,6 +110,13 @@ class Session:
         await self._conn.execute("BEGIN")
         self.is_open = True
 
+    async def undo(self, statement: str) -> str:
+        """Runs it in a subtransaction of the transaction that is open, and takes it back."""
+        await self._conn.execute("SAVEPOINT taken_back")
+        outcome = await Session.execute(self, statement)
+        await self._conn.execute("ROLLBACK TO taken_back")
+        return f"{outcome}, taken back"
+
     async def execute(self, statement: str) -> str:
         """Runs it, in a subtransaction if a transaction is open. Returns what came of it."""
         if self.is_open:

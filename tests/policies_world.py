@@ -20,10 +20,10 @@ from psycopg import sql
 import random_policies
 from leyden.satellite import satellite_pb2 as pb
 from memory_socket import MemorySocket
-from model_world import LOG_SIZES, Difference, Session, World, token
+from model_world import LOG_SIZES, VISIBLE_AFTER, Difference, Session, World, token
 from random_policies import Roles
 from random_shapes import Reader, Schema, Table
-from rights_history import RightsHistory, RoleReader
+from rights_history import RightsHistory, RoleReader, SeenTable
 from simulated_client import Refusal, SimulatedClient
 from wire_log import RecordingSocket, SentRow, WireLog
 
@@ -154,7 +154,7 @@ class PoliciesWorld(World):
 
     async def _complete(self, table: Table) -> None:
         if table.name == random_policies.MEMBERS.name:
-            await self._control.execute(random_policies.MEMBERSHIP.encode())
+            await self._control.execute(random_policies.membership().encode())
         await self.history.watch(self._control, table)
         for statement in self._first_rights(table):
             self.note(f"  {statement}")
@@ -197,28 +197,43 @@ class PoliciesWorld(World):
     # ---- what must hold ------------------------------------------------------------------------------------------
 
     async def examine(self) -> None:
-        sent = self._wire.taken()
+        sent = [row for row in self._wire.taken() if not self._is_changing(row)]
         await self.history.read(self._control)
+        doubtful = [row for row in sent if not self._was_seen(row)]
+        if doubtful:
+            # The stream may be a moment ahead of what Postgres lets others see.
+            await asyncio.sleep(VISIBLE_AFTER)
+            await self.history.read(self._control)
         for row in sent:
-            self._judge(row)
+            self.counts["rows judged"] += 1
+            self.counts["rows with columns that are NULL for their reader"] += bool(self._hidden(row))
+            self.counts["rows that came by a change of members"] += self._came_by_members(row)
+        for row in doubtful:
+            if not self._was_seen(row):
+                self._failures.append(Difference("\n".join(self._complaint(row))))
         await super().examine()
 
-    def _judge(self, row: SentRow[RoleReader]) -> None:
-        if any(begun <= row.at <= ended for begun, ended in self._changing[row.reader.role]):
-            self.counts["rows sent while roles changed"] += 1
-            return
+    def _is_changing(self, row: SentRow[RoleReader]) -> bool:
+        """Whether it was sent while it was not certain which roles its reader's role had."""
+        is_changing = any(begun <= row.at <= ended for begun, ended in self._changing[row.reader.role])
+        self.counts["rows sent while roles changed"] += is_changing
+        return is_changing
+
+    def _since(self, row: SentRow[RoleReader]) -> int:
         if row.acknowledged is None:
-            since = self.history.at_time(row.connected_at)
-        else:
-            since = self.history.at_position(row.acknowledged, self._wire.transactions.get(row.acknowledged))
-        moments = list(self.history.seen(row.reader.number, row.table, since, row.at))
-        hidden = frozenset[str]().union(*(row.image.keys() - one.columns for one in moments))
-        self.counts["rows judged"] += 1
-        self.counts["rows with columns that are NULL for their reader"] += bool(hidden)
-        self.counts["rows that came by a change of members"] += self._came_by_members(row)
-        if any(one.has(row.key, row.image, hidden) for one in moments):
-            return
-        self._failures.append(Difference("\n".join(self._complaint(row, since, moments))))
+            return self.history.at_time(row.connected_at)
+        return self.history.at_position(row.acknowledged, self._wire.transactions.get(row.acknowledged))
+
+    def _moments(self, row: SentRow[RoleReader]) -> list[SeenTable]:
+        """What the reader of ``row`` could see of its table from the position acknowledged until it was sent."""
+        return list(self.history.seen(row.reader.number, row.table, self._since(row), row.at))
+
+    def _hidden(self, row: SentRow[RoleReader]) -> frozenset[str]:
+        return frozenset[str]().union(*(row.image.keys() - one.columns for one in self._moments(row)))
+
+    def _was_seen(self, row: SentRow[RoleReader]) -> bool:
+        hidden = self._hidden(row)
+        return any(one.has(row.key, row.image, hidden) for one in self._moments(row))
 
     def _came_by_members(self, row: SentRow[RoleReader]) -> bool:
         if row.xid is None:
@@ -226,15 +241,15 @@ class PoliciesWorld(World):
         changed = self.history.changed_in(row.xid)
         return random_policies.MEMBERS.name in changed and row.table not in changed
 
-    def _complaint(self, row: SentRow[RoleReader], since: int, moments: list[Any]) -> Iterator[str]:
+    def _complaint(self, row: SentRow[RoleReader]) -> Iterator[str]:
         yield (
             f"{row.client_id} as {row.reader.role} with {row.reader.claims} was sent {row.table} {dict(row.image)} at"
             f" {row.at:.3f} ({row.occasion}), which it could not select since {row.acknowledged}: at"
         )
-        for commit in self.history.commits[since:][-_SHOWN:]:
+        for commit in self.history.commits[self._since(row) :][-_SHOWN:]:
             yield f"  {commit}"
         yield "but:"
-        for moment in moments[-_SHOWN:]:
+        for moment in self._moments(row)[-_SHOWN:]:
             yield f"  {sorted(moment.columns)} {moment.failure or moment.rows.get(str(row.key), '')}"
 
     def _unexpected_refusals(self) -> Iterator[Difference]:

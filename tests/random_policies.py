@@ -29,10 +29,15 @@ CREATE FUNCTION auth.jwt() RETURNS jsonb LANGUAGE sql STABLE AS $$
     SELECT nullif(current_setting('request.jwt.claims', true), '')::jsonb $$;
 CREATE FUNCTION auth.uid() RETURNS text LANGUAGE sql STABLE AS $$ SELECT auth.jwt() ->> 'sub' $$;
 """
-MEMBERSHIP = """
-CREATE FUNCTION is_member(topic_id int) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER AS $$
-    SELECT EXISTS (SELECT FROM public.members m WHERE m.topic = topic_id AND m.person = auth.uid()) $$;
-"""
+
+
+def membership(condition: str = "m.person = auth.uid()") -> str:
+    """What makes, or changes, a function that policies call."""
+    return (
+        "CREATE OR REPLACE FUNCTION is_member(topic_id int) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER AS $$"
+        f" SELECT EXISTS (SELECT FROM public.members m WHERE m.topic = topic_id AND {condition}) $$"
+    )
+
 
 _CLAIMS = "current_setting('request.jwt.claims', true)::jsonb"
 _TEAMS = ("a", "ab", "b%")
@@ -147,7 +152,7 @@ def draw_change_of_rights(random: Random, roles: Roles, schema: Schema) -> str:
     """One statement. It may well fail, or change nothing."""
     table = random.choice(list(schema.tables.values()))
     name = random.choice(_POLICIES)
-    match random.randrange(10):
+    match random.randrange(11):
         case 0 | 1:
             return _policy(random, roles, schema, table, name)
         case 2:
@@ -160,6 +165,8 @@ def draw_change_of_rights(random: Random, roles: Roles, schema: Schema) -> str:
             switch = random.choice(("ENABLE", "ENABLE", "DISABLE"))
             return f"ALTER TABLE {table.name} {switch} ROW LEVEL SECURITY"
         case 7:
+            return membership(random.choice(("m.person = auth.uid()", "m.team = auth.jwt() -> 'app' ->> 'team'")))
+        case 8:
             return f"REVOKE {random.choice(('SELECT', 'ALL'))} ON {table.name} FROM {roles.draw(random)}"
     return _grant(random, table, roles.draw(random))
 
