@@ -32,6 +32,7 @@ FIGURES = (
     "initial_sync",
     "memory",
     "neighbours",
+    "policies",
 )
 
 PAGE = ROOT / "docs" / "benchmarks.md"
