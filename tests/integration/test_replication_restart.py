@@ -17,7 +17,7 @@ from leyden.model import AddColumns, Insert, Transaction
 from leyden.postgres.publication import slot_name
 from leyden.postgres.replication import Replication, Timing
 from leyden.postgres.sessions import connect
-from leyden.postgres.slot import claim
+from leyden.postgres.slot import REMEMBERED_VERSIONS, PassedVersion, claim, remember
 from leyden.postgres.wal_stream import System
 
 FAST = Timing(status=0.05, heartbeat=0.1, shortest_retry=0.05, longest_retry=0.2)
@@ -279,6 +279,44 @@ async def test_a_column_older_than_the_window_does_not_stop_its_table_after_a_re
         assert second.titles() == [b"t1"]
         assert second.held()[0].changes == first.held()[0].changes
         assert second.replication.stopped == {}
+
+
+async def test_a_version_that_came_before_the_connection_was_lost_is_remembered(
+    database: str, conn: psycopg.AsyncConnection[Any]
+) -> None:
+    async with Reader(database, wal_window=2 << 20) as first:
+        await conn.execute("ALTER TABLE items ADD COLUMN note text")
+        await until(lambda: first.held())
+        position = first.log.head
+        await conn.execute(
+            "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = %s",
+            [slot_of(conn)],
+        )
+        await until(lambda: sum(isinstance(one, events.ReplicationCaughtUp) for one in first.noticed) == 2)
+        await write_wal(conn, 4)
+        await until(lambda: not first.held())
+        await confirmed_beyond(conn, position)
+        await insert(conn, 1)
+        await until(lambda: first.titles() == [b"t1"])
+        await status_updates(conn, 2)
+    async with Reader(database, wal_window=2 << 20) as second:
+        assert second.held()[0].changes == first.held()[0].changes
+        assert second.replication.stopped == {}
+
+
+@pytest.mark.parametrize("versions", [1, REMEMBERED_VERSIONS + 5])
+async def test_what_is_behind_the_floor_is_known_however_much_is_ahead(
+    conn: psycopg.AsyncConnection[Any], versions: int
+) -> None:
+    slot, system = slot_of(conn), System("1", 1, conn.info.dbname)
+    await claim(conn, slot, system)
+    ahead = [PassedVersion(100 + number, f"3{number:04}") for number in range(versions)]
+    passed = [PassedVersion(1, "1"), PassedVersion(2, "2"), *ahead]
+    await remember(conn, floor=50, confirmed=2**60, passed=passed)
+    await conn.execute(
+        "UPDATE leyden.meta SET value = value || '{\"floor\": 50}' WHERE key = 'log_floor'"  # as it was
+    )
+    assert (await claim(conn, slot, system)).version == "2"
 
 
 async def test_a_lost_slot_begins_a_new_epoch(database: str, conn: psycopg.AsyncConnection[Any]) -> None:

@@ -236,7 +236,6 @@ class Replication:
     async def _take_up(self, control: Connection, claimed: Claim) -> Ingest:
         """Go on where the last session ended, or begin with what the database says now."""
         self._saved = (claimed.floor, claimed.confirmed)
-        self._passed = list(claimed.passed)
         ingest = self._ingest
         if ingest is None or claimed.epoch != self.epoch:
             async with control.transaction():
@@ -252,6 +251,7 @@ class Replication:
             self._tables.update(tables)
             self.migrations[:] = migrations
             self._log.reset(claimed.floor)
+            self._passed = list(claimed.passed)
             ingest = self._ingest = Ingest(
                 self._tables,
                 self.migrations,
@@ -298,6 +298,7 @@ class Replication:
                         wal.report(ingest.position)
                 if ingest.position >= target and not self.caught_up.is_set():
                     ingest.caught_up()
+                    self._note_older_versions()
                     self.status = ""
                     self.caught_up.set()
                     self._emit(ReplicationCaughtUp(ingest.position, self._transactions))
@@ -308,6 +309,15 @@ class Replication:
             if not await wal.wait(idle):
                 wal.report(ingest.position)
             pause_at = time.monotonic() + self._timing.slice
+
+    def _note_older_versions(self) -> None:
+        """What is known and has not come by is from before the stream: where that was not written down."""
+        floor, _ = self._saved
+        if not any(one.version and one.position <= floor for one in self._passed):
+            noted = {one.version for one in self._passed}
+            older = [one.version for one in self.migrations if one.version not in noted]
+            if older:
+                self._passed.insert(0, PassedVersion(floor, max(older)))
 
     def _wake(self, position: int) -> None:
         still_waiting = []

@@ -114,7 +114,9 @@ async def claim(conn: Connection, slot: str, system: System) -> Claim:
 async def remember(conn: Connection, *, floor: int, confirmed: int, passed: Sequence[PassedVersion]) -> None:
     """Write down the log's floor and the position about to be confirmed, with the versions of the clients' schema up to
     there. To be done *before* confirming it."""
-    value = {"floor": floor, "confirmed": confirmed, "passed": list(passed[-REMEMBERED_VERSIONS:])}
+    behind = [one for one in passed if one.position <= floor]
+    ahead = [one for one in passed if one.position > floor]
+    value = {"floor": floor, "confirmed": confirmed, "passed": behind[-REMEMBERED_VERSIONS:] + ahead}
     await _write(conn, _FLOOR_KEY, value)
 
 
