@@ -87,6 +87,13 @@ async def test_subscriptions_can_be_dropped_kept_and_forgotten(store: ClientStor
     assert (await store.bind("other", "u")).subscriptions == ()
 
 
+async def test_ids_that_nothing_can_be_called_name_nothing(store: ClientStore) -> None:
+    await store.save_subscription("c", A)
+    await store.drop_subscriptions("c", ["a\0", "\0"])
+    assert await store.cancel_subscriptions("c", ["\0a"], 1) > 0
+    assert (await store.bind("c", "u")).subscriptions == (A,)
+
+
 async def test_subscriptions_to_be_rescued_from_are_kept_until_they_are_dropped(store: ClientStore) -> None:
     awaited = replace(B, asked_by=7)
     for subscription in (A, awaited):

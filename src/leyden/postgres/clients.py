@@ -133,7 +133,7 @@ class ClientStore:
         """Forget the subscriptions named; unknown ids are ignored."""
         await self._execute(
             "DELETE FROM leyden.client_subscriptions WHERE client_id = %s AND subscription_id = ANY(%s::text[])",
-            [client_id, list(ids)],
+            [client_id, _storable(ids)],
         )
 
     async def cancel_subscriptions(self, client_id: str, ids: Collection[str], position: int) -> int:
@@ -148,7 +148,7 @@ class ClientStore:
                 " UPDATE leyden.client_subscriptions SET cancelled_at = %s, cancellation = next FROM number"
                 " WHERE client_id = %s AND subscription_id = ANY(%s::text[]) AND cancelled_at IS NULL)"
                 " SELECT next FROM number",
-                [position, client_id, list(ids)],
+                [position, client_id, _storable(ids)],
             )
             (number,) = await cursor.fetchone() or (0,)
             return int(number)
@@ -191,6 +191,11 @@ class ClientStore:
     async def _execute(self, statement: str, parameters: list[Any] | dict[str, Any]) -> None:
         async with self._pool.connection() as conn:
             await conn.execute(statement, parameters)
+
+
+def _storable(ids: Collection[str]) -> list[str]:
+    """Without those that nothing here can be called: a client may name what it likes."""
+    return [one for one in ids if "\0" not in one]
 
 
 def _record(

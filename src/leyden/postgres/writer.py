@@ -129,7 +129,7 @@ class Writer:
         except UploadRefusedError as error:
             return await self._refuse(upload, author, error.refusal)
         if not applied:
-            return await self._already_applied(upload)
+            return await self._already_applied(upload, author)
         self._emit(events.UploadApplied(upload.client_id, len(upload.changes)))
         return Outcome.APPLIED
 
@@ -155,14 +155,15 @@ class Writer:
             return await record_refusal(conn, upload, author(), refusal)
 
         if not await self._persist(upload, record, refusable=False):
-            return await self._already_applied(upload)
+            return await self._already_applied(upload, author)
         self._emit(events.UploadRefused(upload.client_id, refusal.sqlstate))
         return Outcome.REFUSED
 
-    async def _already_applied(self, upload: Upload) -> Outcome:
+    async def _already_applied(self, upload: Upload, author: Callable[[], Author]) -> Outcome:
         """Its author would not send it again if it had heard of it. Who may have missed more is told more."""
 
         async def tell(conn: Connection, stepwise: bool) -> bool:
+            author()  # nobody is told who may not write any more, or has gone
             return await tell_again(conn, upload)
 
         if upload.echo_missed:

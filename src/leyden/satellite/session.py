@@ -62,6 +62,9 @@ UNACKED_WINDOW = 30
 MAX_CLIENT_ID_BYTES = 64
 _START_ERROR = pb.SatInStartReplicationResp.ReplicationError
 
+#: At these the client drops its rows and begins afresh; others are for the app to solve, and it comes back as it was.
+_BEGIN_AFRESH = (_START_ERROR.BEHIND_WINDOW, _START_ERROR.INVALID_POSITION, _START_ERROR.SUBSCRIPTION_NOT_FOUND)
+
 
 class _State(Enum):
     OPEN = auto()
@@ -445,7 +448,7 @@ class Session:
         answer = rpc.success(request, pb.SatInStartReplicationResp(err=error))
         refusal = _Refuse(answer, Close(1007, detail=f"startReplication: {message}"))
         listed = pb.SatInStartReplicationReq.FromString(request.message).subscription_ids
-        if listed:
+        if listed and code in _BEGIN_AFRESH:
             # It has all their data, and begins afresh without them: it must not be told then to let go of a delivery.
             refusal.outputs.insert(0, DropSubscriptions(tuple(listed)))
         return refusal

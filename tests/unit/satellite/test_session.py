@@ -455,6 +455,12 @@ def test_what_a_client_lists_that_has_to_begin_afresh_is_forgotten_before_it_hea
     assert answer(send, pb.SatInStartReplicationResp).err.code == START_ERROR.BEHIND_WINDOW
 
 
+def test_what_a_client_lists_is_kept_when_only_its_schema_is_not_known_yet() -> None:
+    outputs = of_both().start(lsn=b"e-60", subscription_ids=[S1, S2], schema_version="20990101")
+
+    assert answer(outputs[0], pb.SatInStartReplicationResp).err.code == START_ERROR.UNKNOWN_SCHEMA_VSN
+
+
 @given(st.binary(min_size=1, max_size=40))
 def test_malformed_lsn_is_never_the_answer(lsn: bytes) -> None:
     client = authenticated()
