@@ -23,7 +23,16 @@ from interop.service import database_url
 from leyden.config import load_settings
 from leyden.edge.connection import Connection
 from leyden.edge.core import Core
-from leyden.events import ClientRepaired, Event, Peer, TablesLoaded, UnexpectedError, UploadApplied, UploadRefused
+from leyden.events import (
+    ClientRepaired,
+    Event,
+    Peer,
+    QuestionAnswered,
+    TablesLoaded,
+    UnexpectedError,
+    UploadApplied,
+    UploadRefused,
+)
 from leyden.model import EPOCH_TAG
 from leyden.postgres import sessions
 from leyden.satellite import satellite_pb2 as pb
@@ -57,7 +66,7 @@ ELECTRIFIED = "electrified"
 ENDS = (1000, 1001, 1008, 1012)
 
 #: What the service tells that should have happened in a run that is worth something.
-COUNTED = (ClientRepaired, TablesLoaded, UploadApplied, UploadRefused)
+COUNTED = (ClientRepaired, QuestionAnswered, TablesLoaded, UploadApplied, UploadRefused)
 
 _START_ERROR = pb.SatInStartReplicationResp.ReplicationError
 

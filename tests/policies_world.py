@@ -278,6 +278,9 @@ class PoliciesWorld(World):
             return True
         if code == _START_ERROR.BEHIND_WINDOW and self._log_size == _FORGETFUL_LOG:
             return True
+        if code == _START_ERROR.SUBSCRIPTION_NOT_FOUND and any(map(random_policies.is_asked, self.happened)):
+            # What Postgres said is not kept for longer than somebody needs it, nor over a restart.
+            return True
         return super()._may_begin_afresh(client, code)
 
     async def _learn_schema(self) -> None:
@@ -297,4 +300,8 @@ class PoliciesWorld(World):
         watch = self.service._rights_watch
         assert watch is not None
         while not watch.is_certain:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+        # And what only Postgres can say is being asked.
+        questions = self.core.fanout.questions
+        while questions.first_unanswered(questions.known) is not None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -21,13 +21,18 @@ MEMBERS = Table(
     (),
 )
 
-#: As people have them: the claims by functions, and a membership that is looked up with its owner's rights.
+#: As people have them: the claims by functions, a membership that is looked up with its owner's rights, and functions
+#: that only Postgres can follow.
 FUNCTIONS = """
 CREATE SCHEMA auth;
 GRANT USAGE ON SCHEMA auth TO PUBLIC;
 CREATE FUNCTION auth.jwt() RETURNS jsonb LANGUAGE sql STABLE AS $$
     SELECT nullif(current_setting('request.jwt.claims', true), '')::jsonb $$;
 CREATE FUNCTION auth.uid() RETURNS text LANGUAGE sql STABLE AS $$ SELECT auth.jwt() ->> 'sub' $$;
+CREATE FUNCTION is_mine(value text) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+    BEGIN RETURN value = auth.uid() OR value LIKE 'a%'; END $$;
+CREATE FUNCTION belongs_to(topic_id int) RETURNS boolean LANGUAGE plpgsql STABLE SECURITY DEFINER AS $$
+    BEGIN RETURN EXISTS (SELECT FROM public.members m WHERE m.topic = topic_id AND m.person = auth.uid()); END $$;
 """
 
 
@@ -309,5 +314,20 @@ def _of_parents(random: Random, schema: Schema, table: Table) -> str:
     )
 
 
-#: What conditions are made of. Another kind, such as functions that only Postgres can follow, is one more of these.
-_KINDS: tuple[_Kind, ...] = (_of_columns, _of_columns, _of_nothing, _of_members, _of_members, _of_parents)
+def _asked_of_postgres(random: Random, schema: Schema, table: Table) -> str:
+    columns = [one for one in (*table.key, *table.columns) if one.type in ("text", "int4")]
+    column = random.choice(columns)
+    function = "is_mine" if column.type == "text" else "belongs_to"
+    return f"{function}({table.name}.{column.name})"
+
+
+def is_asked(statement: str) -> bool:
+    """Whether it makes a policy that only Postgres can follow."""
+    return "is_mine(" in statement or "belongs_to(" in statement
+
+
+#: What conditions are made of.
+_KINDS: tuple[_Kind, ...] = (
+    *(_of_columns, _of_columns, _of_nothing, _of_members, _of_members, _of_parents),
+    _asked_of_postgres,
+)

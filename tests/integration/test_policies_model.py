@@ -20,6 +20,7 @@ SEED = int(os.environ.get("POLICIES_MODEL_SEED", model_machine.random_seed()))
 
 #: What must have happened in a run that is worth something.
 EXPECTED = (
+    "QuestionAnswered",
     "UploadApplied",
     "UploadRefused",
     "changes of members",
