@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from heapq import nsmallest
 
 from leyden.model import Delete, Insert, Row, Table, Transaction, Update
 from leyden.shapes.questions import Question
@@ -186,16 +187,13 @@ class Questions:
         return any(map(_is_to_be_asked, self._states.values()))
 
     def take(self, most: int) -> list[tuple[Question, tuple[Unanswered, ...]]]:
-        """At most so many questions that are to be asked, and for what. They are not given to anybody else until they
-        are :meth:`answered` or :meth:`put_back`."""
-        taken: list[tuple[Question, tuple[Unanswered, ...]]] = []
-        for state in self._states.values():
-            if len(taken) >= most:
-                break
-            if _is_to_be_asked(state):
-                state.is_asked = True
-                taken.append((state.question, tuple(state.unanswered)))
-        return taken
+        """At most so many questions that are to be asked, and for what: those that have waited longest. They are not
+        given to anybody else until they are :meth:`put_back`."""
+        waiting = filter(_is_to_be_asked, self._states.values())
+        taken = nsmallest(most, waiting, key=lambda state: state.unanswered[0].position)
+        for state in taken:
+            state.is_asked = True
+        return [(state.question, tuple(state.unanswered)) for state in taken]
 
     def answered(self, question: Question, unanswered: Collection[Unanswered]) -> None:
         """The verdicts on these are known."""

@@ -118,6 +118,18 @@ def test_what_is_noted_while_it_is_asked_stays_unanswered() -> None:
     assert questions.take(1) == [(asked, (Unanswered(20, 20, {(b"2",)}),))]
 
 
+def test_however_many_there_are_each_has_its_turn() -> None:
+    asked = {question(user) for user in "abcd"}
+    questions, answered = known(*asked), set()
+    for position in (10, 20):
+        questions.note(insert(position, b"1"))
+        for one, unanswered in questions.take(2):
+            answered.add(one)
+            questions.answered(one, unanswered)
+            questions.put_back(one)
+    assert answered == asked
+
+
 def test_the_first_answer_holds_for_what_it_saw() -> None:
     asked, questions = question(), Questions()
     questions.begin(asked)
