@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import nsmallest
+from itertools import count
 
 from leyden.model import Delete, Insert, Row, Table, Transaction, Update
 from leyden.shapes.questions import Question
@@ -60,9 +61,21 @@ def keys_written(transaction: Transaction, table: Table) -> set[Row]:
     return keys
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A question that somebody asks, and what for."""
+
+    question: Question
+    unanswered: tuple[Unanswered, ...]
+    #: Of the question when it was taken. It may be forgotten meanwhile, and even be begun anew.
+    generation: int
+
+
 @dataclass(slots=True)
 class _State:
     question: Question
+    #: No two are alike.
+    generation: int
     #: Position from which on the answers are known; ``None`` until they were asked for the first time.
     since: int | None = None
     unanswered: list[Unanswered] = field(default_factory=list)
@@ -85,6 +98,7 @@ class Questions:
 
     def __init__(self) -> None:
         self._states: dict[int, _State] = {}
+        self._generations = count(1)
         #: The same, by the tables (ids) whose changes may concern them; ``None``: of any table.
         self._by_table: dict[int | None, dict[int, _State]] = {}
         #: Those to be asked with the next transaction, whatever it is.
@@ -108,10 +122,15 @@ class Questions:
         state = self._states.get(question.id)
         return None if state is None else state.since
 
+    def generation(self, question: Question) -> int | None:
+        """Another one each time that the question is begun; ``None`` if it is not in use."""
+        state = self._states.get(question.id)
+        return None if state is None else state.generation
+
     def begin(self, question: Question) -> None:
         """From now on, what transactions leave unanswered is noted."""
         self.forget(question)
-        state = self._states[question.id] = _State(question)
+        state = self._states[question.id] = _State(question, next(self._generations))
         for table_id in _deciding(question):
             self._by_table.setdefault(table_id, {})[question.id] = state
 
@@ -186,25 +205,28 @@ class Questions:
         """Whether there is anything to :meth:`take`."""
         return any(map(_is_to_be_asked, self._states.values()))
 
-    def take(self, most: int) -> list[tuple[Question, tuple[Unanswered, ...]]]:
-        """At most so many questions that are to be asked, and for what: those that have waited longest. They are not
-        given to anybody else until they are :meth:`put_back`."""
+    def take(self, most: int) -> list[Taken]:
+        """At most so many questions that are to be asked: those that have waited longest. They are not given to anybody
+        else until they are :meth:`put_back`."""
         waiting = filter(_is_to_be_asked, self._states.values())
-        taken = nsmallest(most, waiting, key=lambda state: state.unanswered[0].position)
-        for state in taken:
+        states = nsmallest(most, waiting, key=lambda state: state.unanswered[0].position)
+        for state in states:
             state.is_asked = True
-        return [(state.question, tuple(state.unanswered)) for state in taken]
+        return [Taken(state.question, tuple(state.unanswered), state.generation) for state in states]
 
-    def answered(self, question: Question, unanswered: Collection[Unanswered]) -> None:
-        """The verdicts on these are known."""
-        state = self._states.get(question.id)
-        if state is not None:
-            del state.unanswered[: len(unanswered)]
+    def is_current(self, taken: Taken) -> bool:
+        """Whether the question was not forgotten since it was taken."""
+        return self.generation(taken.question) == taken.generation
 
-    def put_back(self, question: Question) -> None:
+    def answered(self, taken: Taken) -> None:
+        """The verdicts on what it was taken for are known."""
+        if self.is_current(taken):
+            del self._states[taken.question.id].unanswered[: len(taken.unanswered)]
+
+    def put_back(self, taken: Taken) -> None:
         """It may be asked by others again."""
-        state = self._states.get(question.id)
-        if state is not None:
+        if self.is_current(taken):
+            state = self._states[taken.question.id]
             state.is_asked = False
             if state.unanswered:
                 self.on_unanswered()
