@@ -169,25 +169,24 @@ class Asking:
 
     async def _load_answers(self, question: Question) -> None:
         questions, versions = self._questions, self._fanout.versions
-        head = self._log.head
         try:
             self._begin_loading(question)
             started = self._clock()
-            async with covering(self._snapshots, self._fanout, head) as snapshot:
+            async with covering(self._snapshots, self._fanout, self._log.head) as snapshot:
                 point = snapshot.point
                 await self._load(question, snapshot)
+            # Whoever was served by earlier answers, which may have been others, is at a position before this moment,
+            # even if it is the head of the log, or was served by an earlier process.
+            await self._moment()
             await self._catch_up()
-            # What the snapshot saw may be of any of the transactions up to here.
-            since = max(
-                (one.position for one in self._log.after(head) if one.position <= point.wal_position), default=head
-            )
+            since = self._log.head
             self._require(question)
             versions.complete(question.answers)
             questions.know(question, since, point.sees)
         except BaseException as error:
             questions.forget(question)
             versions.forget(question.id)
-            if isinstance(error, SnapshotTooOld | OutsideWindow | _Forgotten):
+            if isinstance(error, SnapshotTooOld | _Forgotten):
                 raise QuestionNotAnswered from None
             raise
         seconds = self._clock() - started

@@ -135,6 +135,24 @@ def keys(*texts: bytes) -> set[Row]:
     return {(text,) for text in texts}
 
 
+# ---- the first time --------------------------------------------------------------------------------------------------
+
+
+async def test_whoever_was_up_to_date_with_earlier_answers_does_not_go_on_with_those_that_were_asked_anew(
+    database: Database,
+) -> None:
+    asked = question()
+    database.commit(b"a")
+    await database.asking.ensure([asked])
+    client_at = database.log.head
+    database.fanout.forget([asked])
+    database.rows = []  # for a reason that is not in the stream
+    await database.asking.ensure([asked])
+    since = database.fanout.questions.since(asked)
+    assert since is not None
+    assert client_at < since <= database.log.head
+
+
 # ---- questions that are forgotten meanwhile --------------------------------------------------------------------------
 
 
