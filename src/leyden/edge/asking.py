@@ -27,7 +27,7 @@ from leyden.log import OutsideWindow, TransactionLog
 from leyden.model import Row
 from leyden.postgres.snapshots import Snapshot, Snapshots
 from leyden.postgres.sqlstates import is_contention, is_server_trouble
-from leyden.shapes.answers import Questions, Taken, Verdict, keys_written, verdicts
+from leyden.shapes.answers import Questions, Taken, Verdict, WrittenKeys, verdicts
 from leyden.shapes.questions import Question
 from leyden.shapes.versions import BATCH, Comparison
 
@@ -280,13 +280,13 @@ class Asking:
         self._is_away = False
         # What the answers saw of transactions that came after those they are for.
         await self._catch_up()
+        asked_for = [one.unanswered[-1].position for one, *_ in answers if self._questions.is_current(one)]
+        since = self._log.after(min(asked_for, default=self._log.head))
+        written = WrittenKeys([transaction for transaction in since if point.sees(transaction.xid)])
         for one, answer, seconds in answers:
             if not self._questions.is_current(one):
                 continue
-            later: set[Row] = set()
-            for transaction in self._log.after(one.unanswered[-1].position):
-                if point.sees(transaction.xid):
-                    later |= keys_written(transaction, one.question.table)
+            later = written.after(one.unanswered[-1].position, one.question.table)
             with suppress(_Forgotten):
                 await self._apply(one, answer, later)
                 self._questions.answered(one)

@@ -48,8 +48,28 @@ def verdicts(unanswered: Sequence[Unanswered], visible: Collection[Row], later: 
         yield Verdict(one.position, shown, set(one.keys).difference(shown))
 
 
-def keys_written(transaction: Transaction, table: Table) -> set[Row]:
-    """The primary keys of the rows of ``table`` that ``transaction`` changes."""
+class WrittenKeys:
+    """The primary keys of the rows that some transactions, oldest first, change; looked up once for each table, however
+    many ask about it."""
+
+    def __init__(self, transactions: Sequence[Transaction]) -> None:
+        self._transactions = transactions
+        self._found: dict[Table, list[tuple[int, frozenset[Row]]]] = {}
+
+    def of(self, table: Table) -> Sequence[tuple[int, frozenset[Row]]]:
+        """For each transaction its position, and the keys of the rows of ``table``."""
+        found = self._found.get(table)
+        if found is None:
+            found = [(one.position, _keys_written(one, table)) for one in self._transactions]
+            self._found[table] = found
+        return found
+
+    def after(self, position: int, table: Table) -> set[Row]:
+        """The keys of the rows of ``table`` that transactions after ``position`` change."""
+        return {key for at, keys in self.of(table) if at > position for key in keys}
+
+
+def _keys_written(transaction: Transaction, table: Table) -> frozenset[Row]:
     keys: set[Row] = set()
     for change in transaction.changes:
         if change.table.id == table.id:
@@ -58,7 +78,7 @@ def keys_written(transaction: Transaction, table: Table) -> set[Row]:
                     keys.add(table.key_of(change.row))
                 case Update() | Delete():
                     keys.add(table.key_of(change.old))
-    return keys
+    return frozenset(keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +200,12 @@ class Questions:
             return []
         tables = {change.table.id for change in transaction.changes}
         concerned = {state.question.id: state for state in self._concerned(tables)} | self._doubted
+        written = WrittenKeys([transaction])
         for state in concerned.values():
             question = state.question
             looks_at = question.looks_at
             is_whole = question.id in self._doubted or looks_at is None or not looks_at.isdisjoint(tables)
-            keys = keys_written(transaction, question.table)
+            ((_, keys),) = written.of(question.table)
             state.unanswered.append(Unanswered(transaction.position, transaction.xid, keys, is_whole))
         self._doubted.clear()
         if concerned:

@@ -13,12 +13,11 @@ from leyden.model import (
     Insert,
     Policy,
     ReadingRights,
-    Row,
     Table,
     Transaction,
     Update,
 )
-from leyden.shapes.answers import Questions, Unanswered, Verdict, keys_written, verdicts
+from leyden.shapes.answers import Questions, Unanswered, Verdict, WrittenKeys, verdicts
 from leyden.shapes.questions import Question, unknown
 from leyden.shapes.versions import VersionedTables
 
@@ -103,6 +102,12 @@ def test_rows_written_are_asked_about_and_all_rows_when_another_table_decides() 
         anywhere: (Unanswered(10, 10, {(b"1",)}, True), Unanswered(20, 20, set(), True)),
     }
     assert questions.take(9) == []
+
+
+def test_the_keys_that_a_transaction_wrote_are_kept_once_for_all_questions() -> None:
+    questions = known(question("ann"), question("bob"), question("eve", None))
+    questions.note(insert(10, b"1"))
+    assert len({id(one.unanswered[0].keys) for one in questions.take(9)}) == 1
 
 
 def test_what_is_noted_while_it_is_asked_stays_unanswered() -> None:
@@ -220,7 +225,7 @@ def test_at_each_position_only_what_an_answer_showed_of_that_version_is_visible(
         for one in questions.take(1):
             written = {key for item in one.unanswered for key in item.keys}
             visible = {key for key in written if states[sees].get(key[0] or b"") == b"open"}
-            later: set[Row] = set().union(*(keys_written(later, DOCS) for later in transactions[come:sees]))
+            later = WrittenKeys(transactions[:sees]).after(come * 10, DOCS)
             for verdict in verdicts(one.unanswered, visible, later):
                 versions.decide(asked.id, verdict.position, verdict.shown, verdict.hidden)
             questions.answered(one)
