@@ -13,7 +13,7 @@ import asyncio
 import time
 import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Literal
 
 import psycopg
@@ -27,7 +27,7 @@ from leyden.log import OutsideWindow, TransactionLog
 from leyden.model import Row
 from leyden.postgres.snapshots import Snapshot, Snapshots
 from leyden.postgres.sqlstates import is_contention, is_server_trouble
-from leyden.shapes.answers import Questions, Unanswered, keys_written, verdicts
+from leyden.shapes.answers import Questions, Taken, Verdict, WrittenKeys, verdicts
 from leyden.shapes.questions import Question
 from leyden.shapes.versions import BATCH, Comparison
 
@@ -67,7 +67,11 @@ class TooManyQuestions(Exception):
 
 
 class QuestionNotAnswered(Exception):
-    """Postgres did not make visible in time what it had already committed."""
+    """Postgres did not make visible in time what it had already committed, or the question was forgotten meanwhile."""
+
+
+class _Forgotten(Exception):
+    """Nobody needs the answer any more."""
 
 
 class Asking:
@@ -165,29 +169,37 @@ class Asking:
 
     async def _load_answers(self, question: Question) -> None:
         questions, versions = self._questions, self._fanout.versions
-        head = self._log.head
         try:
-            versions.begin(question.answers)
+            self._begin_loading(question)
             started = self._clock()
-            async with covering(self._snapshots, self._fanout, head) as snapshot:
+            async with covering(self._snapshots, self._fanout, self._log.head) as snapshot:
                 point = snapshot.point
                 await self._load(question, snapshot)
+            # Whoever was served by earlier answers, which may have been others, is at a position before this moment,
+            # even if it is the head of the log, or was served by an earlier process.
+            await self._moment()
             await self._catch_up()
-            # What the snapshot saw may be of any of the transactions up to here.
-            since = max(
-                (one.position for one in self._log.after(head) if one.position <= point.wal_position), default=head
-            )
+            since = self._log.head
+            self._require(question)
             versions.complete(question.answers)
             questions.know(question, since, point.sees)
         except BaseException as error:
             questions.forget(question)
             versions.forget(question.id)
-            if isinstance(error, SnapshotTooOld | OutsideWindow):
+            if isinstance(error, SnapshotTooOld | _Forgotten):
                 raise QuestionNotAnswered from None
             raise
         seconds = self._clock() - started
         self._look_at[question] = self._clock() + max(LOOK_INTERVAL, LOOK_SHARE * seconds)
         self._emit(QuestionAnswered(question.table.name, "first", seconds))
+
+    def _begin_loading(self, question: Question) -> None:
+        self._require(question)
+        self._fanout.versions.begin(question.answers)
+
+    def _require(self, question: Question) -> None:
+        if question not in self._questions:
+            raise _Forgotten
 
     async def _load(self, question: Question, snapshot: Snapshot) -> None:
         """Loads the keys of the rows that the reader sees: none if Postgres refuses the query, as to the reader."""
@@ -196,11 +208,12 @@ class Asking:
             try:
                 async with aclosing(self._keys(question, snapshot)) as batches:
                     async for keys in batches:
+                        self._require(question)
                         versions.load(question.answers, ((key, ()) for key in keys))
                         await asyncio.sleep(0)
                 return
             except psycopg.Error as error:
-                versions.begin(question.answers)  # without what came before the failure
+                self._begin_loading(question)  # without what came before the failure
                 if snapshot.is_lost:
                     raise
                 if attempt == ATTEMPTS or not _may_pass(error):
@@ -225,7 +238,7 @@ class Asking:
         finally:
             await cancel(looking, *self._rounds, *self._first.values())
 
-    async def _round(self, taken: Sequence[tuple[Question, tuple[Unanswered, ...]]]) -> None:
+    async def _round(self, taken: Sequence[Taken]) -> None:
         try:
             await self._answer(taken)
         except (psycopg.Error, PoolTimeout, OSError, SnapshotTooOld) as error:
@@ -235,50 +248,57 @@ class Asking:
                 self._emit(DatabaseUnavailable(reason, RETRY_PAUSE))
             await asyncio.sleep(RETRY_PAUSE)
         except OutsideWindow:
-            self._fanout.forget([question for question, _ in taken])
+            self._forget(taken)
         except Exception as error:
             # A defect of ours. What is not known is not sent.
             trace = "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
             self._emit(UnexpectedError("asking", trace))
-            self._fanout.forget([question for question, _ in taken])
+            self._forget(taken)
         finally:
             self._slots.release()
-            for question, _ in taken:
-                self._questions.put_back(question)
+            for one in taken:
+                self._questions.put_back(one)
             self._progress.set()
             self._progress = asyncio.Event()
 
-    async def _answer(self, taken: Sequence[tuple[Question, tuple[Unanswered, ...]]]) -> None:
-        answers: list[tuple[Question, tuple[Unanswered, ...], _Answer, float]] = []
+    def _forget(self, taken: Iterable[Taken]) -> None:
+        self._fanout.forget([one.question for one in taken if self._questions.is_current(one)])
+
+    async def _answer(self, taken: Sequence[Taken]) -> None:
+        answers: list[tuple[Taken, _Answer, float]] = []
         async with covering(self._snapshots, self._fanout, self._log.head) as snapshot:
             point = snapshot.point
-            for question, unanswered in taken:
+            for one in taken:
+                if not self._questions.is_current(one):
+                    continue
                 started = self._clock()
-                keys = {key for one in unanswered for key in one.keys}
-                is_whole = any(one.is_whole for one in unanswered)
-                answer = await self._asked(question, snapshot, None if is_whole else keys)
-                answers.append((question, unanswered, answer, self._clock() - started))
+                keys = {key for item in one.unanswered for key in item.keys}
+                is_whole = any(item.is_whole for item in one.unanswered)
+                with suppress(_Forgotten):
+                    answer = await self._asked(one.question, snapshot, None if is_whole else keys)
+                    answers.append((one, answer, self._clock() - started))
         self._is_away = False
         # What the answers saw of transactions that came after those they are for.
         await self._catch_up()
-        for question, unanswered, answer, seconds in answers:
-            if question not in self._questions:
-                continue  # forgotten meanwhile
-            later: set[Row] = set()
-            for transaction in self._log.after(unanswered[-1].position):
-                if point.sees(transaction.xid):
-                    later |= keys_written(transaction, question.table)
-            await self._apply(question, unanswered, answer, later)
-            self._questions.answered(question, unanswered)
+        asked_for = [one.unanswered[-1].position for one, *_ in answers if self._questions.is_current(one)]
+        since = self._log.after(min(asked_for, default=self._log.head))
+        written = WrittenKeys([transaction for transaction in since if point.sees(transaction.xid)])
+        for one, answer, seconds in answers:
+            if not self._questions.is_current(one):
+                continue
+            later = written.after(one.unanswered[-1].position, one.question.table)
+            with suppress(_Forgotten):
+                await self._apply(one, answer, later)
+                self._questions.answered(one)
             kind: Literal["rows", "all"] = "rows" if isinstance(answer, set) else "all"
-            self._emit(QuestionAnswered(question.table.name, kind, seconds))
-        self._fanout.answered([question for question, *_ in answers])
+            self._emit(QuestionAnswered(one.question.table.name, kind, seconds))
+        self._fanout.answered([one.question for one, *_ in answers])
 
     async def _asked(self, question: Question, snapshot: Snapshot, keys: Collection[Row] | None) -> _Answer:
         """The keys that the reader may see of ``keys``; a comparison with all that he may see without these. None of
         them if Postgres refuses the query."""
         for attempt in range(1, ATTEMPTS + 1):
-            comparison = self._fanout.versions.comparison(question.answers) if keys is None else None
+            comparison = self._comparison(question) if keys is None else None
             found: set[Row] = set()
             try:
                 async with aclosing(self._keys(question, snapshot, keys)) as batches:
@@ -294,17 +314,20 @@ class Asking:
                     raise
                 if attempt == ATTEMPTS or not _may_pass(error):
                     self._tell_failure(question, error)
-                    return set() if keys is not None else self._fanout.versions.comparison(question.answers)
+                    return set() if keys is not None else self._comparison(question)
         raise AssertionError
 
-    async def _apply(
-        self, question: Question, unanswered: Sequence[Unanswered], answer: _Answer, later: Collection[Row]
-    ) -> None:
-        versions = self._fanout.versions
+    def _comparison(self, question: Question) -> Comparison:
+        if question.id not in self._fanout.versions:
+            raise _Forgotten
+        return self._fanout.versions.comparison(question.answers)
+
+    async def _apply(self, taken: Taken, answer: _Answer, later: Collection[Row]) -> None:
+        unanswered = taken.unanswered
         written = {key for one in unanswered for key in one.keys}
         if isinstance(answer, set):
             for verdict in verdicts(unanswered, answer, later):
-                versions.decide(question.id, verdict.position, verdict.shown, verdict.hidden)
+                self._decide(taken, verdict)
             return
         # Before anything is decided: that would be among the differences.
         missing = [key for batch in answer.missing() for key in batch]
@@ -312,7 +335,7 @@ class Asking:
         surplus = [key for batch in answer.surplus() for key in batch]
         visible = answer.present(written)
         for verdict in verdicts(unanswered, visible, later):
-            versions.decide(question.id, verdict.position, verdict.shown, verdict.hidden)
+            self._decide(taken, verdict)
         position = unanswered[-1].position
         # A row that was written after the last of them and before the answer is not known to be visible here.
         unknown = [key for key in later if key not in written]
@@ -320,8 +343,13 @@ class Asking:
         hidden = [*(key for key in surplus if key not in written), *unknown]
         for start in range(0, max(len(shown), len(hidden)), BATCH):
             end = start + BATCH
-            versions.decide(question.id, position, shown[start:end], hidden[start:end])
+            self._decide(taken, Verdict(position, shown[start:end], hidden[start:end]))
             await asyncio.sleep(0)
+
+    def _decide(self, taken: Taken, verdict: Verdict) -> None:
+        if not self._questions.is_current(taken):
+            raise _Forgotten  # while others had their turn
+        self._fanout.versions.decide(taken.question.id, verdict.position, verdict.shown, verdict.hidden)
 
     # ---- looking again -------------------------------------------------------------------------------------------
 
@@ -356,14 +384,20 @@ class Asking:
         async with covering(self._snapshots, self._fanout, self._log.head) as snapshot:
             position = snapshot.point.wal_position
             for question in due:
-                if question not in self._questions:
+                if not self._questions.is_at_rest(question):
                     continue
                 if self._looked_until.get(question) == position:
                     self._look_at[question] = self._clock() + LOOK_INTERVAL
                     continue
                 self._looked_until[question] = position
                 started = self._clock()
-                answer = await self._asked(question, snapshot, None)
+                generation = self._questions.generation(question)
+                try:
+                    answer = await self._asked(question, snapshot, None)
+                except _Forgotten:
+                    continue
+                if generation != self._questions.generation(question):
+                    continue
                 now = self._clock()
                 self._look_at[question] = now + max(LOOK_INTERVAL, LOOK_SHARE * (now - started))
                 self._emit(QuestionAnswered(question.table.name, "look", now - started))

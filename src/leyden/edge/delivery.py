@@ -214,6 +214,11 @@ class Deliveries:
         """Whether the rows of ``part`` at any position are known here. Then no snapshot is needed, nor a splice."""
         return all(table_id in self._fanout.versions for table_id in part.needed)
 
+    def _are_answered_since(self, trees: Iterable[Tree], position: int) -> bool:
+        """Whether the answers that ``trees`` depend on are known from ``position`` on, or longer."""
+        known = [self._fanout.questions.since(question) for tree in trees for question in tree.questions]
+        return all(since is not None and since <= position for since in known)
+
     async def _kept_rows(self, part: Part, at: AsOf, held: View) -> AsyncGenerator[tuple[list[bytes], int]]:
         """The rows of ``part`` that are not in ``held``, as messages, and how many."""
         view = View([part])
@@ -279,8 +284,10 @@ class Deliveries:
                 subscriber.filters.clear()  # it has been sent all that they could concern
             await self._loader.answered(trees, position)
             async with self._covering(position) as snapshot:
-                # A table that is kept is forgotten when it is altered.
-                if await snapshot.newest_version() <= newest and all(map(self._is_kept, kept)):
+                # A table that is kept is forgotten when it is altered. So are answers; those that another client needed
+                # then hold from a later position on.
+                is_current = await snapshot.newest_version() <= newest
+                if is_current and all(map(self._is_kept, kept)) and self._are_answered_since(trees, position):
                     yield _Splice(position, snapshot, tables, kept, fanout.versions.as_of(position))
                     return
             fanout.release(subscriber)

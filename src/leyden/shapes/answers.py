@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from heapq import nsmallest
+from itertools import count
 
 from leyden.model import Delete, Insert, Row, Table, Transaction, Update
 from leyden.shapes.questions import Question
@@ -46,8 +48,28 @@ def verdicts(unanswered: Sequence[Unanswered], visible: Collection[Row], later: 
         yield Verdict(one.position, shown, set(one.keys).difference(shown))
 
 
-def keys_written(transaction: Transaction, table: Table) -> set[Row]:
-    """The primary keys of the rows of ``table`` that ``transaction`` changes."""
+class WrittenKeys:
+    """The primary keys of the rows that some transactions, oldest first, change; looked up once for each table, however
+    many ask about it."""
+
+    def __init__(self, transactions: Sequence[Transaction]) -> None:
+        self._transactions = transactions
+        self._found: dict[Table, list[tuple[int, frozenset[Row]]]] = {}
+
+    def of(self, table: Table) -> Sequence[tuple[int, frozenset[Row]]]:
+        """For each transaction its position, and the keys of the rows of ``table``."""
+        found = self._found.get(table)
+        if found is None:
+            found = [(one.position, _keys_written(one, table)) for one in self._transactions]
+            self._found[table] = found
+        return found
+
+    def after(self, position: int, table: Table) -> set[Row]:
+        """The keys of the rows of ``table`` that transactions after ``position`` change."""
+        return {key for at, keys in self.of(table) if at > position for key in keys}
+
+
+def _keys_written(transaction: Transaction, table: Table) -> frozenset[Row]:
     keys: set[Row] = set()
     for change in transaction.changes:
         if change.table.id == table.id:
@@ -56,12 +78,24 @@ def keys_written(transaction: Transaction, table: Table) -> set[Row]:
                     keys.add(table.key_of(change.row))
                 case Update() | Delete():
                     keys.add(table.key_of(change.old))
-    return keys
+    return frozenset(keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A question that somebody asks, and what for."""
+
+    question: Question
+    unanswered: tuple[Unanswered, ...]
+    #: Of the question when it was taken. It may be forgotten meanwhile, and even be begun anew.
+    generation: int
 
 
 @dataclass(slots=True)
 class _State:
     question: Question
+    #: No two are alike.
+    generation: int
     #: Position from which on the answers are known; ``None`` until they were asked for the first time.
     since: int | None = None
     unanswered: list[Unanswered] = field(default_factory=list)
@@ -84,6 +118,7 @@ class Questions:
 
     def __init__(self) -> None:
         self._states: dict[int, _State] = {}
+        self._generations = count(1)
         #: The same, by the tables (ids) whose changes may concern them; ``None``: of any table.
         self._by_table: dict[int | None, dict[int, _State]] = {}
         #: Those to be asked with the next transaction, whatever it is.
@@ -107,10 +142,15 @@ class Questions:
         state = self._states.get(question.id)
         return None if state is None else state.since
 
+    def generation(self, question: Question) -> int | None:
+        """Another one each time that the question is begun; ``None`` if it is not in use."""
+        state = self._states.get(question.id)
+        return None if state is None else state.generation
+
     def begin(self, question: Question) -> None:
         """From now on, what transactions leave unanswered is noted."""
         self.forget(question)
-        state = self._states[question.id] = _State(question)
+        state = self._states[question.id] = _State(question, next(self._generations))
         for table_id in _deciding(question):
             self._by_table.setdefault(table_id, {})[question.id] = state
 
@@ -160,11 +200,12 @@ class Questions:
             return []
         tables = {change.table.id for change in transaction.changes}
         concerned = {state.question.id: state for state in self._concerned(tables)} | self._doubted
+        written = WrittenKeys([transaction])
         for state in concerned.values():
             question = state.question
             looks_at = question.looks_at
             is_whole = question.id in self._doubted or looks_at is None or not looks_at.isdisjoint(tables)
-            keys = keys_written(transaction, question.table)
+            ((_, keys),) = written.of(question.table)
             state.unanswered.append(Unanswered(transaction.position, transaction.xid, keys, is_whole))
         self._doubted.clear()
         if concerned:
@@ -185,28 +226,28 @@ class Questions:
         """Whether there is anything to :meth:`take`."""
         return any(map(_is_to_be_asked, self._states.values()))
 
-    def take(self, most: int) -> list[tuple[Question, tuple[Unanswered, ...]]]:
-        """At most so many questions that are to be asked, and for what. They are not given to anybody else until they
-        are :meth:`answered` or :meth:`put_back`."""
-        taken: list[tuple[Question, tuple[Unanswered, ...]]] = []
-        for state in self._states.values():
-            if len(taken) >= most:
-                break
-            if _is_to_be_asked(state):
-                state.is_asked = True
-                taken.append((state.question, tuple(state.unanswered)))
-        return taken
+    def take(self, most: int) -> list[Taken]:
+        """At most so many questions that are to be asked: those that have waited longest. They are not given to anybody
+        else until they are :meth:`put_back`."""
+        waiting = filter(_is_to_be_asked, self._states.values())
+        states = nsmallest(most, waiting, key=lambda state: state.unanswered[0].position)
+        for state in states:
+            state.is_asked = True
+        return [Taken(state.question, tuple(state.unanswered), state.generation) for state in states]
 
-    def answered(self, question: Question, unanswered: Collection[Unanswered]) -> None:
-        """The verdicts on these are known."""
-        state = self._states.get(question.id)
-        if state is not None:
-            del state.unanswered[: len(unanswered)]
+    def is_current(self, taken: Taken) -> bool:
+        """Whether the question was not forgotten since it was taken."""
+        return self.generation(taken.question) == taken.generation
 
-    def put_back(self, question: Question) -> None:
+    def answered(self, taken: Taken) -> None:
+        """The verdicts on what it was taken for are known."""
+        if self.is_current(taken):
+            del self._states[taken.question.id].unanswered[: len(taken.unanswered)]
+
+    def put_back(self, taken: Taken) -> None:
         """It may be asked by others again."""
-        state = self._states.get(question.id)
-        if state is not None:
+        if self.is_current(taken):
+            state = self._states[taken.question.id]
             state.is_asked = False
             if state.unanswered:
                 self.on_unanswered()

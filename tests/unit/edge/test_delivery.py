@@ -20,7 +20,10 @@ from leyden.log.memory import MemoryLog
 from leyden.model import (
     AddColumns,
     Column,
+    Locale,
     Migration,
+    Policy,
+    ReadingRights,
     Row,
     ShapeRecord,
     SnapshotPoint,
@@ -35,9 +38,11 @@ from leyden.satellite.frames import decode
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.positions import Positions
 from leyden.shapes.groups import Group
-from leyden.shapes.request import Shape
+from leyden.shapes.request import Select, Shape, planned
+from leyden.shapes.rights import rules_for
 from leyden.shapes.tree import Tree
 from leyden.shapes.view import View
+from leyden.shapes.where import Claims
 from views import group
 
 SUBSCRIPTION = SubscriptionRecord("s", (ShapeRecord("items"),))
@@ -75,6 +80,8 @@ class Stage:
         self.confirmed: list[str] = []
         #: In how many batches of one row a table comes.
         self.batches = 1
+        #: Called while Postgres is asked about policies.
+        self.while_answered: Callable[[], None] = lambda: None
         self.subscriber = Subscriber("c", cast(Any, self), Dialect.SQLITE, View(), 0, lambda reason: None)
         self.deliveries = Deliveries(
             self.subscriber,
@@ -105,7 +112,8 @@ class Stage:
 
     async def prepare(self, trees: Collection[Tree]) -> None: ...
 
-    async def answered(self, trees: Iterable[Tree], position: int) -> None: ...
+    async def answered(self, trees: Iterable[Tree], position: int) -> None:
+        self.while_answered()
 
     async def ping(self, timeout: float) -> bool:  # noqa: ASYNC109
         self.pings += 1
@@ -229,6 +237,41 @@ async def test_a_client_that_was_let_go_is_sent_no_data() -> None:
     await asyncio.wait_for(stage.deliveries.run(), 5)
     assert stage.messages == []
     assert stage.read == []
+
+
+async def test_a_question_that_was_asked_anew_meanwhile_is_no_reason_to_let_a_client_go() -> None:
+    """Another client has needed it. Its answers are those of a later position than that at which this one is held."""
+    stage = Stage()
+    policy = Policy("obscure", True, "public.visible(id)")
+    rights = {"reader": {1: ReadingRights(policies=(policy,))}}
+    rules = rules_for(rights, "reader", None, Locale(order_is_bytes=True), stage.tables)
+    shape = planned("r", Select("items"), stage.tables, Claims("ann", {}), Locale(order_is_bytes=True), rules)
+    (question,) = shape.part.questions
+    versions, questions = stage.fanout.versions, stage.fanout.questions
+    versions.begin(BEFORE)
+    versions.complete(BEFORE)
+
+    def ask() -> None:
+        stage.fanout.forget([question])
+        versions.begin(question.answers)
+        versions.complete(question.answers)
+        questions.begin(question)
+        stage.committed += 10
+        stage.log.append(Committed(stage.committed, stage.committed, 1, None, ()), 1)
+        questions.know(question, stage.log.head, lambda xid: True)
+
+    def ask_once_more() -> None:
+        stage.while_answered = lambda: None
+        ask()
+
+    stage.while_answered = ask_once_more
+    ask()
+    stage.fanout.join(stage.subscriber)
+    stage.deliveries.deliver(SUBSCRIPTION, [shape])
+    with stage.running():
+        await stage.until_delivered()
+        await asyncio.sleep(0)
+    assert (stage.subscriber.left, stage.subscriber.live) == (False, True)
 
 
 async def test_a_row_that_the_client_holds_in_an_older_version_is_not_delivered_but_updated() -> None:

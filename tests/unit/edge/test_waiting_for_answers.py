@@ -97,9 +97,9 @@ class Stage:
         """All that is unanswered is answered: from ``position`` on."""
         keys: list[Row] = [(row.encode(),) for row in shown]
         self.fanout.versions.decide(question.id, position, keys, [(row.encode(),) for row in hidden])
-        for one, unanswered in self.fanout.questions.take(9):
-            if one == question:
-                self.fanout.questions.answered(one, unanswered)
+        for one in self.fanout.questions.take(9):
+            if one.question == question:
+                self.fanout.questions.answered(one)
             self.fanout.questions.put_back(one)
         self.fanout.answered([question])
 
@@ -163,10 +163,10 @@ def test_transactions_are_sent_in_order_as_far_as_they_are_answered() -> None:
     stage.know(question)
     _, ann = stage.join(view)
     first = stage.commit("a")
-    ((_, unanswered),) = stage.fanout.questions.take(1)
+    (taken,) = stage.fanout.questions.take(1)
     stage.commit("b")
     stage.fanout.versions.decide(question.id, first, [(b"a",), (b"b",)], [])
-    stage.fanout.questions.answered(question, unanswered)
+    stage.fanout.questions.answered(taken)
     stage.fanout.answered([question])
 
     assert ann.received == [("insert", "a")]

@@ -13,12 +13,11 @@ from leyden.model import (
     Insert,
     Policy,
     ReadingRights,
-    Row,
     Table,
     Transaction,
     Update,
 )
-from leyden.shapes.answers import Questions, Unanswered, Verdict, keys_written, verdicts
+from leyden.shapes.answers import Questions, Unanswered, Verdict, WrittenKeys, verdicts
 from leyden.shapes.questions import Question, unknown
 from leyden.shapes.versions import VersionedTables
 
@@ -97,7 +96,7 @@ def test_rows_written_are_asked_about_and_all_rows_when_another_table_decides() 
     questions = known(narrow, wide, anywhere)
     assert questions.note(insert(10, b"1")) == [narrow, wide, anywhere]
     assert questions.note(change_of(MEMBERS, 20)) == [wide, anywhere]
-    assert dict(questions.take(9)) == {
+    assert {one.question: one.unanswered for one in questions.take(9)} == {
         narrow: (Unanswered(10, 10, {(b"1",)}),),
         wide: (Unanswered(10, 10, {(b"1",)}), Unanswered(20, 20, set(), True)),
         anywhere: (Unanswered(10, 10, {(b"1",)}, True), Unanswered(20, 20, set(), True)),
@@ -105,17 +104,52 @@ def test_rows_written_are_asked_about_and_all_rows_when_another_table_decides() 
     assert questions.take(9) == []
 
 
+def test_the_keys_that_a_transaction_wrote_are_kept_once_for_all_questions() -> None:
+    questions = known(question("ann"), question("bob"), question("eve", None))
+    questions.note(insert(10, b"1"))
+    assert len({id(one.unanswered[0].keys) for one in questions.take(9)}) == 1
+
+
 def test_what_is_noted_while_it_is_asked_stays_unanswered() -> None:
     asked = question()
     questions = known(asked)
     questions.note(insert(10, b"1"))
-    ((_, taken),) = questions.take(1)
+    (taken,) = questions.take(1)
     questions.note(insert(20, b"2"))
-    questions.answered(asked, taken)
+    questions.answered(taken)
     assert questions.first_unanswered([asked]) == 20
     assert questions.take(1) == []  # it is still in work
-    questions.put_back(asked)
-    assert questions.take(1) == [(asked, (Unanswered(20, 20, {(b"2",)}),))]
+    questions.put_back(taken)
+    assert [(one.question, one.unanswered) for one in questions.take(1)] == [(asked, (Unanswered(20, 20, {(b"2",)}),))]
+
+
+def test_who_was_given_a_question_before_it_was_forgotten_has_no_say_when_it_was_begun_anew() -> None:
+    asked = question()
+    questions = known(asked)
+    questions.note(insert(10, b"1"))
+    (stale,) = questions.take(1)
+    questions.forget(asked)
+    assert not questions.is_current(stale)
+    questions.begin(asked)
+    questions.know(asked, 10, lambda xid: True)
+    questions.note(insert(20, b"2"))
+    (taken,) = questions.take(1)
+    questions.answered(stale)
+    questions.put_back(stale)
+    assert (questions.is_current(stale), questions.is_current(taken)) == (False, True)
+    assert (questions.first_unanswered([asked]), questions.take(1)) == (20, [])
+
+
+def test_however_many_there_are_each_has_its_turn() -> None:
+    asked = {question(user) for user in "abcd"}
+    questions, answered = known(*asked), set()
+    for position in (10, 20):
+        questions.note(insert(position, b"1"))
+        for one in questions.take(2):
+            answered.add(one.question)
+            questions.answered(one)
+            questions.put_back(one)
+    assert answered == asked
 
 
 def test_the_first_answer_holds_for_what_it_saw() -> None:
@@ -135,7 +169,7 @@ def test_a_doubtful_question_is_asked_as_a_whole_with_the_next_transaction_once(
     questions.doubt(asked)
     questions.note(Transaction(10, 10, 1, None, ()))
     questions.note(Transaction(20, 20, 1, None, ()))
-    assert questions.take(1) == [(asked, (Unanswered(10, 10, set(), True),))]
+    assert [one.unanswered for one in questions.take(1)] == [(Unanswered(10, 10, set(), True),)]
 
 
 # ---- verdicts --------------------------------------------------------------------------------------------------------
@@ -188,13 +222,13 @@ def test_at_each_position_only_what_an_answer_showed_of_that_version_is_visible(
             questions.note(transactions[come])
             come += 1
         sees = data.draw(st.integers(come, len(transactions)))
-        for one, unanswered in questions.take(1):
-            written = {key for item in unanswered for key in item.keys}
+        for one in questions.take(1):
+            written = {key for item in one.unanswered for key in item.keys}
             visible = {key for key in written if states[sees].get(key[0] or b"") == b"open"}
-            later: set[Row] = set().union(*(keys_written(later, DOCS) for later in transactions[come:sees]))
-            for verdict in verdicts(unanswered, visible, later):
-                versions.decide(one.id, verdict.position, verdict.shown, verdict.hidden)
-            questions.answered(one, unanswered)
+            later = WrittenKeys(transactions[:sees]).after(come * 10, DOCS)
+            for verdict in verdicts(one.unanswered, visible, later):
+                versions.decide(asked.id, verdict.position, verdict.shown, verdict.hidden)
+            questions.answered(one)
             questions.put_back(one)
     for number, then in enumerate(states):
         at = versions.as_of(number * 10)
