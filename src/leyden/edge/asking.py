@@ -99,7 +99,7 @@ class Asking:
         #: Questions that are being asked for the first time.
         self._first: dict[Question, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
-        #: Set when there is another answer, and replaced then.
+        #: Set when there is another answer, or none to come any more, and replaced then.
         self._progress = asyncio.Event()
         self._slots = asyncio.Semaphore(ROUNDS_AT_ONCE)
         self._rounds: set[asyncio.Task[None]] = set()
@@ -114,6 +114,7 @@ class Asking:
         #: Whether it was told that Postgres is away.
         self._is_away = False
         self._questions.on_unanswered = self._wake.set
+        self._questions.on_forgotten = self._tell_progress
 
     @property
     def _questions(self) -> Questions:
@@ -132,19 +133,27 @@ class Asking:
         wanted = set(questions)
         if not wanted:
             return
-        now = self._clock()
-        self._used_at |= dict.fromkeys(wanted, now)
-        while missing := [question for question in wanted if self._questions.since(question) is None]:
+        while True:
             # Shared, and not cancelled with whoever wanted it first.
-            await asyncio.wait(asking := [self._asking_first(question) for question in missing])
+            missing = [question for question in wanted if self._questions.since(question) is None]
+            asking = [self._asking_first(question) for question in missing]
+            # Not before: of those for which there is no room, nothing is kept.
+            self._used_at |= dict.fromkeys(wanted, self._clock())
+            if not asking:
+                return
+            await asyncio.wait(asking)
             for task in asking:
                 task.result()
 
     async def answered(self, questions: Iterable[Question], position: int) -> None:
-        """Returns once all ``questions`` are answered for every transaction up to ``position``."""
+        """Returns once all ``questions`` are answered for every transaction up to ``position``, or forgotten."""
         wanted = tuple(questions)
         while (first := self._questions.first_unanswered(wanted)) is not None and first <= position:
             await self._progress.wait()
+
+    def _tell_progress(self) -> None:
+        self._progress.set()
+        self._progress = asyncio.Event()
 
     # ---- the first time ------------------------------------------------------------------------------------------
 
@@ -183,6 +192,7 @@ class Asking:
             self._require(question)
             versions.complete(question.answers)
             questions.know(question, since, point.sees)
+            self._tell_progress()
         except BaseException as error:
             questions.forget(question)
             versions.forget(question.id)
@@ -258,8 +268,7 @@ class Asking:
             self._slots.release()
             for one in taken:
                 self._questions.put_back(one)
-            self._progress.set()
-            self._progress = asyncio.Event()
+            self._tell_progress()
 
     def _forget(self, taken: Iterable[Taken]) -> None:
         self._fanout.forget([one.question for one in taken if self._questions.is_current(one)])
@@ -410,17 +419,16 @@ class Asking:
             await self._moment()
 
     def _forget_unused(self) -> None:
-        now = self._clock()
-        known = self._questions.known
+        for what in (self._look_at, self._looked_until, self._used_at):
+            for question in [one for one in what if one not in self._questions]:
+                del what[question]
+        now, known = self._clock(), self._questions.known
         if not known:
             return
         self._used_at |= dict.fromkeys(self._fanout.questions_in_use, now)
         unused = [one for one in known if now - self._used_at.setdefault(one, now) > KEPT_UNUSED]
         if unused:
             self._fanout.forget(unused)
-        for what in (self._look_at, self._looked_until, self._used_at):
-            for question in unused:
-                what.pop(question, None)
 
     # ---- one query -----------------------------------------------------------------------------------------------
 

@@ -125,6 +125,8 @@ class Questions:
         self._doubted: dict[int, _State] = {}
         #: Called when there is something to ask.
         self.on_unanswered: Callable[[], None] = lambda: None
+        #: Called when nothing is to be waited for any more that somebody may be waiting for.
+        self.on_forgotten: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
         return len(self._states)
@@ -172,10 +174,12 @@ class Questions:
             del states[question.id]
             if not states:
                 del self._by_table[table_id]
+        self.on_forgotten()
 
     def clear(self) -> None:
         for questions in (self._states, self._by_table, self._doubted):
             questions.clear()
+        self.on_forgotten()
 
     def about(self, table_id: int) -> list[Question]:
         """Those whose answers depend on the table."""

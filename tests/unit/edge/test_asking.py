@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from leyden.edge import asking
-from leyden.edge.asking import Asking, QuestionNotAnswered
+from leyden.edge.asking import LOOK_INTERVAL, Asking, QuestionNotAnswered, TooManyQuestions
 from leyden.edge.fanout import FanOut
 from leyden.events import Event, UnexpectedError
 from leyden.log.memory import MemoryLog
@@ -135,6 +135,34 @@ def keys(*texts: bytes) -> set[Row]:
     return {(text,) for text in texts}
 
 
+# ---- what is kept of questions ---------------------------------------------------------------------------------------
+
+
+async def test_nothing_is_kept_of_questions_that_were_forgotten_or_put_off(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "TICK", 0.001)
+    monkeypatch.setattr(asking, "MOST_QUESTIONS", 2)
+    kept, forgotten, put_off = question("ann"), question("bob"), question("eve")
+    async with database.serving():
+        await database.asking.ensure([kept, forgotten])
+        database.now += LOOK_INTERVAL
+        await until(lambda: len(database.asked) == 4)  # they were looked at
+        with pytest.raises(TooManyQuestions):
+            await database.asking.ensure([put_off])
+        assert remembered(database) == {kept, forgotten}
+        database.fanout.forget([forgotten])
+        await until(lambda: remembered(database) == {kept})
+        database.fanout.questions.clear()
+        await until(lambda: remembered(database) == set())
+
+
+def remembered(database: Database) -> set[Question]:
+    """All that is kept by question."""
+    kept = [value for value in vars(database.asking).values() if isinstance(value, dict)]
+    return {key for one in kept for key in one if isinstance(key, Question)}
+
+
 # ---- the first time --------------------------------------------------------------------------------------------------
 
 
@@ -208,6 +236,17 @@ async def test_an_answer_is_not_taken_for_that_to_a_question_that_was_begun_anew
         await database.settled()
         assert [found for _, found in database.asked] == [None, keys(b"a"), keys(b"b")]
         assert database.shown(asked) == set()
+
+
+async def test_who_waits_for_an_answer_goes_on_when_the_question_is_forgotten(database: Database) -> None:
+    asked = question()
+    for forget in (lambda: database.fanout.forget([asked]), database.fanout.questions.clear):
+        await database.asking.ensure([asked])
+        waiting = asyncio.create_task(database.asking.answered([asked], database.commit(b"a")))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        forget()
+        await asyncio.wait_for(waiting, 1)
 
 
 async def test_a_look_at_a_question_that_is_forgotten_is_given_up(
