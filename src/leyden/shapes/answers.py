@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import nsmallest
-from itertools import count
+from itertools import count, dropwhile
 
 from leyden.model import Delete, Insert, Row, Table, Transaction, Update
 from leyden.shapes.questions import Question
@@ -161,7 +161,9 @@ class Questions:
         from ``since`` on, which is after all of these."""
         state = self._states[question.id]
         state.since = since
-        state.unanswered = [one for one in state.unanswered if not is_seen(one.xid)]
+        # The order of the log is not that of visibility. What comes after one that it did not see is asked about again:
+        # to the answer for that one, these rows are written since.
+        state.unanswered = list(dropwhile(lambda one: is_seen(one.xid), state.unanswered))
         if state.unanswered:
             self.on_unanswered()
 
