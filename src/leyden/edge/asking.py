@@ -26,7 +26,7 @@ from leyden.events import DatabaseUnavailable, Emit, QuestionAnswered, QuestionF
 from leyden.log import OutsideWindow, TransactionLog
 from leyden.model import Row
 from leyden.postgres.snapshots import Snapshot, Snapshots
-from leyden.postgres.sqlstates import is_contention, is_server_trouble
+from leyden.postgres.sqlstates import is_contention, is_cut_off, is_server_trouble
 from leyden.shapes.answers import Questions, Taken, Verdict, WrittenKeys, verdicts
 from leyden.shapes.questions import Question
 from leyden.shapes.versions import BATCH, Comparison
@@ -41,6 +41,9 @@ ROUNDS_AT_ONCE = 3
 #: For one query to answer (seconds), and attempts at one that Postgres did not get through.
 QUERY_TIMEOUT = 10.0
 ATTEMPTS = 2
+
+#: Rounds in which an answer may be cut off before it counts as refused.
+CUT_OFF_ROUNDS = 5
 
 #: Pause before another attempt (seconds).
 RETRY_PAUSE = 0.5
@@ -67,11 +70,20 @@ class TooManyQuestions(Exception):
 
 
 class QuestionNotAnswered(Exception):
-    """Postgres did not make visible in time what it had already committed, or the question was forgotten meanwhile."""
+    """Postgres did not make visible in time what it had already committed, its answer was not read in time, or the
+    question was forgotten meanwhile."""
 
 
 class _Forgotten(Exception):
     """Nobody needs the answer any more."""
+
+
+class _CutOff(Exception):
+    """All rows were asked for, and some had come when the time was over. Perhaps we were too slow in reading them."""
+
+    def __init__(self, error: psycopg.Error) -> None:
+        super().__init__()
+        self.error = error
 
 
 class Asking:
@@ -107,6 +119,8 @@ class Asking:
         #: the answer.
         self._look_at: dict[Question, float] = {}
         self._looked_until: dict[Question, int] = {}
+        #: In how many rounds since the last answer it was cut off.
+        self._cut_off: dict[Question, int] = {}
         #: When a question was last in use.
         self._used_at: dict[Question, float] = {}
         #: Failures by table, role and SQLSTATE: when they were told last, and how many there were since.
@@ -196,11 +210,11 @@ class Asking:
         except BaseException as error:
             questions.forget(question)
             versions.forget(question.id)
-            if isinstance(error, SnapshotTooOld | _Forgotten):
+            if isinstance(error, SnapshotTooOld | _Forgotten | _CutOff):
                 raise QuestionNotAnswered from None
             raise
         seconds = self._clock() - started
-        self._look_at[question] = self._clock() + max(LOOK_INTERVAL, LOOK_SHARE * seconds)
+        self._put_off_look(question, seconds)
         self._emit(QuestionAnswered(question.table.name, "first", seconds))
 
     def _begin_loading(self, question: Question) -> None:
@@ -215,9 +229,11 @@ class Asking:
         """Loads the keys of the rows that the reader sees: none if Postgres refuses the query, as to the reader."""
         versions = self._fanout.versions
         for attempt in range(1, ATTEMPTS + 1):
+            has_begun = False
             try:
                 async with aclosing(self._keys(question, snapshot)) as batches:
                     async for keys in batches:
+                        has_begun = has_begun or bool(keys)
                         self._require(question)
                         versions.load(question.answers, ((key, ()) for key in keys))
                         await asyncio.sleep(0)
@@ -227,6 +243,8 @@ class Asking:
                 if snapshot.is_lost:
                     raise
                 if attempt == ATTEMPTS or not _may_pass(error):
+                    if has_begun and is_cut_off(error):
+                        raise _CutOff(error) from None
                     self._tell_failure(question, error)
                     return
 
@@ -284,7 +302,15 @@ class Asking:
                 keys = {key for item in one.unanswered for key in item.keys}
                 is_whole = any(item.is_whole for item in one.unanswered)
                 with suppress(_Forgotten):
-                    answer = await self._asked(one.question, snapshot, None if is_whole else keys)
+                    try:
+                        answer = await self._asked(one.question, snapshot, None if is_whole else keys)
+                        self._cut_off.pop(one.question, None)
+                    except _CutOff as cut_off:
+                        rounds = self._cut_off[one.question] = self._cut_off.get(one.question, 0) + 1
+                        if rounds < CUT_OFF_ROUNDS:
+                            continue
+                        self._tell_failure(one.question, cut_off.error)
+                        answer = self._comparison(one.question)
                     answers.append((one, answer, self._clock() - started))
         self._is_away = False
         # What the answers saw of transactions that came after those they are for.
@@ -305,13 +331,18 @@ class Asking:
 
     async def _asked(self, question: Question, snapshot: Snapshot, keys: Collection[Row] | None) -> _Answer:
         """The keys that the reader may see of ``keys``; a comparison with all that he may see without these. None of
-        them if Postgres refuses the query."""
+        them if Postgres refuses the query.
+
+        Raises :class:`_CutOff` and :class:`_Forgotten`.
+        """
         for attempt in range(1, ATTEMPTS + 1):
             comparison = self._comparison(question) if keys is None else None
             found: set[Row] = set()
+            has_begun = False
             try:
                 async with aclosing(self._keys(question, snapshot, keys)) as batches:
                     async for batch in batches:
+                        has_begun = has_begun or bool(batch)
                         if comparison is None:
                             found.update(batch)
                         else:
@@ -321,6 +352,8 @@ class Asking:
             except psycopg.Error as error:
                 if snapshot.is_lost:
                     raise
+                if keys is None and has_begun and is_cut_off(error):
+                    raise _CutOff(error) from None
                 if attempt == ATTEMPTS or not _may_pass(error):
                     self._tell_failure(question, error)
                     return set() if keys is not None else self._comparison(question)
@@ -405,11 +438,15 @@ class Asking:
                     answer = await self._asked(question, snapshot, None)
                 except _Forgotten:
                     continue
+                except _CutOff:
+                    self._looked_until.pop(question, None)
+                    self._put_off_look(question, self._clock() - started)
+                    continue
                 if generation != self._questions.generation(question):
                     continue
-                now = self._clock()
-                self._look_at[question] = now + max(LOOK_INTERVAL, LOOK_SHARE * (now - started))
-                self._emit(QuestionAnswered(question.table.name, "look", now - started))
+                seconds = self._clock() - started
+                self._put_off_look(question, seconds)
+                self._emit(QuestionAnswered(question.table.name, "look", seconds))
                 # What was written meanwhile is asked about anyway, and its answer is still to come.
                 if self._questions.is_at_rest(question) and isinstance(answer, Comparison) and answer.differs:
                     differing.append(question)
@@ -418,8 +455,12 @@ class Asking:
         if differing:
             await self._moment()
 
+    def _put_off_look(self, question: Question, seconds: float) -> None:
+        """It was asked about all rows a moment ago, which took so many ``seconds``."""
+        self._look_at[question] = self._clock() + max(LOOK_INTERVAL, LOOK_SHARE * seconds)
+
     def _forget_unused(self) -> None:
-        for what in (self._look_at, self._looked_until, self._used_at):
+        for what in (self._look_at, self._looked_until, self._cut_off, self._used_at):
             for question in [one for one in what if one not in self._questions]:
                 del what[question]
         now, known = self._clock(), self._questions.known
