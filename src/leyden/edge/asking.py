@@ -26,7 +26,7 @@ from leyden.events import DatabaseUnavailable, Emit, QuestionAnswered, QuestionF
 from leyden.log import OutsideWindow, TransactionLog
 from leyden.model import Row
 from leyden.postgres.snapshots import Snapshot, Snapshots
-from leyden.postgres.sqlstates import is_contention, is_server_trouble
+from leyden.postgres.sqlstates import is_contention, is_cut_off, is_server_trouble
 from leyden.shapes.answers import Questions, Taken, Verdict, WrittenKeys, verdicts
 from leyden.shapes.questions import Question
 from leyden.shapes.versions import BATCH, Comparison
@@ -41,6 +41,9 @@ ROUNDS_AT_ONCE = 3
 #: For one query to answer (seconds), and attempts at one that Postgres did not get through.
 QUERY_TIMEOUT = 10.0
 ATTEMPTS = 2
+
+#: Rounds in which an answer may be cut off before it counts as refused.
+CUT_OFF_ROUNDS = 5
 
 #: Pause before another attempt (seconds).
 RETRY_PAUSE = 0.5
@@ -67,11 +70,20 @@ class TooManyQuestions(Exception):
 
 
 class QuestionNotAnswered(Exception):
-    """Postgres did not make visible in time what it had already committed, or the question was forgotten meanwhile."""
+    """Postgres did not make visible in time what it had already committed, its answer was not read in time, or the
+    question was forgotten meanwhile."""
 
 
 class _Forgotten(Exception):
     """Nobody needs the answer any more."""
+
+
+class _CutOff(Exception):
+    """All rows were asked for, and some had come when the time was over. Perhaps we were too slow in reading them."""
+
+    def __init__(self, error: psycopg.Error) -> None:
+        super().__init__()
+        self.error = error
 
 
 class Asking:
@@ -99,7 +111,7 @@ class Asking:
         #: Questions that are being asked for the first time.
         self._first: dict[Question, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
-        #: Set when there is another answer, and replaced then.
+        #: Set when there is another answer, or none to come any more, and replaced then.
         self._progress = asyncio.Event()
         self._slots = asyncio.Semaphore(ROUNDS_AT_ONCE)
         self._rounds: set[asyncio.Task[None]] = set()
@@ -107,6 +119,8 @@ class Asking:
         #: the answer.
         self._look_at: dict[Question, float] = {}
         self._looked_until: dict[Question, int] = {}
+        #: In how many rounds since the last answer it was cut off.
+        self._cut_off: dict[Question, int] = {}
         #: When a question was last in use.
         self._used_at: dict[Question, float] = {}
         #: Failures by table, role and SQLSTATE: when they were told last, and how many there were since.
@@ -114,6 +128,7 @@ class Asking:
         #: Whether it was told that Postgres is away.
         self._is_away = False
         self._questions.on_unanswered = self._wake.set
+        self._questions.on_forgotten = self._tell_progress
 
     @property
     def _questions(self) -> Questions:
@@ -132,19 +147,27 @@ class Asking:
         wanted = set(questions)
         if not wanted:
             return
-        now = self._clock()
-        self._used_at |= dict.fromkeys(wanted, now)
-        while missing := [question for question in wanted if self._questions.since(question) is None]:
+        while True:
             # Shared, and not cancelled with whoever wanted it first.
-            await asyncio.wait(asking := [self._asking_first(question) for question in missing])
+            missing = [question for question in wanted if self._questions.since(question) is None]
+            asking = [self._asking_first(question) for question in missing]
+            # Not before: of those for which there is no room, nothing is kept.
+            self._used_at |= dict.fromkeys(wanted, self._clock())
+            if not asking:
+                return
+            await asyncio.wait(asking)
             for task in asking:
                 task.result()
 
     async def answered(self, questions: Iterable[Question], position: int) -> None:
-        """Returns once all ``questions`` are answered for every transaction up to ``position``."""
+        """Returns once all ``questions`` are answered for every transaction up to ``position``, or forgotten."""
         wanted = tuple(questions)
         while (first := self._questions.first_unanswered(wanted)) is not None and first <= position:
             await self._progress.wait()
+
+    def _tell_progress(self) -> None:
+        self._progress.set()
+        self._progress = asyncio.Event()
 
     # ---- the first time ------------------------------------------------------------------------------------------
 
@@ -183,14 +206,15 @@ class Asking:
             self._require(question)
             versions.complete(question.answers)
             questions.know(question, since, point.sees)
+            self._tell_progress()
         except BaseException as error:
             questions.forget(question)
             versions.forget(question.id)
-            if isinstance(error, SnapshotTooOld | _Forgotten):
+            if isinstance(error, SnapshotTooOld | _Forgotten | _CutOff):
                 raise QuestionNotAnswered from None
             raise
         seconds = self._clock() - started
-        self._look_at[question] = self._clock() + max(LOOK_INTERVAL, LOOK_SHARE * seconds)
+        self._put_off_look(question, seconds)
         self._emit(QuestionAnswered(question.table.name, "first", seconds))
 
     def _begin_loading(self, question: Question) -> None:
@@ -205,9 +229,11 @@ class Asking:
         """Loads the keys of the rows that the reader sees: none if Postgres refuses the query, as to the reader."""
         versions = self._fanout.versions
         for attempt in range(1, ATTEMPTS + 1):
+            has_begun = False
             try:
                 async with aclosing(self._keys(question, snapshot)) as batches:
                     async for keys in batches:
+                        has_begun = has_begun or bool(keys)
                         self._require(question)
                         versions.load(question.answers, ((key, ()) for key in keys))
                         await asyncio.sleep(0)
@@ -217,6 +243,8 @@ class Asking:
                 if snapshot.is_lost:
                     raise
                 if attempt == ATTEMPTS or not _may_pass(error):
+                    if has_begun and is_cut_off(error):
+                        raise _CutOff(error) from None
                     self._tell_failure(question, error)
                     return
 
@@ -258,8 +286,7 @@ class Asking:
             self._slots.release()
             for one in taken:
                 self._questions.put_back(one)
-            self._progress.set()
-            self._progress = asyncio.Event()
+            self._tell_progress()
 
     def _forget(self, taken: Iterable[Taken]) -> None:
         self._fanout.forget([one.question for one in taken if self._questions.is_current(one)])
@@ -275,7 +302,15 @@ class Asking:
                 keys = {key for item in one.unanswered for key in item.keys}
                 is_whole = any(item.is_whole for item in one.unanswered)
                 with suppress(_Forgotten):
-                    answer = await self._asked(one.question, snapshot, None if is_whole else keys)
+                    try:
+                        answer = await self._asked(one.question, snapshot, None if is_whole else keys)
+                        self._cut_off.pop(one.question, None)
+                    except _CutOff as cut_off:
+                        rounds = self._cut_off[one.question] = self._cut_off.get(one.question, 0) + 1
+                        if rounds < CUT_OFF_ROUNDS:
+                            continue
+                        self._tell_failure(one.question, cut_off.error)
+                        answer = self._comparison(one.question)
                     answers.append((one, answer, self._clock() - started))
         self._is_away = False
         # What the answers saw of transactions that came after those they are for.
@@ -296,13 +331,18 @@ class Asking:
 
     async def _asked(self, question: Question, snapshot: Snapshot, keys: Collection[Row] | None) -> _Answer:
         """The keys that the reader may see of ``keys``; a comparison with all that he may see without these. None of
-        them if Postgres refuses the query."""
+        them if Postgres refuses the query.
+
+        Raises :class:`_CutOff` and :class:`_Forgotten`.
+        """
         for attempt in range(1, ATTEMPTS + 1):
             comparison = self._comparison(question) if keys is None else None
             found: set[Row] = set()
+            has_begun = False
             try:
                 async with aclosing(self._keys(question, snapshot, keys)) as batches:
                     async for batch in batches:
+                        has_begun = has_begun or bool(batch)
                         if comparison is None:
                             found.update(batch)
                         else:
@@ -312,6 +352,8 @@ class Asking:
             except psycopg.Error as error:
                 if snapshot.is_lost:
                     raise
+                if keys is None and has_begun and is_cut_off(error):
+                    raise _CutOff(error) from None
                 if attempt == ATTEMPTS or not _may_pass(error):
                     self._tell_failure(question, error)
                     return set() if keys is not None else self._comparison(question)
@@ -396,11 +438,15 @@ class Asking:
                     answer = await self._asked(question, snapshot, None)
                 except _Forgotten:
                     continue
+                except _CutOff:
+                    self._looked_until.pop(question, None)
+                    self._put_off_look(question, self._clock() - started)
+                    continue
                 if generation != self._questions.generation(question):
                     continue
-                now = self._clock()
-                self._look_at[question] = now + max(LOOK_INTERVAL, LOOK_SHARE * (now - started))
-                self._emit(QuestionAnswered(question.table.name, "look", now - started))
+                seconds = self._clock() - started
+                self._put_off_look(question, seconds)
+                self._emit(QuestionAnswered(question.table.name, "look", seconds))
                 # What was written meanwhile is asked about anyway, and its answer is still to come.
                 if self._questions.is_at_rest(question) and isinstance(answer, Comparison) and answer.differs:
                     differing.append(question)
@@ -409,18 +455,21 @@ class Asking:
         if differing:
             await self._moment()
 
+    def _put_off_look(self, question: Question, seconds: float) -> None:
+        """It was asked about all rows a moment ago, which took so many ``seconds``."""
+        self._look_at[question] = self._clock() + max(LOOK_INTERVAL, LOOK_SHARE * seconds)
+
     def _forget_unused(self) -> None:
-        now = self._clock()
-        known = self._questions.known
+        for what in (self._look_at, self._looked_until, self._cut_off, self._used_at):
+            for question in [one for one in what if one not in self._questions]:
+                del what[question]
+        now, known = self._clock(), self._questions.known
         if not known:
             return
         self._used_at |= dict.fromkeys(self._fanout.questions_in_use, now)
         unused = [one for one in known if now - self._used_at.setdefault(one, now) > KEPT_UNUSED]
         if unused:
             self._fanout.forget(unused)
-        for what in (self._look_at, self._looked_until, self._used_at):
-            for question in unused:
-                what.pop(question, None)
 
     # ---- one query -----------------------------------------------------------------------------------------------
 

@@ -16,9 +16,12 @@ _CONTENTION = frozenset({"40001", "40003", "40P01", "55P03"})
 #: intervention, system error, internal error.
 _SERVER_CLASSES = ("08", "53", "57", "58", "XX")
 
+#: ``query_canceled``: it took longer than it may, for the most part.
+QUERY_CANCELED = "57014"
+
 #: Of these, what may come with one upload each time, whatever the state of the server: insufficient resources, a
 #: statement that takes longer than it may, the troubles of another server that a trigger asks, internal errors.
-_FAULT_OR_TROUBLE = ("08", "53", "57014", "58", "XX")
+_FAULT_OR_TROUBLE = ("08", "53", QUERY_CANCELED, "58", "XX")
 
 #: A standby or a database that is read-only for now, as during a failover.
 _READ_ONLY = "25006"
@@ -64,6 +67,11 @@ def is_server_trouble(error: psycopg.Error) -> bool:
     if code is None:
         return isinstance(error, psycopg.OperationalError)
     return code == _READ_ONLY or code.startswith(_SERVER_CLASSES)
+
+
+def is_cut_off(error: psycopg.Error) -> bool:
+    """Whether the statement took longer than it may, or was cancelled."""
+    return error.sqlstate == QUERY_CANCELED
 
 
 def may_be_the_uploads_fault(error: psycopg.Error) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import nsmallest
-from itertools import count
+from itertools import count, dropwhile
 
 from leyden.model import Delete, Insert, Row, Table, Transaction, Update
 from leyden.shapes.questions import Question
@@ -125,6 +125,8 @@ class Questions:
         self._doubted: dict[int, _State] = {}
         #: Called when there is something to ask.
         self.on_unanswered: Callable[[], None] = lambda: None
+        #: Called when nothing is to be waited for any more that somebody may be waiting for.
+        self.on_forgotten: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
         return len(self._states)
@@ -159,7 +161,9 @@ class Questions:
         from ``since`` on, which is after all of these."""
         state = self._states[question.id]
         state.since = since
-        state.unanswered = [one for one in state.unanswered if not is_seen(one.xid)]
+        # The order of the log is not that of visibility. What comes after one that it did not see is asked about again:
+        # to the answer for that one, these rows are written since.
+        state.unanswered = list(dropwhile(lambda one: is_seen(one.xid), state.unanswered))
         if state.unanswered:
             self.on_unanswered()
 
@@ -172,10 +176,12 @@ class Questions:
             del states[question.id]
             if not states:
                 del self._by_table[table_id]
+        self.on_forgotten()
 
     def clear(self) -> None:
         for questions in (self._states, self._by_table, self._doubted):
             questions.clear()
+        self.on_forgotten()
 
     def about(self, table_id: int) -> list[Question]:
         """Those whose answers depend on the table."""

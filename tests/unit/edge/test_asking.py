@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from leyden.edge import asking
-from leyden.edge.asking import Asking, QuestionNotAnswered
+from leyden.edge.asking import LOOK_INTERVAL, Asking, QuestionNotAnswered, TooManyQuestions
 from leyden.edge.fanout import FanOut
-from leyden.events import Event, UnexpectedError
+from leyden.events import Event, QuestionFailed, UnexpectedError
 from leyden.log.memory import MemoryLog
 from leyden.model import Author, Column, Insert, Policy, ReadingRights, Row, SnapshotPoint, Table, Transaction
 from leyden.satellite.encoding import Encoder
@@ -114,6 +114,13 @@ class Database:
         questions = self.fanout.questions
         await until(lambda: all(map(questions.is_at_rest, questions.known)))
 
+    async def look(self, number: int) -> None:
+        """The time for the next look at an only question comes, and it is looked at."""
+        self.now += LOOK_INTERVAL
+        await until(lambda: len(self.asked) == 1 + number)
+        for _ in range(10):
+            await asyncio.sleep(0)
+
     def shown(self, one: Question) -> set[Row]:
         at = self.fanout.versions.as_of(self.log.head)
         return {row.row for batch in at.batches(one.id, {}) for row in batch}
@@ -135,6 +142,34 @@ def keys(*texts: bytes) -> set[Row]:
     return {(text,) for text in texts}
 
 
+# ---- what is kept of questions ---------------------------------------------------------------------------------------
+
+
+async def test_nothing_is_kept_of_questions_that_were_forgotten_or_put_off(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "TICK", 0.001)
+    monkeypatch.setattr(asking, "MOST_QUESTIONS", 2)
+    kept, forgotten, put_off = question("ann"), question("bob"), question("eve")
+    async with database.serving():
+        await database.asking.ensure([kept, forgotten])
+        database.now += LOOK_INTERVAL
+        await until(lambda: len(database.asked) == 4)  # they were looked at
+        with pytest.raises(TooManyQuestions):
+            await database.asking.ensure([put_off])
+        assert remembered(database) == {kept, forgotten}
+        database.fanout.forget([forgotten])
+        await until(lambda: remembered(database) == {kept})
+        database.fanout.questions.clear()
+        await until(lambda: remembered(database) == set())
+
+
+def remembered(database: Database) -> set[Question]:
+    """All that is kept by question."""
+    kept = [value for value in vars(database.asking).values() if isinstance(value, dict)]
+    return {key for one in kept for key in one if isinstance(key, Question)}
+
+
 # ---- the first time --------------------------------------------------------------------------------------------------
 
 
@@ -151,6 +186,67 @@ async def test_whoever_was_up_to_date_with_earlier_answers_does_not_go_on_with_t
     since = database.fanout.questions.since(asked)
     assert since is not None
     assert client_at < since <= database.log.head
+
+
+# ---- answers that are cut off ----------------------------------------------------------------------------------------
+
+
+async def test_an_answer_that_is_cut_off_while_it_is_read_is_no_refusal_and_asked_for_again(database: Database) -> None:
+    asked = question(looks_at=None)
+    database.commit(b"a", b"b")
+    async with database.serving():
+        await database.asking.ensure([asked])
+        database.failure, database.failures = psycopg.errors.QueryCanceled(), 3
+        database.commit(b"c")
+        await database.settled()
+        assert database.shown(asked) == keys(b"a", b"b", b"c")
+    assert not [event for event in database.events if isinstance(event, QuestionFailed)]
+
+
+async def test_an_answer_that_is_cut_off_again_and_again_is_a_refusal_in_the_end(database: Database) -> None:
+    asked = question(looks_at=None)
+    database.commit(b"a", b"b")
+    async with database.serving():
+        await database.asking.ensure([asked])
+        database.failure, database.failures = psycopg.errors.QueryCanceled(), 1_000
+        database.commit(b"c")
+        await database.settled()
+        assert database.shown(asked) == set()
+    assert [event.sqlstate for event in database.events if isinstance(event, QuestionFailed)] == ["57014"]
+
+
+async def test_a_query_that_is_cut_off_before_the_first_row_twice_is_refused(database: Database) -> None:
+    asked = question(looks_at=None)
+    database.commit(b"a", b"b")
+    async with database.serving():
+        await database.asking.ensure([asked])
+        database.failure, database.failures, database.failures_early = psycopg.errors.QueryCanceled(), 2, True
+        database.commit(b"c")
+        await database.settled()
+        assert database.shown(asked) == set()
+
+
+async def test_a_first_answer_that_is_cut_off_does_not_pass_for_an_empty_one(database: Database) -> None:
+    asked = question()
+    database.commit(b"a", b"b")
+    database.failure, database.failures = psycopg.errors.QueryCanceled(), 2
+    with pytest.raises(QuestionNotAnswered):
+        await database.asking.ensure([asked])
+    await database.asking.ensure([asked])
+    assert database.shown(asked) == keys(b"a", b"b")
+
+
+async def test_a_look_that_is_cut_off_changes_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "TICK", 0.001)
+    asked = question()
+    database.commit(b"a", b"b")
+    async with database.serving():
+        await database.asking.ensure([asked])
+        head = database.log.head
+        database.failure, database.failures = psycopg.errors.QueryCanceled(), 2
+        for looks in (1, 2, 3):
+            await database.look(looks)
+        assert (database.log.head, database.shown(asked)) == (head, keys(b"a", b"b"))
 
 
 # ---- questions that are forgotten meanwhile --------------------------------------------------------------------------
@@ -208,6 +304,17 @@ async def test_an_answer_is_not_taken_for_that_to_a_question_that_was_begun_anew
         await database.settled()
         assert [found for _, found in database.asked] == [None, keys(b"a"), keys(b"b")]
         assert database.shown(asked) == set()
+
+
+async def test_who_waits_for_an_answer_goes_on_when_the_question_is_forgotten(database: Database) -> None:
+    asked = question()
+    for forget in (lambda: database.fanout.forget([asked]), database.fanout.questions.clear):
+        await database.asking.ensure([asked])
+        waiting = asyncio.create_task(database.asking.answered([asked], database.commit(b"a")))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        forget()
+        await asyncio.wait_for(waiting, 1)
 
 
 async def test_a_look_at_a_question_that_is_forgotten_is_given_up(

@@ -29,6 +29,10 @@ def test_some_trouble_may_come_from_what_was_uploaded(code: str, may_be: bool) -
     assert sqlstates.may_be_the_uploads_fault(error(code)) is may_be
 
 
+def test_a_statement_that_took_too_long_was_cut_off() -> None:
+    assert [sqlstates.is_cut_off(error(code)) for code in ("57014", "57P01", "40001")] == [True, False, False]
+
+
 def test_a_connection_lost_without_a_code_is_trouble_of_the_server() -> None:
     lost = psycopg.OperationalError("consuming input failed")
     assert sqlstates.is_server_trouble(lost)

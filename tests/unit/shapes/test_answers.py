@@ -163,6 +163,17 @@ def test_the_first_answer_holds_for_what_it_saw() -> None:
     assert (questions.since(asked), questions.first_unanswered([asked])) == (10, 20)
 
 
+def test_the_first_answer_does_not_hold_for_what_comes_after_something_that_it_did_not_see() -> None:
+    """Otherwise the rows that it saw would count as written since when it is asked about what it did not see."""
+    asked, questions = question(), Questions()
+    questions.begin(asked)
+    for position in (10, 20, 30):
+        questions.note(insert(position, b"1"))
+    questions.know(asked, 30, lambda xid: xid != 20)
+    (taken,) = questions.take(1)
+    assert [one.position for one in taken.unanswered] == [20, 30]
+
+
 def test_a_doubtful_question_is_asked_as_a_whole_with_the_next_transaction_once() -> None:
     asked = question()
     questions = known(asked)
