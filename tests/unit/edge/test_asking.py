@@ -46,6 +46,7 @@ class Database:
         self.asked: list[tuple[str, set[Row] | None]] = []
         #: Called while the rows are read: after the first batch.
         self.meanwhile: Callable[[], None] = nothing
+        self.when_caught_up: Callable[[], None] = nothing
         #: Raised after the first batch, or before it, for so many queries.
         self.failure: psycopg.Error | None = None
         self.failures, self.failures_early = 0, False
@@ -58,6 +59,7 @@ class Database:
 
     async def catch_up(self) -> None:
         await asyncio.sleep(0)
+        self.when_caught_up()
 
     async def moment(self) -> None:
         self.commit()
@@ -304,6 +306,32 @@ async def test_an_answer_is_not_taken_for_that_to_a_question_that_was_begun_anew
         await database.settled()
         assert [found for _, found in database.asked] == [None, keys(b"a"), keys(b"b")]
         assert database.shown(asked) == set()
+
+
+async def test_an_answer_that_only_lacks_its_verdicts_is_dropped_with_its_question(database: Database) -> None:
+    asked = question(looks_at=None)
+    versions, questions = database.fanout.versions, database.fanout.questions
+
+    def anew() -> None:
+        database.fanout.forget([asked])
+        versions.begin(asked.answers)
+        versions.complete(asked.answers)
+        questions.begin(asked)
+        questions.know(asked, database.log.head, lambda xid: True)
+
+    def soon() -> None:
+        database.when_caught_up = nothing
+        asyncio.get_running_loop().call_soon(anew)  # when others have their turn next
+
+    async with database.serving():
+        await database.asking.ensure([asked])
+        database.when_caught_up = soon
+        database.commit(b"a")
+        generation = questions.generation(asked)
+        await until(lambda: questions.generation(asked) != generation)
+        await database.settled()
+        assert database.shown(asked) == set()
+    assert not [event for event in database.events if isinstance(event, UnexpectedError)]
 
 
 async def test_who_waits_for_an_answer_goes_on_when_the_question_is_forgotten(database: Database) -> None:
