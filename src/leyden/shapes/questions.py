@@ -10,11 +10,11 @@ Pure: who asks, and when, is not known here.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from leyden.model import Author, Call, ReadingRights, Table
+from leyden.model import Author, Call, Policy, ReadingRights, Table
 from leyden.shapes.where import folding
 from leyden.shapes.where.conditions import Condition, Related
 from leyden.shapes.where.looking import looks_at_tables
@@ -101,11 +101,21 @@ def unknown(
     table: Table, role: str, namespace: str | None, rights: Mapping[int, ReadingRights], reason: str
 ) -> Unknown:
     """What is to be asked of ``table`` as ``rights`` describe its policies; ``reason`` says why it is not computed."""
-    policies = rights[table.id].policies or ()
-    described = [
+    looks_at = _looked_at(table, rights)
+    others = rights.keys() if looks_at is None else looks_at
+    described = [_described(rights[table.id].policies)]
+    for other in sorted(others & rights.keys() - {table.id}):
+        columns = rights[other].columns
+        described.append([other, None if columns is None else sorted(columns), _described(rights[other].policies)])
+    return Unknown(table, role, namespace, json.dumps(described), looks_at, reason)
+
+
+def _described(policies: Sequence[Policy] | None) -> list[object] | None:
+    if policies is None:
+        return None
+    return [
         (one.name, one.permissive, one.using, [(call.name, call.fingerprint) for call in one.calls]) for one in policies
     ]
-    return Unknown(table, role, namespace, json.dumps(described), _looked_at(table, rights), reason)
 
 
 def _looked_at(table: Table, rights: Mapping[int, ReadingRights]) -> frozenset[int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,6 +63,30 @@ def test_another_policy_or_another_function_in_it_is_another_question() -> None:
         )
     }
     assert len(asked) == 6
+
+
+@pytest.mark.parametrize("calls", [(), (Call("public.visible", False, "1"),)], ids=["by name", "by a function"])
+def test_other_rights_to_what_the_policies_look_at_make_another_question(calls: tuple[Call, ...]) -> None:
+    looking = Policy("p", True, "", relations=frozenset({1, 2} if not calls else {1}), calls=calls)
+    own = Policy("own", True, "(person = 1)")
+    asked = {
+        unknown(DOCS, "reader", None, {1: ReadingRights(policies=(looking,))} | others, "").of("ann", {})
+        for others in (
+            {},
+            {2: ReadingRights()},
+            {2: ReadingRights(policies=())},
+            {2: ReadingRights(policies=(own,))},
+            {2: ReadingRights(columns=frozenset({"id"}), policies=(own,))},
+        )
+    }
+    assert len(asked) == 5
+
+
+def test_rights_to_what_they_do_not_look_at_do_not() -> None:
+    rights = {1: ReadingRights(policies=(Policy("p", True, "", relations=frozenset({1, 2})),)), 2: ReadingRights()}
+    more = rights | {3: ReadingRights()}
+    one, other = (unknown(DOCS, "reader", None, each, "").of("ann", {}) for each in (rights, more))
+    assert one == other
 
 
 def test_what_the_policies_of_other_tables_look_at_counts_too() -> None:
