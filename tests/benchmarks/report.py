@@ -110,6 +110,7 @@ _INTRODUCTION = """\
 
 `make bench` measures all of this in one run and writes this page. Figures of ours stand beside a floor measured
 moments before or after on the same machine; what counts is the ratio. Nothing here is asserted in a test.
+Why some goals are missed is told in [where the time goes](performance.md).
 `FIGURES=NAME` measures one figure alone, `PROFILES=DIR` runs each service under cProfile as well, which slows it
 down.
 
