@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import math
 import traceback
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import psycopg
@@ -102,8 +102,8 @@ class LiveWorld:
         self._reading = reading
         self._questions = questions
 
-    def answered_since(self, question: Question) -> int | None:
-        return self._questions.since(question)
+    def are_answered_since(self, questions: Iterable[Question], position: int) -> bool:
+        return self._questions.are_known_since(questions, position)
 
     def rules(self, role: str | None) -> Rules:
         return self._reading.rules(role, self.locale, self.tables)

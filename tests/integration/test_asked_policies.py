@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
 
 import psycopg
 import pytest
 
-from integration.test_reading_access import Place, client, heard
+from integration.test_reading_access import Place, client, heard, placed
 from integration.test_writing_access import configured
 from leyden.edge.asking import LOOK_INTERVAL
 from leyden.events import QuestionAnswered, QuestionFailed
@@ -47,16 +46,9 @@ FREE = "ALTER POLICY own ON docs USING (owner = claim('sub') AND is_free())"
 
 
 @pytest.fixture
-def place(database: str) -> Any:
-    with psycopg.connect(database, autocommit=True) as conn:
-        place = Place(conn, f"reader_{conn.info.dbname}")
-        place.execute("CREATE ROLE {role} NOLOGIN")
-        place.execute(SCHEMA)
-        place.execute("CALL electric.electrify('docs')")
-        place.execute("CALL electric.electrify('members')")
+def place(database: str) -> Iterator[Place]:
+    with placed(database, SCHEMA, "docs", "members") as place:
         yield place
-        place.execute("DROP OWNED BY {role} CASCADE")
-        place.execute("DROP ROLE {role}")
 
 
 @pytest.fixture

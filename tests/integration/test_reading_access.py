@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import psycopg
@@ -41,17 +41,23 @@ class Place:
         self.conn.execute(sql.SQL(statement).format(role=sql.Identifier(self.role)))  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def place(database: str) -> Any:
+@contextmanager
+def placed(database: str, schema: str, *tables: str) -> Iterator[Place]:
     with psycopg.connect(database, autocommit=True) as conn:
         place = Place(conn, f"reader_{conn.info.dbname}")
         place.execute("CREATE ROLE {role} NOLOGIN")
-        place.execute(SCHEMA)
-        place.execute("CALL electric.electrify('users')")
-        place.execute("CALL electric.electrify('docs')")
+        place.execute(schema)
+        for table in tables:
+            place.execute(f"CALL electric.electrify('{table}')")
         yield place
         place.execute("DROP OWNED BY {role} CASCADE")
         place.execute("DROP ROLE {role}")
+
+
+@pytest.fixture
+def place(database: str) -> Iterator[Place]:
+    with placed(database, SCHEMA, "users", "docs") as place:
+        yield place
 
 
 @pytest.fixture

@@ -262,19 +262,24 @@ async def test_transactions_beyond_the_wal_window_are_forgotten_and_stay_forgott
         assert second.replication.epoch == first.replication.epoch
 
 
+async def leave_the_window(reader: Reader, conn: psycopg.AsyncConnection[Any]) -> None:
+    """What the log holds is forgotten, and a row comes after it."""
+    position = reader.log.head
+    await write_wal(conn, 4)
+    await until(lambda: not reader.held())
+    await confirmed_beyond(conn, position)
+    await insert(conn, 1)
+    await until(lambda: reader.titles() == [b"t1"])
+    await status_updates(conn, 2)
+
+
 async def test_a_column_older_than_the_window_does_not_stop_its_table_after_a_restart(
     database: str, conn: psycopg.AsyncConnection[Any]
 ) -> None:
     async with Reader(database, wal_window=2 << 20) as first:
         await conn.execute("ALTER TABLE items ADD COLUMN note text")
         await until(lambda: first.held())
-        position = first.log.head
-        await write_wal(conn, 4)
-        await until(lambda: not first.held())
-        await confirmed_beyond(conn, position)
-        await insert(conn, 1)
-        await until(lambda: first.titles() == [b"t1"])
-        await status_updates(conn, 2)
+        await leave_the_window(first, conn)
     async with Reader(database, wal_window=2 << 20) as second:
         assert second.titles() == [b"t1"]
         assert second.held()[0].changes == first.held()[0].changes
@@ -287,18 +292,12 @@ async def test_a_version_that_came_before_the_connection_was_lost_is_remembered(
     async with Reader(database, wal_window=2 << 20) as first:
         await conn.execute("ALTER TABLE items ADD COLUMN note text")
         await until(lambda: first.held())
-        position = first.log.head
         await conn.execute(
             "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = %s",
             [slot_of(conn)],
         )
         await until(lambda: sum(isinstance(one, events.ReplicationCaughtUp) for one in first.noticed) == 2)
-        await write_wal(conn, 4)
-        await until(lambda: not first.held())
-        await confirmed_beyond(conn, position)
-        await insert(conn, 1)
-        await until(lambda: first.titles() == [b"t1"])
-        await status_updates(conn, 2)
+        await leave_the_window(first, conn)
     async with Reader(database, wal_window=2 << 20) as second:
         assert second.held()[0].changes == first.held()[0].changes
         assert second.replication.stopped == {}

@@ -46,6 +46,17 @@ GRANT SELECT (id, project, owner, body), UPDATE (body) ON docs TO {role};
 """
 
 
+def make_tables(conn: psycopg.Connection[Any], role: str) -> None:
+    for statement in TABLES.split(";\n"):
+        conn.execute(sql.SQL(statement).format(role=sql.Identifier(role)))
+
+
+def fill(conn: psycopg.Connection[Any]) -> None:
+    conn.execute("INSERT INTO projects VALUES (%s, 'P')", [id_of(90)])
+    for number, owner in ((1, "ann"), (2, "bob"), (3, None)):
+        conn.execute("INSERT INTO docs VALUES (%s, %s, %s, %s, 's')", [id_of(number), id_of(90), owner, f"{number}"])
+
+
 async def see(driver: Driver, client: str, *docs: tuple[Any, ...]) -> None:
     """Waits until the client holds these, and no others."""
     await driver("waitRow", client=client, sql="SELECT * FROM docs", count=len(docs))
@@ -58,13 +69,8 @@ async def test_two_users_see_what_their_policies_let_through(
     issuer = Issuer("ES256")
     service = await leyden(**issuer.env, DATABASE_URL=guarded.url, AUTH_DB_ROLE=guarded.role)
     with psycopg.connect(guarded.url, autocommit=True) as conn:
-        for statement in TABLES.split(";\n"):
-            conn.execute(sql.SQL(statement).format(role=sql.Identifier(guarded.role)))
-        conn.execute("INSERT INTO projects VALUES (%s, 'P')", [id_of(90)])
-        for number, owner in ((1, "ann"), (2, "bob"), (3, None)):
-            conn.execute(
-                "INSERT INTO docs VALUES (%s, %s, %s, %s, 's')", [id_of(number), id_of(90), owner, f"{number}"]
-            )
+        make_tables(conn, guarded.role)
+        fill(conn)
         client = await driver()
         for user in ("ann", "bob"):
             await connected(client, service, user, "docs", schema=SCHEMA, token=issuer.token(user))
@@ -122,14 +128,9 @@ async def test_policies_that_leyden_does_not_understand_are_postgres_own(
     issuer = Issuer("ES256")
     service = await leyden(**issuer.env, DATABASE_URL=guarded.url, AUTH_DB_ROLE=guarded.role)
     with psycopg.connect(guarded.url, autocommit=True) as conn:
-        for statement in TABLES.split(";\n"):
-            conn.execute(sql.SQL(statement).format(role=sql.Identifier(guarded.role)))
+        make_tables(conn, guarded.role)
         conn.execute(ASKED)
-        conn.execute("INSERT INTO projects VALUES (%s, 'P')", [id_of(90)])
-        for number, owner in ((1, "ann"), (2, "bob"), (3, None)):
-            conn.execute(
-                "INSERT INTO docs VALUES (%s, %s, %s, %s, 's')", [id_of(number), id_of(90), owner, f"{number}"]
-            )
+        fill(conn)
         client = await driver()
         for user in ("ann", "bob"):
             await connected(client, service, user, "docs", schema=SCHEMA, token=issuer.token(user))

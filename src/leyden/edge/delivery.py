@@ -214,11 +214,6 @@ class Deliveries:
         """Whether the rows of ``part`` at any position are known here. Then no snapshot is needed, nor a splice."""
         return all(table_id in self._fanout.versions for table_id in part.needed)
 
-    def _are_answered_since(self, trees: Iterable[Tree], position: int) -> bool:
-        """Whether the answers that ``trees`` depend on are known from ``position`` on, or longer."""
-        known = [self._fanout.questions.since(question) for tree in trees for question in tree.questions]
-        return all(since is not None and since <= position for since in known)
-
     async def _kept_rows(self, part: Part, at: AsOf, held: View) -> AsyncGenerator[tuple[list[bytes], int]]:
         """The rows of ``part`` that are not in ``held``, as messages, and how many."""
         view = View([part])
@@ -264,6 +259,7 @@ class Deliveries:
         """Holds the client at a position from which ``parts`` can be delivered."""
         subscriber, fanout = self._subscriber, self._fanout
         trees = [part for part in parts if isinstance(part, Tree)]
+        questions = [question for tree in trees for question in tree.questions]
         while True:
             await self._loader.prepare(trees)
             kept = frozenset(part for part in parts if self._is_kept(part))
@@ -287,7 +283,8 @@ class Deliveries:
                 # A table that is kept is forgotten when it is altered. So are answers; those that another client needed
                 # then hold from a later position on.
                 is_current = await snapshot.newest_version() <= newest
-                if is_current and all(map(self._is_kept, kept)) and self._are_answered_since(trees, position):
+                is_kept = all(map(self._is_kept, kept))
+                if is_current and is_kept and fanout.questions.are_known_since(questions, position):
                     yield _Splice(position, snapshot, tables, kept, fanout.versions.as_of(position))
                     return
             fanout.release(subscriber)

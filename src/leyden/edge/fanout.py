@@ -202,10 +202,9 @@ class FanOut:
     def _can_be_served(self, subscriber: Subscriber) -> bool:
         """A table of a tree can be altered while the client is being prepared for the tree, and a question can have
         been forgotten that it was asked for at an earlier time."""
-        view, since = subscriber.view, self.questions.since
-        if all(table_id in self.versions for table_id in view.tables_needed) and all(
-            (known := since(question)) is not None and known <= subscriber.position for question in view.questions
-        ):
+        view = subscriber.view
+        is_kept = all(table_id in self.versions for table_id in view.tables_needed)
+        if is_kept and self.questions.are_known_since(view.questions, subscriber.position):
             return True
         self.leave(subscriber)
         subscriber.dropped(ALTERED)

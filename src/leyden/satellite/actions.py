@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -206,8 +206,8 @@ class World(Protocol):
     def reopened_since(self, position: int) -> Collection[str]:
         """Tables of which something is missing between ``position`` and the present: clients start afresh."""
 
-    def answered_since(self, question: Question) -> int | None:
-        """The position from which on it is known what Postgres says to ``question``, if it is."""
+    def are_answered_since(self, questions: Iterable[Question], position: int) -> bool:
+        """Whether it is known from ``position`` on what Postgres says to all ``questions``."""
 
     @property
     def locale(self) -> Locale: ...

@@ -98,7 +98,7 @@ class Subscriptions:
             consulted = {table.name for part in parts or () for table in part.consulted.values()}
             if not missing.isdisjoint(consulted):
                 parts = None  # nor is it known what was decided about its rows meanwhile
-            if not all(self._is_answered_since(part, position) for part in parts or ()):
+            if not all(self._world.are_answered_since(part.questions, position) for part in parts or ()):
                 parts = None  # nor what Postgres would have said about them
             if record is None or parts is None:
                 shown = subscription_id if len(subscription_id) <= 128 else subscription_id[:126] + "..."
@@ -106,10 +106,6 @@ class Subscriptions:
             parts_of[record.id] = parts
         self._parts = parts_of
         self._records = {record.id: record for record in stored.values() if record.id in parts_of}
-
-    def _is_answered_since(self, part: Part, position: int) -> bool:
-        known = [self._world.answered_since(question) for question in part.questions]
-        return all(since is not None and since <= position for since in known)
 
     def are_unchanged(self, *, same_rights: bool) -> bool:
         """Whether they stand for the same rows with the claims and the rights of now."""

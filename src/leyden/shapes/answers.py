@@ -149,6 +149,10 @@ class Questions:
         state = self._states.get(question.id)
         return None if state is None else state.generation
 
+    def are_known_since(self, questions: Iterable[Question], position: int) -> bool:
+        """Whether the answers to all ``questions`` are known from ``position`` on, or longer."""
+        return all((since := self.since(one)) is not None and since <= position for one in questions)
+
     def begin(self, question: Question) -> None:
         """From now on, what transactions leave unanswered is noted."""
         self.forget(question)

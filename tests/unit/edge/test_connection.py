@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
@@ -96,8 +96,8 @@ class Stage:
     def reopened_since(self, position: int) -> frozenset[str]:
         return frozenset()
 
-    def answered_since(self, question: Question) -> int | None:
-        return None
+    def are_answered_since(self, questions: Iterable[Question], position: int) -> bool:
+        return not list(questions)
 
     @property
     def head(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -92,8 +92,8 @@ class FakeWorld:
     #: From where on questions are answered, by the name of the table.
     answered: dict[str, int] = field(default_factory=dict)
 
-    def answered_since(self, question: Question) -> int | None:
-        return self.answered.get(question.table.name)
+    def are_answered_since(self, questions: Iterable[Question], position: int) -> bool:
+        return all(self.answered.get(one.table.name, position + 1) <= position for one in questions)
 
     def holds(self, position: int) -> bool:
         return self.floor <= position <= self.head
