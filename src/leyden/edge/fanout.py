@@ -37,6 +37,11 @@ FeedKey = tuple[Dialect, View]
 #: the 21st of a connection on, so this must stay above 21 (docs/protocol.md).
 WINDOW = 30
 
+#: Once the window is full, the number down to which acknowledgements bring it before more is sent. So a client that
+#: cannot keep up gets its transactions some at a time, in one write, where one for each acknowledgement would cost most
+#: when there is least time for it.
+REOPENED_AT = WINDOW // 2
+
 #: Transactions whose visibility in a new snapshot is still worth asking (see :meth:`FanOut.is_seen_by`).
 RECENT = 1_000
 
@@ -65,6 +70,7 @@ class Subscriber:
         "dialect",
         "dropped",
         "filters",
+        "full",
         "held",
         "left",
         "live",
@@ -97,6 +103,8 @@ class Subscriber:
         #: Tables whose initial data came from a snapshot: what that snapshot saw is not sent again.
         self.filters: dict[int, SnapshotPoint] = {}
         self.unacked: deque[int] = deque()
+        #: Whether the window filled up, and has not been reopened yet.
+        self.full = False
         self.live = False
         self.held = False
         #: For good: nothing is sent any more, whoever releases it.
@@ -230,7 +238,9 @@ class FanOut:
         unacked = subscriber.unacked
         while unacked and unacked[0] <= position:
             unacked.popleft()
-        if not subscriber.live:
+        if len(unacked) <= REOPENED_AT:
+            subscriber.full = False
+        if not subscriber.live and not subscriber.full:
             self.pump(subscriber)
 
     def tick(self) -> None:
@@ -364,9 +374,8 @@ class FanOut:
             self.pump(subscriber)
 
     def _send_live(self, subscriber: Subscriber, packet: Packet, position: int) -> None:
-        unacked = subscriber.unacked
-        unacked.append(position)
-        if not subscriber.socket.send(packet) or len(unacked) >= WINDOW:
+        _note_sent(subscriber, position)
+        if not subscriber.socket.send(packet) or subscriber.full:
             self._demote(subscriber, position)
 
     def _demote(self, subscriber: Subscriber, position: int) -> None:
@@ -463,7 +472,7 @@ class FanOut:
 
     @staticmethod
     def _is_blocked(subscriber: Subscriber) -> bool:
-        return len(subscriber.unacked) >= WINDOW or subscriber.socket.buffered > HIGH_WATER_BYTES
+        return subscriber.full or subscriber.socket.buffered > HIGH_WATER_BYTES
 
     def _send_behind(self, subscriber: Subscriber, transaction: Transaction) -> None:
         author = transaction.origin == subscriber.client_id
@@ -474,7 +483,7 @@ class FanOut:
         view = self._unfiltered(subscriber, transaction)
         packet = self._packet(Sight(transaction, self.versions), (subscriber.dialect, view), for_author=author)
         if packet is not None:
-            subscriber.unacked.append(transaction.position)
+            _note_sent(subscriber, transaction.position)
             subscriber.socket.send(packet)
         subscriber.position = transaction.position
 
@@ -503,6 +512,12 @@ class FanOut:
         if len(self._packets) > CACHED_PACKETS:
             self._packets.popitem(last=False)
         return packet
+
+
+def _note_sent(subscriber: Subscriber, position: int) -> None:
+    subscriber.unacked.append(position)
+    if len(subscriber.unacked) >= WINDOW:
+        subscriber.full = True
 
 
 def _without(table: Table, columns: Collection[str]) -> Table:

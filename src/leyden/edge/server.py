@@ -1,10 +1,10 @@
 """uvicorn with protocol classes of ours.
 
 The WebSocket class adds to uvicorn's own exactly what ASGI lacks: pings whose PONG can be waited for, sight of the
-send buffer, a limit on incoming messages that can change after authentication, and writing bytes that are framed
-already. The HTTP class adds the limits that uvicorn leaves out: on the size of a request's head and on the time it
-may take to arrive. It also answers upgrades that are refused, before a WebSocket is made of them. In front of it
-stands a class that closes connections of those who open too many.
+send buffer, a limit on incoming messages that can change after authentication, writing bytes that are framed already,
+and a short way for short messages. The HTTP class adds the limits that uvicorn leaves out: on the size of a request's
+head and on the time it may take to arrive. It also answers upgrades that are refused, before a WebSocket is made of
+them. In front of it stands a class that closes connections of those who open too many.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.http11 import Request
+from websockets.protocol import State
 
 from leyden.edge.admission import Doorkeeper, HandshakeRefused
+from leyden.edge.short_frames import FrameBoundary, short_message
 from leyden.edge.socket import EXTENSION, HIGH_WATER_BYTES, Packet
 
 #: Connections that may wait to be accepted, as far as the system lets them (``net.core.somaxconn``).
@@ -43,8 +45,8 @@ UPGRADE_HEADERS = 128
 HELD_BACK_FOR = 1.0
 HELD_BACK_ANSWERS = 1_000
 
-#: Messages up to this size are offered to whoever would take them at once.
-AT_ONCE_BYTES = 256
+#: Bytes for one client above which they do not wait for the end of the loop's turn.
+WRITTEN_AT_ONCE_BYTES = 64 * 1024
 
 #: Fragments of one message. The stock client sends none; empty ones would pass any limit on bytes.
 MESSAGE_FRAGMENTS = 1_024
@@ -60,17 +62,37 @@ class DirectSocket:
         self._protocol = protocol
         self._pings: dict[bytes, asyncio.Future[bool]] = {}
         self._ping_number = 0
+        #: Accepted, and written at the end of the loop's turn.
+        self._unwritten: list[bytes] = []
+        self._unwritten_bytes = 0
 
     def send(self, packet: Packet) -> bool:
+        # One write for all that one turn of the loop has for a client: under load that is several transactions, and
+        # a write costs more than everything else that is done for one client.
         protocol = self._protocol
         if not protocol.sending:
             return False
-        protocol.transport.write(packet.wire)
-        return protocol.transport.get_write_buffer_size() <= HIGH_WATER_BYTES
+        if not self._unwritten:
+            protocol.loop.call_soon(self.write)
+        self._unwritten.append(packet.wire)
+        self._unwritten_bytes += len(packet.wire)
+        if self._unwritten_bytes >= WRITTEN_AT_ONCE_BYTES:
+            self.write()
+        return self.buffered <= HIGH_WATER_BYTES
+
+    def write(self) -> None:
+        """Writes what was accepted. To be called before anything else is written."""
+        unwritten = self._unwritten
+        if not unwritten:
+            return
+        if self._protocol.sending:
+            self._protocol.transport.write(unwritten[0] if len(unwritten) == 1 else b"".join(unwritten))
+        unwritten.clear()
+        self._unwritten_bytes = 0
 
     @property
     def buffered(self) -> int:
-        return self._protocol.transport.get_write_buffer_size()
+        return self._unwritten_bytes + self._protocol.transport.get_write_buffer_size()
 
     async def drain(self) -> None:
         await self._protocol.writable.wait()
@@ -83,6 +105,7 @@ class DirectSocket:
         payload = self._ping_number.to_bytes(8, "big")
         answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._pings[payload] = answered
+        self.write()
         protocol.conn.send_ping(payload)
         protocol.transport.write(b"".join(protocol.conn.data_to_send()))
         try:
@@ -136,8 +159,9 @@ class SatelliteServerProtocol(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         self.direct = DirectSocket(self)
         self._aborting: asyncio.TimerHandle | None = None
-        #: Is offered a message before it is queued: whether it takes it.
+        #: Is offered a short message before it is queued: whether it takes it.
         self.take: Callable[[bytes], bool] = _take_nothing
+        self._boundary = FrameBoundary()
         #: When anything came from the client (the loop's time).
         self.heard_at = self.loop.time()
         # It would write whole frames, and so tokens, into the log of a process that logs at level debug.
@@ -150,11 +174,30 @@ class SatelliteServerProtocol(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self.loop.time()
+        if self.handshake_initiated:
+            data = data[self._taken(data) :]
+            if not data:
+                return
+            self._boundary.follow(data)
+        self.direct.write()  # the parser may answer
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             # the request's head did not please the parser, which answers some of those and forgets the others
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.transport.close()
+
+    def _taken(self, data: bytes) -> int:
+        """How much of ``data``, from its beginning, were short messages that somebody has taken."""
+        if self.frames or not (self._boundary.reached and self.sending and self.conn.state is State.OPEN):
+            return 0
+        taken = 0
+        # Reading pauses while a message waits to be received: none may overtake it.
+        while not self.read_paused:
+            found = short_message(data, taken)
+            if found is None or not self.take(found[0]):
+                break
+            taken = found[1]
+        return taken
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -166,6 +209,7 @@ class SatelliteServerProtocol(WebSocketsSansIOProtocol):
     def shutdown(self) -> None:
         """The server stops: 1001 (going away) makes the client reconnect, here or elsewhere."""
         if self.handshake_complete and not self.close_sent:
+            self.direct.write()
             self.stop_keepalive()
             self.queue.put_nowait({"type": "websocket.disconnect", "code": 1001})
             self.conn.send_close(1001)
@@ -175,6 +219,8 @@ class SatelliteServerProtocol(WebSocketsSansIOProtocol):
             super().shutdown()
 
     async def send(self, message: Any) -> None:
+        await self.writable.wait()
+        self.direct.write()
         await super().send(message)
         if self.initial_response is not None and self.close_sent:
             # else it would take each refusal for a fault of the application, and write a line into the log
@@ -203,12 +249,6 @@ class SatelliteServerProtocol(WebSocketsSansIOProtocol):
         # a client that pings without ever reading the answers must not fill the memory with them
         if self.writable.is_set():
             self.transport.write(answer)
-
-    def handle_bytes(self, event: Frame) -> None:
-        # Reading pauses while a message waits to be received.
-        is_next = event.fin and not self.read_paused
-        if not (is_next and len(event.data) <= AT_ONCE_BYTES and self.take(bytes(event.data))):
-            super().handle_bytes(event)
 
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) >= MESSAGE_FRAGMENTS:

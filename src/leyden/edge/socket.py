@@ -61,8 +61,8 @@ class Socket(Protocol):
         """Whether the client has handled everything sent so far, as its PONG proves; False after ``timeout``."""
 
     def take_at_once(self, take: Callable[[bytes], bool]) -> None:
-        """From now on ``take`` is offered each message as it arrives, if all before it were taken. What it does not
-        take, it returns ``False``, is received as usual."""
+        """From now on ``take`` is offered each short message that arrives whole, if all before it were taken. What it
+        does not take, it returns ``False``, is received as usual."""
 
     def limit_messages(self, size: int) -> None:
         """Refuses, by their announced length, incoming messages above ``size`` bytes."""

@@ -16,6 +16,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from leyden.memo import Memo
+
 _EPOCH = re.compile(r"[0-9a-z]{1,32}")
 _POSITION = re.compile(rb"([0-9a-z]{1,32})-([0-9]{1,20})(?:-([0-9_]{1,128})|\.([0-9]{1,19}))?")
 _MAX_LSN = 2**64 - 1
@@ -47,6 +49,8 @@ class Positions:
             raise ValueError(f"an epoch is 1 to 32 lower-case letters and digits, not {epoch!r}")
         self.epoch = epoch
         self._prefix = epoch.encode("ascii") + b"-"
+        #: Whoever gets a transaction acknowledges the same position.
+        self._decoded = Memo(self._decode)
 
     def encode(self, position: int, *, version: str | None = None, cancellation: int = 0) -> bytes:
         """``version`` is that of the last migration, for a client that lacks others of before ``position``; it has no
@@ -60,6 +64,9 @@ class Positions:
             InvalidPosition: not a position of this service.
             ForeignPosition: a position of another epoch.
         """
+        return self._decoded[lsn]
+
+    def _decode(self, lsn: bytes) -> Position:
         match = _POSITION.fullmatch(lsn)
         if match is None or int(match[2]) > _MAX_LSN or int(match[4] or 0) > _MAX_BIGINT:
             raise InvalidPosition

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from leyden.edge.fanout import CATCH_UP_BATCH, WINDOW, FanOut, Subscriber
+from leyden.edge.fanout import CATCH_UP_BATCH, REOPENED_AT, WINDOW, FanOut, Subscriber
 from leyden.edge.socket import HIGH_WATER_BYTES, Packet
 from leyden.events import Event, UnexpectedError
 from leyden.log.memory import MemoryLog
@@ -283,14 +283,35 @@ def test_an_author_that_is_behind_gets_its_echo_later(stage: Stage) -> None:
 # ---- the window and slow sockets ---------------------------------------------------------------------------------
 
 
-def test_a_full_window_stops_sending_and_an_acknowledgement_resumes(stage: Stage) -> None:
+def test_a_full_window_stops_sending_until_acknowledgements_reopen_it(stage: Stage) -> None:
     subscriber, socket = stage.client()
-    positions = [stage.commit() for _ in range(WINDOW + 5)]
+    positions = [stage.commit() for _ in range(WINDOW + 20)]
     assert socket.positions == positions[:WINDOW]
 
-    stage.fanout.acknowledge(subscriber, positions[2])
-    assert socket.positions == positions[: WINDOW + 3]
+    still_closed = WINDOW - REOPENED_AT - 1
+    stage.fanout.acknowledge(subscriber, positions[still_closed - 1])
+    stage.commit()
+    stage.fanout.tick()
+    assert socket.positions == positions[:WINDOW]
 
+    stage.fanout.acknowledge(subscriber, positions[still_closed])
+    assert socket.positions == positions[: WINDOW + still_closed + 1]
+
+
+def test_a_window_that_was_never_full_waits_for_nothing(stage: Stage) -> None:
+    """The stock client begins to acknowledge with the 21st transaction."""
+    subscriber, socket = stage.client()
+    positions = [stage.commit() for _ in range(REOPENED_AT + 3)]
+    stage.fanout.hold(subscriber)
+    positions += [stage.commit() for _ in range(3)]
+    stage.fanout.release(subscriber)
+    assert socket.positions == positions
+    assert subscriber.live
+
+
+def test_who_has_acknowledged_everything_is_live_again(stage: Stage) -> None:
+    subscriber, socket = stage.client()
+    positions = [stage.commit() for _ in range(WINDOW + 5)]
     stage.fanout.acknowledge(subscriber, positions[-1])
     assert socket.positions == positions
     assert subscriber.live
