@@ -60,6 +60,9 @@ _Tags = tuple[tuple[str, ...], int]
 #: Of a row that was never written since its table was electrified.
 _EPOCH_TAGS: Final[_Tags] = ((EPOCH_TAG,), 0)
 
+#: Texts of tags that are remembered. It is those of the moment that are many; a row can have a great many tags.
+_REMEMBERED_TAGS: Final = 256
+
 #: Of a table of which the transaction wrote no tags.
 _NONE_WRITTEN: Final[Mapping[Row, _Tags]] = MappingProxyType({})
 
@@ -137,7 +140,7 @@ class Ingest:
         #: The tags that the transaction gave to rows, by the table's id and the key; the last ones count.
         self._tags: dict[bytes, dict[Row, _Tags]] = {}
         #: By their text. What is written at once, and much of what is written in a millisecond, has equal ones.
-        self._tags_of = Memo(_read_tags)
+        self._tags_of = Memo(_read_tags, _REMEMBERED_TAGS)
         #: Last versions of the rows whose state this transaction left without tags, as JSON.
         self._dead: dict[tuple[bytes, bytes], Any] = {}
         self._version: tuple[bytes, bytes] | None = None
