@@ -387,13 +387,13 @@ class Ingest:
         transaction: model.Transaction | None = None
         if changes or migration is not None or announcement is not None or self._is_moment:
             transaction = model.Transaction(
-                self._end_lsn,
-                self._widen(begin.xid),
-                announcement.ms if announcement else max(begin.committed_at_ms, postgres_ms),
-                announcement.client if announcement else None,
-                tuple(changes),
-                migration,
-                self._corrections(announcement) if announcement else (),
+                position=self._end_lsn,
+                xid=self._widen(begin.xid),
+                committed_at_ms=announcement.ms if announcement else max(begin.committed_at_ms, postgres_ms),
+                origin=announcement.client if announcement else None,
+                changes=tuple(changes),
+                migration=migration,
+                corrections=self._corrections(announcement) if announcement else (),
             )
         if migration is not None or self._enabled:
             self._adopt(migration)

@@ -25,10 +25,6 @@ Role = Literal["rows", "row_state", "versions", "tables", "other"]
 NO_COLUMNS: frozenset[str] = frozenset()
 
 
-def _no_state(values: Values) -> tuple[Value, Value, Value, Value]:
-    raise DecodeError("a row that is not of leyden.row_state")
-
-
 class Source:
     """A relation as one Relation message names it; a changed relation gets a new one."""
 
@@ -57,8 +53,8 @@ class Source:
         #: For each described column its position in the message's rows, or the value that stands for it in all of them;
         #: ``None`` if the two orders are the same.
         self._places: tuple[int | bytes | None, ...] | None = None
-        #: Of a row of ``leyden.row_state``: its ``table_id``, ``pk``, ``tags`` and ``dead``.
-        self.state: Callable[[Values], tuple[Value, Value, Value, Value]] = _no_state
+        #: The ``table_id``, ``pk``, ``tags`` and ``dead`` of a row; there only if this is ``leyden.row_state``.
+        self.state: Callable[[Values], tuple[Value, Value, Value, Value]]
         self.version_positions: tuple[int, ...] = ()
         self.id_position = 0
         #: ``None`` in what was written under an earlier release.

@@ -119,7 +119,8 @@ class WalStream:
             raise psycopg.OperationalError("the server ended the replication stream")
 
     async def wait(self, seconds: float) -> bool:
-        """Until there may be something to :meth:`drain`. False when so many seconds passed without."""
+        """Until there may be something to :meth:`drain`. False when so many seconds passed without. One at a time may
+        wait."""
         # Waited for after every few transactions: asyncio.timeout would cost several times as much.
         if not self._is_readable:
             loop = asyncio.get_running_loop()
