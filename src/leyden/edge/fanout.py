@@ -349,9 +349,16 @@ class FanOut:
         return {question for subscriber in self._all() for question in subscriber.view.questions}
 
     def _publish(self, transaction: Transaction) -> None:
-        position = transaction.position
-        self._recent.append((position, transaction.xid))
+        self._recent.append((transaction.position, transaction.xid))
         author = self._by_client.get(transaction.origin) if transaction.origin is not None else None
+        if transaction.migration is not None or author is not None or self._index.looks_at(transaction):
+            self._distribute(transaction, author)
+        for subscriber in tuple(self._waiting):
+            self.pump(subscriber)
+
+    def _distribute(self, transaction: Transaction, author: Subscriber | None) -> None:
+        """To those in the live lane whom it concerns."""
+        position = transaction.position
         sight = Sight(transaction, self.versions)
         if transaction.migration is not None:
             feeds = list(self._feeds)
@@ -370,8 +377,6 @@ class FanOut:
             packet = self._packet(sight, author.feed, for_author=True)
             if packet is not None:
                 self._send_live(author, packet, position)
-        for subscriber in tuple(self._waiting):
-            self.pump(subscriber)
 
     def _send_live(self, subscriber: Subscriber, packet: Packet, position: int) -> None:
         _note_sent(subscriber, position)
@@ -421,7 +426,9 @@ class FanOut:
         them a new column's default value without a word.
         """
         migration = transaction.migration
-        altered = [one for one in (() if migration is None else migration.changes) if isinstance(one, AddColumns)]
+        if migration is None:
+            return
+        altered = [one for one in migration.changes if isinstance(one, AddColumns)]
         for change in altered:
             if change.reopens:
                 self.let_go_of(change.table)

@@ -27,6 +27,7 @@ class MemoryLog:
     def __init__(self, max_bytes: int, floor: int = 0) -> None:
         self._max_bytes = max_bytes
         self._floor = floor
+        self._head = floor
         self._first = 0
         self._positions: list[int] = []
         self._transactions: list[Transaction | None] = []
@@ -40,7 +41,7 @@ class MemoryLog:
 
     @property
     def head(self) -> int:
-        return self._positions[-1] if len(self) else self._floor
+        return self._head
 
     @property
     def size(self) -> int:
@@ -51,15 +52,18 @@ class MemoryLog:
         return len(self._positions) - self._first
 
     def append(self, transaction: Transaction, size: int) -> None:
-        if transaction.position <= self.head:
-            raise ValueError(f"position {transaction.position} is not above the head {self.head} of the log")
-        self._positions.append(transaction.position)
+        position = transaction.position
+        if position <= self._head:
+            raise ValueError(f"position {position} is not above the head {self._head} of the log")
+        self._head = position
+        self._positions.append(position)
         self._transactions.append(transaction)
         self._sizes.append(size)
         self._bytes += size
-        while self._bytes > self._max_bytes and len(self) > 1:
-            self._evict_first()
-        self._compact()
+        if self._bytes > self._max_bytes:
+            while self._bytes > self._max_bytes and len(self) > 1:
+                self._evict_first()
+            self._compact()
         for subscriber in self._subscribers:
             subscriber(transaction)
 
@@ -74,12 +78,15 @@ class MemoryLog:
         return self._floor <= position <= self.head
 
     def trim(self, position: int) -> None:
+        if position < self._floor:
+            return  # asked for with every transaction
         while len(self) and self._positions[self._first] <= position:
             self._evict_first()
         self._compact()
 
     def reset(self, floor: int) -> None:
         self._floor = floor
+        self._head = floor
         self._first = 0
         self._positions = []
         self._transactions = []

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from leyden import model
 from leyden.events import Emit, MigrationSeen, TableSuspended, TableTakenUp
+from leyden.memo import Memo
 from leyden.model import (
     EPOCH_TAG,
     POSTGRES_ORIGIN,
@@ -52,7 +53,18 @@ _REMEDY = "undo that, or CALL electric.electrify('{}') after columns were added"
 _NO_TAGS: Final = b"{}"
 
 _POSTGRES_TAG_PREFIX = f"{POSTGRES_ORIGIN}@"
-_EPOCH_TAGS = (EPOCH_TAG,)
+
+#: The tags of a row, and the greatest millisecond at which Postgres itself wrote by these; 0 if it is not among them.
+_Tags = tuple[tuple[str, ...], int]
+
+#: Of a row that was never written since its table was electrified.
+_EPOCH_TAGS: Final[_Tags] = ((EPOCH_TAG,), 0)
+
+#: Texts of tags that are remembered. It is those of the moment that are many; a row can have a great many tags.
+_REMEMBERED_TAGS: Final = 256
+
+#: Of a table of which the transaction wrote no tags.
+_NONE_WRITTEN: Final[Mapping[Row, _Tags]] = MappingProxyType({})
 
 #: Prefix of the message that makes of its transaction one of the log, though nothing may have been written.
 MOMENT_PREFIX = "leyden.moment"
@@ -125,7 +137,10 @@ class Ingest:
         self._end_lsn = 0
         self._received = 0
         self._changes: list[_RawChange] = []
-        self._row_states: dict[tuple[bytes, bytes], bytes] = {}
+        #: The tags that the transaction gave to rows, by the table's id and the key; the last ones count.
+        self._tags: dict[bytes, dict[Row, _Tags]] = {}
+        #: By their text. What is written at once, and much of what is written in a millisecond, has equal ones.
+        self._tags_of = Memo(_read_tags, _REMEMBERED_TAGS)
         #: Last versions of the rows whose state this transaction left without tags, as JSON.
         self._dead: dict[tuple[bytes, bytes], Any] = {}
         self._version: tuple[bytes, bytes] | None = None
@@ -164,12 +179,6 @@ class Ingest:
         if isinstance(message, pgoutput.Insert):
             self._collect_insert(message)
             self._received += len(data)
-        elif isinstance(message, pgoutput.Update):
-            self._collect_update(message)
-            self._received += len(data)
-        elif isinstance(message, pgoutput.Delete):
-            self._collect_delete(message)
-            self._received += len(data)
         elif isinstance(message, pgoutput.Begin):
             self._clear()
             self._begin = message
@@ -178,6 +187,12 @@ class Ingest:
                 raise DecodeError("commit without its begin")
             self._end_lsn = message.end_lsn
             return True
+        elif isinstance(message, pgoutput.Update):
+            self._collect_update(message)
+            self._received += len(data)
+        elif isinstance(message, pgoutput.Delete):
+            self._collect_delete(message)
+            self._received += len(data)
         elif isinstance(message, pgoutput.Relation):
             self._relations.learn(message)
             self.announced = self.announced or message.id in self.tables
@@ -200,7 +215,7 @@ class Ingest:
         self._end_lsn = 0
         self._received = 0
         self._changes = []
-        self._row_states = {}
+        self._tags = {}
         self._dead = {}
         self._version = None
         self._enabled = {}
@@ -257,13 +272,16 @@ class Ingest:
         self._changes.append((_TRUNCATE, source, tuple(key for key, _ in emptied), tuple(dead for _, dead in emptied)))
 
     def _collect_row_state(self, source: Source, new: Values) -> None:
-        table_id, key, tags, dead = (new[position] for position in source.state_positions)
+        table_id, key, tags, dead = source.state(new)
         # Tags are kept inline (storage MAIN): they come unchanged only if this update did not write them.
         if isinstance(table_id, bytes) and isinstance(key, bytes) and isinstance(tags, bytes):
-            self._row_states[table_id, key] = tags
+            of_table = self._tags.get(table_id)
+            if of_table is None:
+                of_table = self._tags[table_id] = {}
+            of_table[parse_key(key)] = self._tags_of[tags]
             if tags == _NO_TAGS:
                 self._dead[table_id, key] = dead
-            else:
+            elif self._dead:
                 self._dead.pop((table_id, key), None)
 
     def _collect_version(self, source: Source, new: Values) -> None:
@@ -314,43 +332,57 @@ class Ingest:
         if begin is None:
             raise RuntimeError("no transaction to assemble")
         migration = self._read_version(begin)
-        self._describe(migration)
+        if migration is not None or self._enabled:
+            self._describe(migration)
         for table_id, suspension in self._suspended.items():
             self._suspend(table_id, suspension)
         added = {} if migration is None else _added_columns(migration)
-        tags_of, postgres_ms = yield from self._tags()
+        tags_of: dict[int, Mapping[Row, _Tags]] = {}
+        postgres_ms = 0
+        for table_id_text, of_table in self._tags.items():
+            tags_of[int(table_id_text)] = of_table
+            for count, (_, ms) in enumerate(of_table.values(), 1):
+                if not count % _SLICE:
+                    yield
+                if ms > postgres_ms:
+                    postgres_ms = ms
         changes: list[model.Change] = []
         size = self._received
+        source_before: Source | None = None
+        table: Table | None = None
         for count, (kind, source, old_values, new_values) in enumerate(self._changes, 1):
             if not count % _SLICE:
                 yield
-            table = self._table_of(source, added)
+            if source is not source_before:
+                source_before = source
+                table = self._table_of(source, added)
+                written = _NONE_WRITTEN if table is None else tags_of.get(table.id, _NONE_WRITTEN)
             if table is None:
                 continue
             size += _CHANGE_OVERHEAD + _VALUE_OVERHEAD * (len(old_values) + len(new_values))
-            if kind == _TRUNCATE:
+            if kind == _INSERT:
+                new = source.row(new_values)
+                tags, _ = written.get(table.key_of(new), _EPOCH_TAGS)
+                changes.append(model.Insert(table, new, tags))
+            elif kind == _DELETE:
+                changes.append(model.Delete(table, source.row(old_values)))
+            elif kind == _UPDATE:
+                old = source.row(old_values)
+                new = source.row(new_values)
+                key = table.key_of(new)
+                tags, _ = written.get(key, _EPOCH_TAGS)
+                if key == table.key_of(old):
+                    changes.append(model.Update(table, old, new, tags))
+                else:
+                    changes.append(model.Delete(table, old))
+                    changes.append(model.Insert(table, new, tags))
+            else:
                 size += _CHANGE_OVERHEAD * len(old_values)
                 for number, (name, dead) in enumerate(zip(old_values, new_values, strict=True), 1):
                     if not number % _SLICE:
                         yield
                     if isinstance(name, bytes):
                         changes.append(model.Delete(table, _last_version(table, name, dead)))
-                continue
-            tags = tags_of.get(table.id, {})
-            if kind == _INSERT:
-                new = source.row(new_values)
-                changes.append(model.Insert(table, new, tags.get(table.key_of(new), _EPOCH_TAGS)))
-            elif kind == _DELETE:
-                changes.append(model.Delete(table, source.row(old_values)))
-            else:
-                old = source.row(old_values)
-                new = source.row(new_values)
-                key = table.key_of(new)
-                if key == table.key_of(old):
-                    changes.append(model.Update(table, old, new, tags.get(key, _EPOCH_TAGS)))
-                else:
-                    changes.append(model.Delete(table, old))
-                    changes.append(model.Insert(table, new, tags.get(key, _EPOCH_TAGS)))
         announcement = self._announcement
         transaction: model.Transaction | None = None
         if changes or migration is not None or announcement is not None or self._is_moment:
@@ -363,32 +395,11 @@ class Ingest:
                 migration=migration,
                 corrections=self._corrections(announcement) if announcement else (),
             )
-        self._adopt(migration)
+        if migration is not None or self._enabled:
+            self._adopt(migration)
         self.position = max(self.position, self._end_lsn)
         self._clear()
         return None if transaction is None else (transaction, size)
-
-    def _tags(self) -> Generator[None, None, tuple[dict[int, dict[Row, tuple[str, ...]]], int]]:
-        """Final tags of the rows written, by table id and key; and the greatest millisecond Postgres
-        tagged."""
-        tags_of: dict[int, dict[Row, tuple[str, ...]]] = {}
-        parsed: dict[bytes, tuple[str, ...]] = {}
-        by_table: dict[bytes, dict[Row, tuple[str, ...]]] = {}
-        postgres_ms = 0
-        for count, ((table_id, key), text) in enumerate(self._row_states.items(), 1):
-            if not count % _SLICE:
-                yield
-            tags = parsed.get(text)
-            if tags is None:
-                tags = parsed[text] = parse_tags(text)
-                for tag in tags:
-                    if tag.startswith(_POSTGRES_TAG_PREFIX):
-                        postgres_ms = max(postgres_ms, int(tag[len(_POSTGRES_TAG_PREFIX) :]))
-            of_table = by_table.get(table_id)
-            if of_table is None:
-                of_table = by_table[table_id] = tags_of.setdefault(int(table_id), {})
-            of_table[parse_key(key)] = tags
-        return tags_of, postgres_ms
 
     def _table_of(self, source: Source, added: Mapping[int, frozenset[str]]) -> Table | None:
         """The table the rows of ``source`` belong to as described at this point of the stream; ``None`` if it is not
@@ -509,6 +520,12 @@ class Ingest:
             return wide + 0x1_0000_0000
         self._xid_reference = max(self._xid_reference, wide)
         return wide
+
+
+def _read_tags(text: bytes) -> _Tags:
+    tags = parse_tags(text)
+    prefix = _POSTGRES_TAG_PREFIX
+    return tags, max((int(tag[len(prefix) :]) for tag in tags if tag.startswith(prefix)), default=0)
 
 
 def _added_columns(migration: Migration) -> dict[int, frozenset[str]]:

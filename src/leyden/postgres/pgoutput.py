@@ -5,7 +5,9 @@ Source of the layouts: PostgreSQL documentation, "Logical Replication Message Fo
 catalog and nothing of Leyden's own tables. Version 1 never interleaves transactions, so no message carries a
 transaction id but Begin.
 
-Messages are named tuples and values plain ``bytes`` slices: this is the hottest path of the service.
+Messages are named tuples and values plain ``bytes`` slices: this is the hottest path of the service. Those of which
+there are as many as rows and transactions are made by ``tuple.__new__``, as a named tuple's own constructor is a
+function in Python that does no more.
 """
 
 from __future__ import annotations
@@ -119,9 +121,14 @@ _COMMIT = struct.Struct("!Bqqq")
 _COLUMN_TAIL = struct.Struct("!Ii")
 _MESSAGE_HEAD = struct.Struct("!Bq")
 _TRUNCATE_HEAD = struct.Struct("!IB")
+#: Of a message with a row: the relation, what kind of tuple follows and how many columns that has.
+_ROW_HEAD = struct.Struct("!IBH")
+#: Bytes before the first column of such a message.
+_FIRST_COLUMN = 8
 _int16 = struct.Struct("!H").unpack_from
 _int32 = struct.Struct("!I").unpack_from
 _int64 = struct.Struct("!q").unpack_from
+_make = tuple.__new__
 
 _NULL = ord("n")
 _TEXT = ord("t")
@@ -134,8 +141,7 @@ _NEW = ord("N")
 def decode(data: bytes) -> Message:
     """The message in ``data``. Raises :class:`DecodeError`."""
     try:
-        decoder = _DECODERS[data[0]]
-        return decoder(data)
+        return _DECODERS[data[0]](data)
     except (KeyError, IndexError, struct.error, UnicodeDecodeError):
         kind = chr(data[0]) if data else ""
         raise DecodeError(f"malformed or unknown pgoutput message {kind!r} of {len(data)} bytes") from None
@@ -143,12 +149,12 @@ def decode(data: bytes) -> Message:
 
 def _begin(data: bytes) -> Begin:
     lsn, microseconds, xid = _BEGIN.unpack_from(data, 1)
-    return Begin(lsn, microseconds // 1000 + _POSTGRES_EPOCH_MS, xid)
+    return _make(Begin, (lsn, microseconds // 1000 + _POSTGRES_EPOCH_MS, xid))
 
 
 def _commit(data: bytes) -> Commit:
     _flags, lsn, end_lsn, _microseconds = _COMMIT.unpack_from(data, 1)
-    return Commit(lsn, end_lsn)
+    return _make(Commit, (lsn, end_lsn))
 
 
 def _origin(data: bytes) -> Origin:
@@ -180,27 +186,35 @@ def _type(data: bytes) -> Type:
 
 
 def _insert(data: bytes) -> Insert:
-    if data[5] != _NEW:
+    relation_id, kind, count = _ROW_HEAD.unpack_from(data, 1)
+    if kind != _NEW:
         raise DecodeError("insert without a new tuple")
-    return Insert(_int32(data, 1)[0], _tuple(data, 6)[0])
+    new, _ = _columns(data, _FIRST_COLUMN, count)
+    return _make(Insert, (relation_id, new))
 
 
 def _update(data: bytes) -> Update:
-    kind = data[5]
+    relation_id, kind, count = _ROW_HEAD.unpack_from(data, 1)
     old: Values | None = None
-    at = 5
-    if kind in (_OLD, _KEY):
-        old, at = _tuple(data, 6)
-    if data[at] != _NEW:
-        raise DecodeError("update without a new tuple")
-    return Update(_int32(data, 1)[0], old, kind == _KEY, _tuple(data, at + 1)[0])
+    at = _FIRST_COLUMN
+    if kind != _NEW:
+        if kind not in (_OLD, _KEY):
+            raise DecodeError("update without a new tuple")
+        old, at = _columns(data, at, count)
+        if data[at] != _NEW:
+            raise DecodeError("update without a new tuple")
+        (count,) = _int16(data, at + 1)
+        at += 3
+    new, _ = _columns(data, at, count)
+    return _make(Update, (relation_id, old, kind == _KEY, new))
 
 
 def _delete(data: bytes) -> Delete:
-    kind = data[5]
+    relation_id, kind, count = _ROW_HEAD.unpack_from(data, 1)
     if kind not in (_OLD, _KEY):
         raise DecodeError("delete without an old tuple")
-    return Delete(_int32(data, 1)[0], _tuple(data, 6)[0], kind == _KEY)
+    old, _ = _columns(data, _FIRST_COLUMN, count)
+    return _make(Delete, (relation_id, old, kind == _KEY))
 
 
 def _truncate(data: bytes) -> Truncate:
@@ -226,10 +240,8 @@ def _string(data: bytes, at: int) -> tuple[str, int]:
     return data[at:end].decode(), end + 1
 
 
-def _tuple(data: bytes, at: int) -> tuple[Values, int]:
-    """The TupleData at ``at``, and where the next field begins."""
-    (count,) = _int16(data, at)
-    at += 2
+def _columns(data: bytes, at: int, count: int) -> tuple[Values, int]:
+    """The ``count`` columns of a TupleData, the first one at ``at``, and where the next field begins."""
     values: list[Value] = []
     append = values.append
     length_at = _int32

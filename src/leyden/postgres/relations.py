@@ -6,14 +6,15 @@ Where the two cannot be reconciled the reason is named, so that a table is stopp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Literal, cast
 
 from psycopg.postgres import types as builtin_types
 
 from leyden.model import Column, Row, Table
-from leyden.postgres.pgoutput import DecodeError, Relation, Type, Values
+from leyden.postgres.pgoutput import DecodeError, Relation, Type, Value, Values
 
 #: Schema of Leyden's own tables, of which the publication holds three.
 _OWN_SCHEMA = "leyden"
@@ -36,7 +37,7 @@ class Source:
         "id_position",
         "relation",
         "role",
-        "state_positions",
+        "state",
         "suspended_position",
         "version_positions",
     )
@@ -52,7 +53,8 @@ class Source:
         #: For each described column its position in the message's rows, or the value that stands for it in all of them;
         #: ``None`` if the two orders are the same.
         self._places: tuple[int | bytes | None, ...] | None = None
-        self.state_positions: tuple[int, ...] = ()
+        #: The ``table_id``, ``pk``, ``tags`` and ``dead`` of a row; there only if this is ``leyden.row_state``.
+        self.state: Callable[[Values], tuple[Value, Value, Value, Value]]
         self.version_positions: tuple[int, ...] = ()
         self.id_position = 0
         #: ``None`` in what was written under an earlier release.
@@ -60,7 +62,7 @@ class Source:
         if relation.namespace == _OWN_SCHEMA:
             self.role = "other"
             if relation.name == "row_state":
-                self.state_positions = self._find("table_id", "pk", "tags", "dead")
+                self.state = itemgetter(*self._find("table_id", "pk", "tags", "dead"))
                 self.role = "row_state"
             elif relation.name == "versions":
                 self.version_positions = self._find("version", "changes")
@@ -148,25 +150,22 @@ def with_columns(table: Table, columns: Sequence[Column]) -> Table:
     return replace(table, columns=tuple(columns), indexes=indexes)
 
 
-class Relations:
+class Relations(dict[int, Source]):
     """The sources by relation id. One for each session: Postgres announces every relation anew."""
 
     def __init__(self) -> None:
-        self._sources: dict[int, Source] = {}
+        super().__init__()
         #: Names of types by oid, for those known; the others are not checked.
         self.type_names: Mapping[int, str] = _TypeNames()
 
     def learn(self, relation: Relation) -> None:
-        self._sources[relation.id] = Source(relation)
+        self[relation.id] = Source(relation)
 
     def learn_type(self, message: Type) -> None:
         cast(_TypeNames, self.type_names)[message.id] = message.name
 
-    def __getitem__(self, relation_id: int) -> Source:
-        try:
-            return self._sources[relation_id]
-        except KeyError:
-            raise DecodeError(f"rows of relation {relation_id}, which was not announced") from None
+    def __missing__(self, relation_id: int) -> Source:
+        raise DecodeError(f"rows of relation {relation_id}, which was not announced")
 
 
 class _TypeNames(dict[int, str]):

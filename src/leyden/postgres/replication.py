@@ -274,6 +274,7 @@ class Replication:
 
     async def _read(self, wal: WalStream, ingest: Ingest, target: int) -> None:
         """Stream into the log. ``target`` is where this session has caught up."""
+        caught_up = False
         pause_at = time.monotonic() + self._timing.slice
         while True:
             for frame in wal.drain():
@@ -291,21 +292,24 @@ class Replication:
                                 if end.value is not None:
                                     self._append(*end.value)
                                 break
-                            pause_at = await self._pause(pause_at)
+                            if time.monotonic() >= pause_at:
+                                pause_at = await self._pause()
                 else:
                     ingest.advance(frame.position)
                     if frame.reply_requested:
                         wal.report(ingest.position)
-                if ingest.position >= target and not self.caught_up.is_set():
+                if not caught_up and ingest.position >= target:
+                    caught_up = True
                     ingest.caught_up()
                     self._note_older_versions()
                     self.status = ""
                     self.caught_up.set()
                     self._emit(ReplicationCaughtUp(ingest.position, self._transactions))
-                pause_at = await self._pause(pause_at)
+                if time.monotonic() >= pause_at:
+                    pause_at = await self._pause()
             if self._waiting:
                 self._wake(ingest.position)
-            idle = self._timing.nudge if self.caught_up.is_set() else self._timing.nudge / 10
+            idle = self._timing.nudge if caught_up else self._timing.nudge / 10
             if not await wal.wait(idle):
                 wal.report(ingest.position)
             pause_at = time.monotonic() + self._timing.slice
@@ -328,10 +332,8 @@ class Replication:
                 reached.set_result(None)
         self._waiting = still_waiting
 
-    async def _pause(self, pause_at: float) -> float:
-        """Let others run if the slice is used up. Returns when the present slice ends."""
-        if time.monotonic() < pause_at:
-            return pause_at
+    async def _pause(self) -> float:
+        """Let others run, as the slice is used up. Returns when the next one ends."""
         await asyncio.sleep(0)
         return time.monotonic() + self._timing.slice
 

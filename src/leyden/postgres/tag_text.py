@@ -12,6 +12,7 @@ from leyden.model import Row
 
 #: One element of a one-dimensional array's text form: quoted with backslash escapes, or bare.
 _ELEMENT = re.compile(r'"((?:[^"\\]|\\.)*)"|([^",{}]+)')
+_BACKSLASH = ord("\\")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 
@@ -29,7 +30,7 @@ def parse_tags(text: bytes) -> tuple[str, ...]:
 
 def parse_key(text: bytes) -> Row:
     """``["1", "x"]``, the JSON array of a row's key values, as their text forms. Raises ``ValueError``."""
-    if text.count(b'"') == 2 and b"\\" not in text:
+    if text.count(b'"') == 2 and _BACKSLASH not in text:
         # One column and nothing escaped, nearly every key there is: five times faster than the JSON parser.
         return (text[2:-2],)
     return tuple(value.encode() for value in json.loads(text))

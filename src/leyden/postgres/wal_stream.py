@@ -54,8 +54,10 @@ class WalStream:
     def __init__(self, conn: psycopg.AsyncConnection[Any]) -> None:
         self._conn = conn
         self._pgconn = conn.pgconn
-        self._readable = asyncio.Event()
         self._socket: int | None = None
+        #: Whether there may be something to drain, and what :meth:`wait` waits for while there is nothing.
+        self._is_readable = False
+        self._waiter: asyncio.Future[bool] | None = None
         #: Monotonic time of the last bytes received.
         self.heard_at = time.monotonic()
 
@@ -88,7 +90,11 @@ class WalStream:
         if results[-1].status != ExecStatus.COPY_BOTH:
             raise psycopg.errors.error_from_result(results[-1])
         self._socket = self._pgconn.socket
-        asyncio.get_running_loop().add_reader(self._socket, self._readable.set)
+        asyncio.get_running_loop().add_reader(self._socket, self._note_readable)
+
+    def _note_readable(self) -> None:
+        self._is_readable = True
+        _resolve(self._waiter, True)
 
     def drain(self) -> Iterator[bytes | Keepalive]:
         """What can be had without waiting: pgoutput messages and keepalives, in order."""
@@ -101,7 +107,7 @@ class WalStream:
         while length > 0:
             kind = frame[0]
             if kind == _XLOG_DATA:
-                yield bytes(frame[_XLOG_HEADER:])
+                yield frame[_XLOG_HEADER:].tobytes()
             elif kind == _PRIMARY_KEEPALIVE:
                 position, _clock, reply_requested = _KEEPALIVE.unpack_from(frame, 1)
                 yield Keepalive(position, bool(reply_requested))
@@ -113,13 +119,20 @@ class WalStream:
             raise psycopg.OperationalError("the server ended the replication stream")
 
     async def wait(self, seconds: float) -> bool:
-        """Until there may be something to :meth:`drain`. False when so many seconds passed without."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._readable.wait()
-        except TimeoutError:
-            return False
-        self._readable.clear()
+        """Until there may be something to :meth:`drain`. False when so many seconds passed without. One at a time may
+        wait."""
+        # Waited for after every few transactions: asyncio.timeout would cost several times as much.
+        if not self._is_readable:
+            loop = asyncio.get_running_loop()
+            self._waiter = waiter = loop.create_future()
+            timer = loop.call_later(seconds, _resolve, waiter, False)
+            try:
+                if not await waiter:
+                    return False
+            finally:
+                timer.cancel()
+                self._waiter = None
+        self._is_readable = False
         return True
 
     def report(self, received: int, *, ask: bool = False) -> None:
@@ -146,3 +159,8 @@ class WalStream:
             asyncio.get_running_loop().remove_reader(self._socket)
             self._socket = None
         await self._conn.close()
+
+
+def _resolve(waiter: asyncio.Future[bool] | None, is_readable: bool) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(is_readable)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from leyden.model import Row
+from leyden.model import Row, Transaction
 from leyden.shapes.groups import Group, images
 from leyden.shapes.relations import Relation, all_of
 from leyden.shapes.sight import Sight
@@ -89,6 +89,15 @@ class PartIndex:
                 del of_table.by_value[position]
         if not of_table.by_value and not of_table.others:
             del tables[table_id]
+
+    def looks_at(self, transaction: Transaction) -> bool:
+        """Whether anything is there that has to do with a table which the transaction changes."""
+        tables = {change.table.id for change in transaction.changes}
+        return not (
+            self._tables.keys().isdisjoint(tables)
+            and self._patterns_on.keys().isdisjoint(tables)
+            and self._consulting.keys().isdisjoint(tables)
+        )
 
     def concerned(self, sight: Sight) -> Iterator[Part]:
         """The groups and trees that see something of the transaction, each once."""

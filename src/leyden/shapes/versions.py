@@ -111,6 +111,8 @@ class VersionedTables:
 
     def apply(self, transaction: Transaction) -> None:
         """The next transaction of the log."""
+        if not self._tables:
+            return
         concerned = {change.table.id for change in transaction.changes} & self._tables.keys()
         for table_id in concerned:
             table = self._tables[table_id]

@@ -33,6 +33,7 @@ def test_the_index_finds_the_groups_that_see_something_and_no_other(
         if any(one.holds(row) for row in _rows(change))
     }
     found = list(index.concerned(Sight(committed.transaction)))
+    assert index.looks_at(committed.transaction) or not found
     assert len(found) == len(set(found))
     assert set(found) == expected
 
@@ -78,6 +79,16 @@ def test_of_ten_thousand_filters_on_a_user_one_is_evaluated() -> None:
 
     assert found == [group(ITEMS, "this.n > 0 AND this.owner = 'user-77'")]
     assert evaluated == [77, 77]  # the row before and after
+
+
+def test_only_tables_that_something_is_asked_of_are_looked_at() -> None:
+    index = PartIndex()
+    committed = Transaction(10, 10, 1, None, (Insert(ITEMS, (b"1", b"a", b"1"), ()),))
+    elsewhere = Transaction(20, 20, 1, None, (Insert(replace(ITEMS, id=ITEMS.id + 1), (b"1", b"a", b"1"), ()),))
+    assert not index.looks_at(committed)
+    index.add(group(ITEMS, "this.n > 0"))
+    assert index.looks_at(committed)
+    assert not index.looks_at(elsewhere)
 
 
 def test_a_change_is_judged_once_for_each_group() -> None:

@@ -191,6 +191,7 @@ def test_what_a_client_holds_follows_every_table_that_decides(name: str, history
         versions.apply(transaction)
         sight = Sight(transaction, versions)
         told = set(index.concerned(sight))
+        assert index.looks_at(transaction) or not told
         for user, part in parts.items():
             before = set(held[user])
             operations = View([part]).changes(sight)

@@ -39,6 +39,7 @@ def test_a_client_has_what_its_shapes_select_and_all_that_this_refers_to(
         seen = view.changes(sight)
         held = applied(held, seen, sight)
         assert held == expected(state, shapes)
+        assert not seen or index.looks_at(sight.transaction)
         assert not seen or set(index.concerned(sight)), "the index finds nobody whom the transaction concerns"
         for one, select in zip(parts, shapes, strict=True):
             if View([one]).changes(sight):
