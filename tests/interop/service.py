@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -30,6 +32,17 @@ def database_url(conninfo: str) -> str:
     return f"postgresql://{parts['user']}@{host}:{port}/{quote(str(parts['dbname']), safe='')}"
 
 
+def free_port() -> int:
+    """Below those that the system gives to connections going out: a service that ends and starts anew finds its own
+    still free, whatever runs beside it."""
+    for port in iter(lambda: random.randrange(10_000, 32_000), None):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no port is free")
+
+
 class Leyden:
     """One process of the command ``leyden``."""
 
@@ -50,7 +63,8 @@ class Leyden:
         port: int = 0,
         launcher: Sequence[str] = ("-m", "leyden"),
     ) -> Self:
-        """Starts ``leyden ARGUMENTS --port PORT``; ``database`` as conninfo, ``None`` for the embedded one.
+        """Starts ``leyden ARGUMENTS --port PORT``, at a free one if ``port`` is 0; ``database`` as conninfo, ``None``
+        for the embedded one.
 
         ``launcher`` is what Python runs, for instance a profiler that runs ``leyden``.
 
@@ -65,7 +79,7 @@ class Leyden:
         with log.open("ab") as sink:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *(*launcher, *arguments, "--port", str(port)),
+                *(*launcher, *arguments, "--port", str(port or free_port())),
                 env=variables,
                 stdout=subprocess.PIPE,
                 stderr=sink,
