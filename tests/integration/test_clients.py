@@ -12,9 +12,11 @@ from psycopg_pool import AsyncConnectionPool
 
 from leyden.model import Author, ClientRecord, ShapeRecord, SubscriptionRecord, Upload
 from leyden.postgres.clients import ClientBelongsToOther, ClientStore
+from leyden.postgres.pools import Pool
 from leyden.postgres.sessions import session_conninfo
 from leyden.postgres.writer import Writer
 from leyden.shapes.where import ownership
+from round_trips import Counter
 
 A = SubscriptionRecord("a", (ShapeRecord("items", "this.a = '\u00e9%s'", "digest"), ShapeRecord("Other")))
 B = SubscriptionRecord("b", ())
@@ -131,3 +133,22 @@ async def test_a_cancellation_holds_unless_the_client_comes_back_from_before_it(
         assert (await store.bind("c", "u")).subscriptions == cancelled
     await store.keep_only("c", ["a", "b"], 10, first - 1)
     assert (await store.bind("c", "u")).subscriptions == (A, B)
+
+
+async def test_whatever_is_done_for_a_client_waits_for_postgres_once(database: str) -> None:
+    async with Counter.between(database) as (counter, conninfo), Pool(conninfo, min_size=1, max_size=1) as pool:
+        await pool.wait()
+        store = ClientStore(pool)
+        waits = []
+        for _ in range(2):  # the client is a new one, then a known one
+            for step in (
+                lambda: store.bind("c", "u"),
+                lambda: store.forget("c"),
+                lambda: store.save_subscription("c", A),
+                lambda: store.confirm_delivery("c", [A.id]),
+                lambda: store.keep_only("c", [A.id], 1, 0),
+            ):
+                before = counter.round_trips
+                await step()
+                waits.append(counter.round_trips - before)
+        assert waits == [1] * 10

@@ -7,6 +7,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from itertools import islice
 from typing import Any, Protocol, cast
 
@@ -62,6 +63,11 @@ class Served(Status, Protocol):
     def emit(self) -> Emit: ...
 
 
+def _is_ours(path: str) -> bool:
+    """Whether it is the endpoint's."""
+    return path == "/ws" or path.startswith("/ws/")
+
+
 def choose_subprotocol(offered: Iterable[str]) -> str:
     """The subprotocol to answer with: the newest one offered that we speak (docs/protocol.md).
 
@@ -106,7 +112,7 @@ class SatelliteEndpoint:
         """The refusal of an upgrade, if it is one of ``/ws`` and to be refused: for a server that can ask before it
         has made a WebSocket of the request, which is most of the work. Whoever is not refused here is judged again.
         """
-        if path != "/ws" and not path.startswith("/ws/"):
+        if not _is_ours(path):
             return None
         caller = self.admission.caller(client, headers)
         offered = [name.strip() for line in values_of(headers, b"sec-websocket-protocol") for name in line.split(",")]
@@ -118,18 +124,18 @@ class SatelliteEndpoint:
         return None
 
     async def __call__(self, scope: Scope, receive: AsgiReceive, send: Send) -> None:
-        websocket = WebSocket(scope, receive, send)
         client, headers = scope.get("client"), scope["headers"]
         peer = str(client[0]) if client else ""
         caller = self.admission.caller(peer, headers)
         try:
             subprotocol = self._judge(peer, caller, headers, scope.get("subprotocols", ()))
             with self.admission.enter(caller) as guest:
-                await websocket.accept(subprotocol)
-                await self._converse(websocket, send, guest, subprotocol)
+                await receive()  # that there is somebody
+                await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
+                await self._converse(scope, receive, send, guest, subprotocol)
         except HandshakeRefused as refusal:
             self._tell(caller, refusal)
-            await _refuse(websocket, refusal)
+            await _refuse(WebSocket(scope, receive, send), refusal)
 
     def _judge(self, peer: str, caller: Caller, headers: Headers, offered: Iterable[str]) -> str:
         """The subprotocol to speak. Asks first what needs the least memory of earlier callers.
@@ -151,8 +157,7 @@ class SatelliteEndpoint:
         else:
             self._served.emit(RateLimited(caller.peer.address, refusal.limit))
 
-    async def _converse(self, websocket: WebSocket, send: Send, guest: Guest, subprotocol: str) -> None:
-        scope = websocket.scope
+    async def _converse(self, scope: Scope, receive: AsgiReceive, send: Send, guest: Guest, subprotocol: str) -> None:
         direct = cast("Socket | None", scope.get("extensions", {}).get(EXTENSION))
         portable = AsgiSocket(send) if direct is None else None
         socket = cast("Socket", direct or portable)
@@ -164,9 +169,9 @@ class SatelliteEndpoint:
             else:
                 connection = Connection(core, socket, guest.peer, guest)
                 # without a word: he said nothing himself, and waiting for his goodbye would keep what it costs
-                guest.when_evicted(lambda: _evict(connection, socket))
+                guest.when_evicted(partial(_evict, connection, socket))
                 core.emit(ClientConnected(connection.number, guest.peer, subprotocol))
-                ended = await connection.serve(lambda: _next_message(websocket))
+                ended = await connection.serve(partial(_next_message, receive))
                 core.emit(disconnected(connection, ended))
                 if not guest.is_authenticated and ended.code in FAULTS:
                     guest.failed()
@@ -175,7 +180,7 @@ class SatelliteEndpoint:
         finally:
             if portable is not None:
                 await portable.aclose()
-        await _close(websocket, socket, ended)
+        await _close(send, socket, ended)
         if not guest.is_authenticated:
             socket.abort_in(STRANGERS_CLOSE_PATIENCE)
 
@@ -185,8 +190,8 @@ def _evict(connection: Connection, socket: Socket) -> None:
     socket.abort()
 
 
-async def _next_message(websocket: WebSocket) -> bytes | None:
-    event = await websocket.receive()
+async def _next_message(receive: AsgiReceive) -> bytes | None:
+    event = await receive()
     if event["type"] != "websocket.receive":
         if event.get("code") == MESSAGE_TOO_BIG:
             raise ConnectionEnded(MESSAGE_TOO_BIG, detail="a message above the limit")
@@ -197,13 +202,31 @@ async def _next_message(websocket: WebSocket) -> bytes | None:
     return cast(bytes, payload)
 
 
-async def _close(websocket: WebSocket, socket: Socket, ended: ConnectionEnded) -> None:
+async def _close(send: Send, socket: Socket, ended: ConnectionEnded) -> None:
     try:
         async with asyncio.timeout(CLOSE_PATIENCE):
-            await websocket.close(ended.code, ended.reason)
+            await send({"type": "websocket.close", "code": ended.code, "reason": ended.reason})
     except Exception:
         # it takes nothing any more; or it is gone already, for which each server raises a type of its own
         socket.abort()
+
+
+class _Application(Starlette):
+    """Starlette, except for connections: it would leave its calls and objects, about 3 KiB, waiting for as long as each
+    of them lives.
+    """
+
+    def __init__(self, endpoint: SatelliteEndpoint, **of_starlette: Any) -> None:
+        super().__init__(**of_starlette)
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: AsgiReceive, send: Send) -> None:
+        # Mounted in another application, or with somebody's middleware around it, it leaves the routing to Starlette.
+        is_plain = not scope.get("root_path") and not self.user_middleware
+        if scope["type"] == "websocket" and is_plain and _is_ours(scope["path"]):
+            await self._endpoint(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def create_app(
@@ -235,7 +258,7 @@ def create_app(
         Route("/{rest:path}", fallback, methods=methods),
         WebSocketRoute("/{rest:path}", no_such_socket),
     ]
-    app = Starlette(routes=routes, lifespan=lifespan)
+    app = _Application(endpoint, routes=routes, lifespan=lifespan)
     app.state.doorkeeper = endpoint.refusal
     app.state.may_be_read = endpoint.admission.arrivals.may_be_read
     return app

@@ -128,6 +128,7 @@ class Connection:
         self._session = Session(core.world)
         self._subscriber: Subscriber | None = None
         self._deliveries: Deliveries | None = None
+        #: Works the deliveries off; ends when there are none, and another one begins with the next.
         self._delivering: asyncio.Task[None] | None = None
         #: Ends the time for which the stream is held back.
         self._holding: asyncio.Task[None] | None = None
@@ -137,7 +138,8 @@ class Connection:
         self._turn = asyncio.Lock()
         self._uploads = Writing(core)
         self._loop = asyncio.get_running_loop()
-        self._ending: asyncio.Future[ConnectionEnded] = self._loop.create_future()
+        #: Why it was asked to end; ``None`` if it has come to its own end.
+        self._ending: asyncio.Future[ConnectionEnded | None] = self._loop.create_future()
         #: When a call of the client was answered last (the loop's time).
         self._answered_at = float("-inf")
         self._renewed_at = float("-inf")
@@ -190,13 +192,12 @@ class Connection:
     async def serve(self, receive: Receive) -> ConnectionEnded:
         """Runs the conversation; returns why it ended. The caller closes the WebSocket accordingly."""
         reading = asyncio.create_task(self._read(receive))
+        reading.add_done_callback(self._has_read)
         self._core.open.add(self)
         self._socket.take_at_once(self._take_at_once)
         self._mind_silence()
         try:
-            waits: set[asyncio.Future[Any]] = {reading, self._ending}
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            return self._ending.result() if self._ending.done() else self._outcome(reading)
+            return await self._ending or self._outcome(reading)
         finally:
             self._leave()
             jobs = (reading, self._delivering, self._holding, self._pinging)
@@ -204,9 +205,13 @@ class Connection:
                 await cancel(*(job for job in jobs if job is not None))
                 if self._turn_of_client is not None:
                     self._turn_of_client.release()
-                await self._uploads.finish()
+                self._uploads.finish()
             finally:
                 self._core.open.discard(self)
+
+    def _has_read(self, reading: asyncio.Task[None]) -> None:
+        if not self._ending.done():
+            self._ending.set_result(None)
 
     def _outcome(self, task: asyncio.Task[None]) -> ConnectionEnded:
         if task.cancelled():
@@ -389,9 +394,13 @@ class Connection:
                 case protocol.StopStream():
                     self._stop_stream()
                 case protocol.Deliver(subscription, shapes):
-                    self._running_deliveries().deliver(subscription, shapes)
+                    deliveries = self._running_deliveries()
+                    deliveries.deliver(subscription, shapes)
+                    self._work_off(deliveries)
                 case protocol.Withdraw(ids, gone):
-                    self._running_deliveries().withdraw(ids, gone)
+                    deliveries = self._running_deliveries()
+                    deliveries.withdraw(ids, gone)
+                    self._work_off(deliveries)
                 case protocol.Close(code, reason, detail):
                     if detail:
                         self._core.emit(ProtocolViolated(self.number, detail))
@@ -551,9 +560,10 @@ class Connection:
             self.number,
             start.cancellation,
         )
+        self._delivering = None  # that of a stream that was stopped is not this one's
         if start.repair is not None:
             deliveries.repair(start.repair)
-        self._delivering = asyncio.create_task(self._guarded(deliveries.run))
+            self._work_off(deliveries)
         core.emit(ReplicationResumed(self.number, start.position, len(tables)))
         core.fanout.join(subscriber)
 
@@ -570,6 +580,11 @@ class Connection:
         if self._deliveries.waiting >= WAITING_DELIVERIES:
             raise ConnectionEnded(1008, detail="too many subscriptions asked for or given up at once")
         return self._deliveries
+
+    def _work_off(self, deliveries: Deliveries) -> None:
+        """Nothing follows a delivery that has failed: it ended the connection."""
+        if not self._ending.done() and (self._delivering is None or self._delivering.done()):
+            self._delivering = asyncio.create_task(self._guarded(deliveries.run))
 
     def _dropped(self, reason: str) -> None:
         self.end(1008, detail=reason)

@@ -69,7 +69,11 @@ class ClientLeftError(Exception):
 
 
 class Deliveries:
-    """The queue of deliveries of one connection; :meth:`run` works it off."""
+    """The queue of deliveries of one connection; :meth:`run` works it off.
+
+    It must follow whatever adds to the queue, unless it is under way. Most clients wait for nothing for most of their
+    time, and nothing runs for them then.
+    """
 
     def __init__(
         self,
@@ -97,25 +101,25 @@ class Deliveries:
         self._connection = connection
         #: The last that the client was told of.
         self._cancellation = cancellation
-        self._queue: asyncio.Queue[_Delivery | _Withdrawal | Repairing] = asyncio.Queue()
+        self._queue: list[_Delivery | _Withdrawal | Repairing] = []
         #: Subscriptions whose initial data was sent, and may be on its way.
         self._unconfirmed: list[str] = []
 
     @property
     def waiting(self) -> int:
         """Deliveries asked for and not begun."""
-        return self._queue.qsize()
+        return len(self._queue)
 
     def deliver(self, subscription: SubscriptionRecord, shapes: Sequence[Shape]) -> None:
-        self._queue.put_nowait(_Delivery(subscription, tuple(shapes)))
+        self._queue.append(_Delivery(subscription, tuple(shapes)))
 
     def withdraw(self, ids: Sequence[str], gone: frozenset[Part]) -> None:
-        self._queue.put_nowait(_Withdrawal(tuple(ids), gone))
+        self._queue.append(_Withdrawal(tuple(ids), gone))
 
     def repair(self, repair: Repair) -> None:
         """The client is held from now on until it is brought up to date with this moment."""
         self._fanout.hold(self._subscriber)
-        self._queue.put_nowait(
+        self._queue.append(
             Repairing(
                 repair,
                 self._subscriber,
@@ -129,8 +133,9 @@ class Deliveries:
         )
 
     async def run(self) -> None:
-        while True:
-            job = await self._queue.get()
+        """Until nothing waits, and the client has all that was sent."""
+        while self._queue:
+            job = self._queue.pop(0)
             if isinstance(job, _Delivery):
                 try:
                     await self._deliver(job)
@@ -140,7 +145,7 @@ class Deliveries:
                 await self._withdraw(job)
             else:
                 await job.run()
-            while self._unconfirmed and self._queue.empty():
+            while self._unconfirmed and not self._queue:
                 if not await self._confirm():
                     await asyncio.sleep(CONFIRMATION_PAUSE)
 

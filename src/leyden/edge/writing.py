@@ -25,7 +25,7 @@ TICK = 1.0
 REFUSAL_PAUSE = 0.01
 LONGEST_PAUSE = 0.1
 
-#: Runs a job, and ends the connection when it fails.
+#: Runs a job, and ends the connection when it fails. Waits for nothing else: its task ends with the job.
 Guard = Callable[[Callable[[], Coroutine[Any, Any, None]]], Coroutine[Any, Any, None]]
 
 
@@ -46,6 +46,8 @@ class Writing:
         self._sleep = sleep
         self._queue = UploadQueue(self._write)
         self._session: Session | None = None
+        self._guard: Guard | None = None
+        #: Works off the queue; ends when it is empty, and another one begins with the next upload.
         self._task: asyncio.Task[None] | None = None
         self._refusals = 0
         self._finishing = False
@@ -59,13 +61,16 @@ class Writing:
 
     def start(self, session: Session, guard: Guard) -> None:
         """Begin to write for ``session``."""
-        self._session = session
-        self._task = asyncio.create_task(guard(self._queue.run))
-        self._remember(self._task)
+        self._session, self._guard = session, guard
 
     async def put(self, upload: Upload) -> None:
         """Adds ``upload``; waits while there is no room for it."""
+        if self._guard is None:
+            raise RuntimeError("nobody has been let in to write")
         await self._queue.put(upload)
+        if self._queue.waiting and (self._task is None or self._task.done()):
+            self._task = asyncio.create_task(self._guard(self._queue.run))
+            self._remember(self._task)
 
     def give_up(self) -> None:
         """What waits is not written when :meth:`finish` comes: its author is sending it again."""
@@ -78,11 +83,14 @@ class Writing:
         if self._task is not None:
             self._task.cancel()
 
-    async def finish(self) -> None:
+    def finish(self) -> None:
         """No more will come. What was received is written, unless it was given up."""
         self._finishing = True
-        await self._queue.finish(abandon=self.abandoned)
-        if self._task is not None:
+        if self.abandoned:
+            self._queue.abandon()
+        else:
+            self._queue.finish()
+        if self._task is not None and not self._task.done():
             self._remember(asyncio.create_task(self._mind(self._task)))
 
     def _remember(self, task: asyncio.Task[None]) -> None:

@@ -43,4 +43,6 @@ def shown(text: str, limit: int = MAX_TEXT) -> str:
     The backslash is escaped as well, so that no two texts are shown alike but by the cut.
     """
     cut = text[:limit] + ("…" if len(text) > limit else "")
+    if cut.isprintable() and "\\" not in cut:  # as nearly all are
+        return cut
     return "".join(c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode("ascii") for c in cut)

@@ -88,6 +88,7 @@ class LogWriter:
             if output_format == "json"
             else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
         )
+        self._level = logging.getLevelName(level.upper())
         self._told_elsewhere = told_elsewhere
         self._logger = structlog.wrap_logger(
             structlog.PrintLogger(sys.stderr),
@@ -96,13 +97,13 @@ class LogWriter:
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
                 renderer,
             ],
-            wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+            wrapper_class=structlog.make_filtering_bound_logger(self._level),
         )
 
     def __call__(self, event: Event) -> None:
-        if self._told_elsewhere(event):
-            return
         level = _LEVELS[type(event)]
+        if level < self._level or self._told_elsewhere(event):
+            return
         text = _INSECURE if isinstance(event, events.InsecureModeActive) else _words(type(event).__name__)
         # a log that cannot be written must not stop what it was to tell of
         with contextlib.suppress(OSError, ValueError):

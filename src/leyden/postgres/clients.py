@@ -18,6 +18,23 @@ from leyden.model import ClientRecord, IncludeRecord, ShapeRecord, SubscriptionR
 Connection = psycopg.AsyncConnection[Any]
 
 
+#: The client's record, made and bound to the user if there was none, once for each of its subscriptions. Nothing if
+#: another session made it meanwhile: that is waited for, and not seen.
+_BIND = """
+WITH bound AS (
+    INSERT INTO leyden.client_uploads (client_id, user_id) VALUES (%(client)s, %(user)s)
+    ON CONFLICT (client_id) DO NOTHING RETURNING user_id, lsn, echo_missed
+), record AS (
+    SELECT * FROM bound
+    UNION ALL SELECT user_id, lsn, echo_missed FROM leyden.client_uploads WHERE client_id = %(client)s
+)
+SELECT r.user_id, r.lsn, r.echo_missed,
+       s.subscription_id, s.shapes, s.cancelled_at, s.cancellation, s.asked_by, s.in_parts
+FROM record AS r LEFT JOIN leyden.client_subscriptions AS s ON s.client_id = %(client)s
+ORDER BY s.created_at, s.subscription_id
+"""
+
+
 class ClientBelongsToOther(Exception):
     """The client id is bound to another user. It stays so: a client id never changes hands."""
 
@@ -67,7 +84,7 @@ async def require_owner(conn: Connection, upload: Upload) -> None:
 
 
 class ClientStore:
-    """The service's memory of its clients. Each call is one transaction; database errors pass through."""
+    """The service's memory of its clients. Each call is one statement; database errors pass through."""
 
     def __init__(self, pool: AsyncConnectionPool[Connection]) -> None:
         self._pool = pool
@@ -78,27 +95,15 @@ class ClientStore:
         Raises :class:`ClientBelongsToOther` when it is bound to another user.
         """
         async with self._pool.connection() as conn:
-            # The first statement waits for a concurrent first appearance; the second, with a newer snapshot,
-            # sees its outcome.
-            async with conn.pipeline(), conn.transaction():
-                await conn.execute(
-                    "INSERT INTO leyden.client_uploads (client_id, user_id) VALUES (%s, %s)"
-                    " ON CONFLICT (client_id) DO NOTHING",
-                    [client_id, user_id],
-                )
-                owner = await conn.execute(
-                    "SELECT user_id, lsn, echo_missed FROM leyden.client_uploads WHERE client_id = %s", [client_id]
-                )
-                subscriptions = await conn.execute(
-                    "SELECT subscription_id, shapes, cancelled_at, cancellation, asked_by, in_parts"
-                    " FROM leyden.client_subscriptions WHERE client_id = %s ORDER BY created_at, subscription_id",
-                    [client_id],
-                )
-            bound = await owner.fetchone()
-            if bound is None or bound[0] != user_id:
-                raise ClientBelongsToOther
-            records = tuple(_record(*row) for row in await subscriptions.fetchall())
-            return ClientRecord(client_id, user_id, bytes(bound[1]), records, bound[2])
+            parameters = {"client": client_id, "user": user_id}
+            rows = await (await conn.execute(_BIND, parameters)).fetchall()
+            if not rows:
+                rows = await (await conn.execute(_BIND, parameters)).fetchall()  # with a newer snapshot
+        if not rows or rows[0][0] != user_id:
+            raise ClientBelongsToOther
+        _, lsn, echo_missed, *_ = rows[0]
+        subscriptions = tuple(_record(*row[3:]) for row in rows if row[3] is not None)
+        return ClientRecord(client_id, user_id, bytes(lsn), subscriptions, echo_missed)
 
     async def miss_echoes(self, client_id: str) -> None:
         """Note that the client may have missed echoes, until it has sent its last upload again or a later one."""

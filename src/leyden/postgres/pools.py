@@ -18,10 +18,16 @@ Connection = psycopg.AsyncConnection[Any]
 
 
 class Pool(AsyncConnectionPool[Connection]):
-    """A pool of sessions with the database ``dsn``, to be entered before it is used."""
+    """A pool of sessions with the database ``dsn``, to be entered before it is used.
+
+    A statement outside ``conn.transaction()`` is a transaction of its own: with psycopg's ``BEGIN`` and ``COMMIT``
+    around it Postgres would be waited for three times.
+    """
 
     def __init__(self, dsn: str, *, min_size: int, max_size: int) -> None:
-        super().__init__(session_conninfo(dsn), min_size=min_size, max_size=max_size, open=False)
+        super().__init__(
+            session_conninfo(dsn), min_size=min_size, max_size=max_size, open=False, kwargs={"autocommit": True}
+        )
         #: Held here, or nobody would hold them after a cancellation.
         self._returning: set[asyncio.Task[None]] = set()
 

@@ -39,14 +39,15 @@ Result = TypeVar("Result")
 TaggedRow = tuple[Row, tuple[str, ...]]
 
 #: How long a reading takes depends on whoever takes the rows, over whatever link. Not every version has all limits.
-_WITHOUT_LIMITS = """
+#: All rows, or an error: what the policies for the service's own role would leave out must not pass for gone.
+_BEGIN = """
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SELECT set_config(name, '0', true)
 FROM unnest(ARRAY['statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout']) AS name
-WHERE current_setting(name, true) IS NOT NULL
+WHERE current_setting(name, true) IS NOT NULL;
+SET LOCAL row_security = off;
+SELECT pg_current_snapshot()
 """
-
-#: All rows, or an error: what the policies for the service's own role would leave out must not pass for gone.
-_WITHOUT_POLICIES = "SET LOCAL row_security = off"
 
 #: Many rows share their tags.
 _TAGS: Memo[bytes | None, tuple[str, ...]] = Memo(lambda text: (EPOCH_TAG,) if text is None else parse_tags(text))
@@ -71,10 +72,10 @@ class Snapshots:
         Raises :class:`psycopg.Error`, or :class:`psycopg_pool.PoolTimeout` when no connection comes free.
         """
         async with self._pool.connection() as conn, conn.transaction():
-            await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            await conn.execute(_WITHOUT_LIMITS)
-            await conn.execute(_WITHOUT_POLICIES)
-            visible = _text(await conn.execute("SELECT pg_current_snapshot()"))
+            beginning = await conn.execute(_BEGIN, prepare=False)
+            while beginning.nextset():
+                pass
+            visible = _text(beginning)
             # After the snapshot: what committed before it ends at or below this position.
             position = _text(await conn.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"))
             xmin, xmax, in_progress = visible.split(":")

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from leyden.edge.admission import FAILURES, AdmissionPolicy, Doorkeeper, HandshakeRefused
 from leyden.edge.admission.lobby import UNAUTHENTICATED_PER_ADDRESS
@@ -49,7 +50,11 @@ class Answer:
 
 
 async def handshake(
-    app: Any, *headers: tuple[str, str], subprotocol: str = "electric.0.12", denial: bool = True
+    app: Any,
+    *headers: tuple[str, str],
+    subprotocol: str = "electric.0.12",
+    denial: bool = True,
+    path: str = "/ws",
 ) -> list[Any]:
     """The messages that ``app`` sends; ``denial`` is whether the server can send HTTP responses for it."""
     sent: list[Any] = []
@@ -62,7 +67,7 @@ async def handshake(
 
     scope = {
         "type": "websocket",
-        "path": "/ws",
+        "path": path,
         "root_path": "",
         "headers": [(name.encode(), value.encode()) for name, value in headers],
         "subprotocols": [subprotocol],
@@ -141,6 +146,29 @@ async def test_whoever_has_too_many_connections_waiting_is_told_to_come_back() -
 async def test_a_server_that_cannot_send_a_response_closes() -> None:
     (closed,) = await handshake(create_app(Served()), NAMED, denial=False)
     assert (closed["type"], closed["code"]) == ("websocket.close", 1008)
+
+
+async def test_middleware_that_was_put_around_the_application_sees_connections_as_well() -> None:
+    seen: list[str] = []
+
+    class Middleware:
+        def __init__(self, app: Any) -> None:
+            self._app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            seen.append(scope["path"])
+            await self._app(scope, receive, send)
+
+    app = create_app(Served())
+    app.add_middleware(Middleware)
+    assert Answer(await handshake(app, NAMED)).status == 503
+    assert seen == ["/ws"]
+
+
+async def test_an_application_mounted_in_another_finds_its_endpoint() -> None:
+    outer = Starlette(routes=[Mount("/ws", create_app(Served()))])
+    assert Answer(await handshake(outer, NAMED, path="/ws/ws")).status == 503
+    assert Answer(await handshake(outer, NAMED, path="/ws/other")).status == 404
 
 
 async def test_a_refused_handshake_leaves_no_task_behind() -> None:

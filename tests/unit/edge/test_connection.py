@@ -48,6 +48,7 @@ from leyden.shapes.rights import OPEN, Rules
 
 ITEMS = Table(1, "items", (Column("id", "text", True),), ("id",), "items_pkey")
 SUBSCRIPTION = "00000000-0000-4000-8000-00000000000a"
+OTHER_SUBSCRIPTION = "00000000-0000-4000-8000-00000000000b"
 IDENTITY = Identity("alice", {}, None, None, None, None, None, None, None, 0)
 
 
@@ -183,8 +184,11 @@ class Stage:
     # ---- the client
 
     @property
-    def delivered(self) -> bool:
-        return any(isinstance(message, pb.SatSubsDataEnd) for message in self.messages)
+    def delivered(self) -> list[str]:
+        """The subscriptions whose data was sent."""
+        begun = [message.subscription_id for message in self.messages if isinstance(message, pb.SatSubsDataBegin)]
+        ends = [message for message in self.messages if isinstance(message, pb.SatSubsDataEnd)]
+        return begun[: len(ends)]
 
     def call(self, method: str, request: Message) -> None:
         number = next(self._numbers)
@@ -195,10 +199,10 @@ class Stage:
         self.call(rpc.AUTHENTICATE, pb.SatAuthReq(id="device-a", token="t"))
         self.call(rpc.START_REPLICATION, pb.SatInStartReplicationReq())
 
-    def subscribe(self) -> None:
+    def subscribe(self, subscription: str = SUBSCRIPTION) -> None:
         shape = pb.SatShapeDef(selects=[pb.SatShapeDef.Select(tablename="items")])
         request = pb.SatShapeReq(request_id="1", shape_definition=shape)
-        self.call(rpc.SUBSCRIBE, pb.SatSubsReq(subscription_id=SUBSCRIPTION, shape_requests=[request]))
+        self.call(rpc.SUBSCRIBE, pb.SatSubsReq(subscription_id=subscription, shape_requests=[request]))
 
     def unsubscribe(self) -> None:
         self.call(rpc.UNSUBSCRIBE, pb.SatUnsubsReq(subscription_ids=[SUBSCRIPTION]))
@@ -248,6 +252,34 @@ async def test_a_connection_that_ends_at_once_leaves_no_job_behind_that_never_ra
     stage.start()
     assert (await stage.serve()).code == 1001
     gc.collect()
+
+
+async def test_one_task_is_enough_for_a_client_that_has_all_it_asked_for(stage: Stage) -> None:
+    before = len(asyncio.all_tasks())
+    stage.start()
+    serving = asyncio.create_task(stage.serve())
+    for subscription in (SUBSCRIPTION, OTHER_SUBSCRIPTION):
+        stage.subscribe(subscription)
+        async with asyncio.timeout(5):
+            while subscription not in stage.delivered or len(asyncio.all_tasks()) > before + 2:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+    stage.go_away()
+    await serving
+
+
+async def test_nothing_is_delivered_after_a_delivery_that_failed(stage: Stage) -> None:
+    attempts: list[None] = []
+
+    async def fail() -> None:
+        attempts.append(None)
+        stage.subscribe(OTHER_SUBSCRIPTION)
+        raise RuntimeError
+
+    stage.before_snapshot = fail
+    stage.start()
+    stage.subscribe()
+    assert (await stage.serve()).code == 1011
+    assert len(attempts) == 1
 
 
 async def test_a_client_whose_position_is_lost_while_its_rows_are_withdrawn_starts_afresh(stage: Stage) -> None:

@@ -147,7 +147,7 @@ class Stage:
         self.deliveries.repair(self.repair)
         self.fanout.join(self.subscriber)
         async with asyncio.timeout(10):
-            await self.deliveries._queue.get_nowait().run()  # type: ignore[union-attr]
+            await self.deliveries._queue.pop(0).run()  # type: ignore[union-attr]
 
     # ---- what the client got
 
@@ -252,7 +252,7 @@ async def test_what_comes_meanwhile_follows_as_far_as_it_was_not_seen() -> None:
     stage.commit(60, Update(ITEMS, (b"1", None, None), (b"1", b"seen", None), ("t@2",)))
     stage.commit(70, Insert(ITEMS, (b"2", None, None), ("t@3",)))
     assert stage.messages == []
-    await stage.deliveries._queue.get_nowait().run()  # type: ignore[union-attr]
+    await stage.deliveries._queue.pop(0).run()  # type: ignore[union-attr]
     assert stage.transactions == [(OLD, ["+1"]), (b"e-50", []), (b"e-70", ["+2"])]
     stage.commit(80, Insert(ITEMS, (b"3", None, None), ("t@3",)))
     assert stage.transactions[-1] == (b"e-80", ["+3"])
@@ -310,7 +310,7 @@ async def test_of_trees_the_client_gets_the_rows_of_its_position_and_all_that_fo
     stage.log.append(Transaction(70, 70, 7, None, (Insert(USERS, row(4, "u", None), ("t@3",)),)), 1)
     stage.log.trim(60)
     stage.fanout.tick()  # what it still has to be sent is kept
-    await stage.deliveries._queue.get_nowait().run()  # type: ignore[union-attr]
+    await stage.deliveries._queue.pop(0).run()  # type: ignore[union-attr]
     logs = [message for message in stage.messages if isinstance(message, pb.SatOpLog)]
     issues = [op.insert.row_data.values[1] for log in logs for op in log.ops if op.insert.relation_id == ISSUES.id]
     assert issues == [b"x"]
@@ -326,7 +326,7 @@ async def test_a_table_altered_in_the_middle_ends_it() -> None:
         stage.wrote(ISSUES, str(key + 200))
     stage.deliveries.repair(stage.repair)
     stage.fanout.join(stage.subscriber)
-    running = asyncio.ensure_future(stage.deliveries._queue.get_nowait().run())  # type: ignore[union-attr]
+    running = asyncio.ensure_future(stage.deliveries._queue.pop(0).run())  # type: ignore[union-attr]
     for _ in range(10):
         await asyncio.sleep(0)
     altered = Table(ISSUES.id, "issues", (*ISSUES.columns, Column("more", "text", False)), ("id",), "p")

@@ -105,7 +105,7 @@ async def test_what_is_left_when_the_connection_is_gone_is_written_without_pause
     stage.outcomes = [Outcome.REFUSED] * 100
     stage.may_write.clear()
     await stage.upload(*range(1, 101))
-    await stage.writing.finish()
+    stage.writing.finish()
     stage.may_write.set()
     await stage.time.advance()
     assert stage.written == list(range(1, 101))
@@ -129,7 +129,7 @@ async def test_nothing_is_written_once_the_token_is_revoked_though_the_connectio
     await stage.upload(1, 2)
     await stage.time.advance()
     stage.core.sessions.leave(stage.session)
-    await stage.writing.finish()
+    stage.writing.finish()
     revoked = Revocation(1, "jti", "jti-1", None, 0.0, 2_000_000)
     stage.revocations = RevocationList([revoked])
     stage.may_write.set()
@@ -146,8 +146,31 @@ async def test_what_is_written_after_the_end_proves_nothing_of_what_its_author_h
         await stage.writing.put(Upload("c", "alice", number.to_bytes(4, "big"), 0, (), echo_missed=True))
     await stage.time.advance()
     stage.fails_once = fails_once
-    await stage.writing.finish()
+    stage.writing.finish()
     stage.may_write.set()
     await stage.time.advance()
     assert stage.written == [1, 2]
     assert stage.echoes_missed == [not fails_once, False]  # the first was under way
+
+
+async def test_a_replaced_connection_leaves_what_is_not_under_way_to_its_successor(stage: Stage) -> None:
+    stage.may_write.clear()
+    await stage.upload(1, 2, 3)
+    await stage.time.advance()
+    stage.writing.give_up()
+    stage.writing.finish()
+    stage.may_write.set()
+    await stage.time.advance()
+    assert stage.written == [1]
+
+
+async def test_nothing_runs_while_nothing_is_to_be_written(stage: Stage) -> None:
+    assert not stage.core.writes
+    for number in (1, 2):
+        await stage.upload(number)
+        assert stage.core.writes
+        await stage.time.advance()
+        assert not stage.core.writes
+    assert stage.written == [1, 2]
+    stage.writing.finish()
+    assert not stage.core.writes

@@ -7,6 +7,7 @@ import typing
 import pytest
 
 from leyden import events
+from leyden.observe import logging as observe_logging
 from leyden.observe.logging import _LEVELS, LogWriter
 
 
@@ -24,6 +25,19 @@ def test_text_from_outside_cannot_forge_lines(capsys: pytest.CaptureFixture[str]
     (line,) = capsys.readouterr().err.splitlines()
     assert "\u202e" not in line
     assert len(line) < 500
+
+
+def test_what_is_below_the_level_is_not_written_and_costs_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered: list[events.Event] = []
+    monkeypatch.setattr(observe_logging, "fields_of", lambda event: rendered.append(event) or {})
+    event = events.ClientConnected(1, events.Peer("::1"), "electric.0.12")
+    LogWriter("info")(event)
+    assert (rendered, capsys.readouterr().err) == ([], "")
+    LogWriter("debug")(event)
+    assert rendered == [event]
+    assert "client connected" in capsys.readouterr().err
 
 
 def test_a_log_that_cannot_be_written_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 from leyden.events import Emit, Peer, ProxyNotTrusted, RateLimited
 
@@ -107,9 +107,8 @@ class Admission:
             raise HandshakeRefused(429, "Too many requests", retry_after=math.ceil(wait), limit="failures")
         self.lobby.require_room(caller.network)
 
-    @contextmanager
-    def enter(self, caller: Caller) -> Iterator[Guest]:
-        """Lets ``caller`` into the lobby, which he leaves at the end of the block at the latest.
+    def enter(self, caller: Caller) -> Guest:
+        """Lets ``caller`` into the lobby, which he leaves at the end of the ``with`` block at the latest.
 
         Raises:
             HandshakeRefused: with status 429.
@@ -119,10 +118,7 @@ class Admission:
             self._told = True
             self._emit(ProxyNotTrusted(caller.peer.address))
         place = self.lobby.enter(caller.network, limited=caller.limited)
-        try:
-            yield Guest(self, caller, place, self._emit)
-        finally:
-            place.give_up()
+        return Guest(self, caller, place, self._emit)
 
 
 class Guest:
@@ -135,6 +131,12 @@ class Guest:
         self._caller = caller
         self._place = place
         self._emit = emit
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._place.give_up()
 
     def when_evicted(self, callback: Callable[[], None]) -> None:
         """``callback`` is to end the connection, because others need the place. It may be called at once."""

@@ -115,13 +115,15 @@ class Place:
 
     def give_up(self) -> None:
         """The connection is authenticated, or gone. Further calls do nothing."""
+        self._on_evict = None
         lobby, self._lobby = self._lobby, None
         if lobby is not None:
             lobby.leave(self)
 
     def evict(self) -> None:
         """For :class:`Lobby` alone."""
+        on_evict = self._on_evict
         self.give_up()
         self.evicted = True
-        if self._on_evict is not None:
-            self._on_evict()
+        if on_evict is not None:
+            on_evict()
