@@ -208,15 +208,16 @@ class SatelliteServerProtocol(WebSocketsSansIOProtocol):
 
     def shutdown(self) -> None:
         """The server stops: 1001 (going away) makes the client reconnect, here or elsewhere."""
-        if self.handshake_complete and not self.close_sent:
-            self.direct.write()
-            self.stop_keepalive()
+        if not self.handshake_complete or self.close_sent:
+            super().shutdown()
+            return
+        self.direct.write()
+        self.stop_keepalive()
+        if self.conn.state is State.OPEN:  # else it has said goodbye itself, and been answered
             self.queue.put_nowait({"type": "websocket.disconnect", "code": 1001})
             self.conn.send_close(1001)
             self.transport.write(b"".join(self.conn.data_to_send()))
-            self.transport.close()
-        else:
-            super().shutdown()
+        self.transport.close()
 
     async def send(self, message: Any) -> None:
         await self.writable.wait()

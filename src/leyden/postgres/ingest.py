@@ -60,8 +60,9 @@ _Tags = tuple[tuple[str, ...], int]
 #: Of a row that was never written since its table was electrified.
 _EPOCH_TAGS: Final[_Tags] = ((EPOCH_TAG,), 0)
 
-#: Texts of tags that are remembered. It is those of the moment that are many; a row can have a great many tags.
+#: Texts of tags that are remembered, and the longest of them (bytes): a row can have a great many tags.
 _REMEMBERED_TAGS: Final = 256
+_LONGEST_REMEMBERED: Final = 1024
 
 #: Of a table of which the transaction wrote no tags.
 _NONE_WRITTEN: Final[Mapping[Row, _Tags]] = MappingProxyType({})
@@ -278,7 +279,8 @@ class Ingest:
             of_table = self._tags.get(table_id)
             if of_table is None:
                 of_table = self._tags[table_id] = {}
-            of_table[parse_key(key)] = self._tags_of[tags]
+            known = len(tags) <= _LONGEST_REMEMBERED
+            of_table[parse_key(key)] = self._tags_of[tags] if known else _read_tags(tags)
             if tags == _NO_TAGS:
                 self._dead[table_id, key] = dead
             elif self._dead:

@@ -1,4 +1,5 @@
-"""Short messages taken straight from the bytes: only where a frame begins, none overtaking another, nothing else."""
+"""The WebSocket protocol of the server: short messages are taken straight from the bytes, only where a frame begins, none
+overtaking another and nothing else; and what happens when it stops."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from uvicorn import Config
 from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
+from websockets.protocol import State
 
 from leyden.edge.server import SatelliteServerProtocol
 from leyden.edge.short_frames import FrameBoundary, short_message
@@ -75,20 +77,25 @@ def test_a_short_message_is_what_was_sent(payload: bytes, before: bytes, after: 
 
 
 @pytest.mark.parametrize(
-    "data",
+    "frame",
     [
-        wire(binary(bytes(126))),
-        wire(binary(b"a", fin=False)),
-        wire(Frame(Opcode.TEXT, b"a", True)),
-        wire(Frame(Opcode.CONT, b"a", True)),
-        wire(Frame(Opcode.PING, b"a", True)),
-        wire(Frame(Opcode.CLOSE, b"", True)),
-        b"\xc2" + wire(binary(b"with a reserved bit"))[1:],
-        binary(b"not masked").serialize(mask=False),
+        binary(bytes(126)),
+        binary(b"a", fin=False),
+        Frame(Opcode.TEXT, b"a", True),
+        Frame(Opcode.CONT, b"a", True),
+        Frame(Opcode.PING, b"a", True),
+        Frame(Opcode.CLOSE, b"", True),
     ],
+    ids=["longer", "first of several", "text", "one more of several", "ping", "close"],
 )
-def test_everything_else_is_none(data: bytes) -> None:
-    assert short_message(data) is None
+def test_everything_else_is_none(frame: Frame) -> None:
+    assert short_message(wire(frame)) is None
+
+
+def test_nothing_that_breaks_the_protocol_is_a_message() -> None:
+    with_a_reserved_bit = bytes([0xC2]) + wire(binary(b"a"))[1:]
+    assert short_message(with_a_reserved_bit) is None
+    assert short_message(binary(b"not masked").serialize(mask=False)) is None
 
 
 class Transport(asyncio.Transport):
@@ -144,13 +151,16 @@ class Server:
             return True
         return False
 
-    async def hear(self, *chunks: bytes) -> None:
+    async def hear(self, *chunks: bytes, stays: bool = False) -> None:
+        """The client sends ``chunks``, and goes unless it ``stays``."""
         async with asyncio.timeout(5):
             for chunk in (REQUEST, *chunks):
                 await self.transport.reading.wait()
                 self.protocol.data_received(chunk)
                 while not self.protocol.handshake_complete:  # noqa: ASYNC110
                     await asyncio.sleep(0)
+            if stays:
+                return
             self.protocol.connection_lost(None)
             await asyncio.gather(*self.protocol.tasks)
 
@@ -197,3 +207,11 @@ async def test_none_is_taken_from_within_a_longer_frame() -> None:
     server = Server()
     await server.hear(whole[:at], inner)  # the mask makes something else of it, but its length fits
     assert [how for how, _ in server.heard] == ["received"]
+
+
+async def test_the_server_stops_while_a_client_that_says_goodbye_is_still_there() -> None:
+    """It was answered, and does not read: its connection stays for a moment."""
+    server = Server()
+    await server.hear(wire(Frame(Opcode.CLOSE, b"\x03\xe8", True)), stays=True)
+    assert server.protocol.conn.state is State.CLOSING
+    server.protocol.shutdown()  # of all connections in turn: one that raises would keep the others from being told
