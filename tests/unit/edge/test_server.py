@@ -1,5 +1,5 @@
-"""The WebSocket protocol of the server: short messages are taken straight from the bytes, only where a frame begins, none
-overtaking another and nothing else; and what happens when it stops."""
+"""The WebSocket protocol of the server: short messages are taken straight from the bytes, where a frame begins and none
+overtakes another; and what happens when the server stops."""
 
 from __future__ import annotations
 

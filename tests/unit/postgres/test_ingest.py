@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from typing import Any
@@ -135,6 +136,18 @@ def test_a_transaction_of_no_concern_is_nothing_but_moves_the_position(stream: S
     assert stream.commit(state(wire, '["1"]', "{a@1}")) is None
     assert stream.commit(wire.message("leyden.heartbeat", "")) is None
     assert stream.ingest.position == 1350
+
+
+def test_rows_with_a_great_many_tags_leave_nothing_behind(stream: Stream, wire: Any) -> None:
+    tracemalloc.start()
+    try:
+        for number in range(40):
+            tags = ",".join(f"client-{number}-{of_row}@1" for of_row in range(4_000))
+            stream.commit(wire.insert(ITEMS, "1", "a"), state(wire, '["1"]', f"{{{tags}}}"))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2 << 20
 
 
 def test_a_row_has_the_last_tags_its_transaction_wrote(stream: Stream, wire: Any) -> None:
