@@ -14,10 +14,10 @@ from websockets.asyncio.client import connect
 from interop.service import database_url
 from leyden import service as service_module
 from leyden.config import Settings, load_settings
-from leyden.events import SubscriptionDelivered, SubscriptionProgress
+from leyden.events import MigrationSeen, SubscriptionDelivered, SubscriptionProgress
 from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb
-from speaker import SECRET, SUBSCRIPTION, Running, Speaker, serving, token
+from speaker import SECRET, SUBSCRIPTION, Running, Speaker, serving, token, until
 
 ROWS, WIDTH = 100_000, 1_000
 
@@ -72,12 +72,13 @@ async def started(running: Running, client: str) -> AsyncIterator[Speaker]:
 
 
 async def ask(speaker: Speaker, table: str) -> None:
-    """Subscribes to ``table``, and takes the answer only."""
+    """Subscribes to ``table``, and takes the answer, which must be good, only."""
     shape = pb.SatShapeDef(selects=[pb.SatShapeDef.Select(tablename=table)])
     request = pb.SatSubsReq(
         subscription_id=SUBSCRIPTION, shape_requests=[pb.SatShapeReq(request_id="1", shape_definition=shape)]
     )
-    await speaker.call(rpc.SUBSCRIBE, request)
+    answer = await speaker.call(rpc.SUBSCRIBE, request)
+    assert not pb.SatSubsResp.FromString(answer.message).HasField("err")
 
 
 async def keys(speaker: Speaker) -> list[int]:
@@ -86,7 +87,7 @@ async def keys(speaker: Speaker) -> list[int]:
     return [int(op.insert.row_data.values[0]) for log in logs for op in log.ops]
 
 
-async def until(conn: psycopg.AsyncConnection[Any], query: LiteralString) -> None:
+async def found(conn: psycopg.AsyncConnection[Any], query: LiteralString) -> None:
     """Returns once ``query`` has a row."""
     while await (await conn.execute(query)).fetchone() is None:  # noqa: ASYNC110 - looked at from outside
         await asyncio.sleep(0.02)
@@ -135,7 +136,7 @@ async def test_clients_that_take_nothing_leave_the_database_to_others(
         async with asyncio.timeout(5), started(running, "other") as other:
             await other.start_uploading()
             await other.upload("a")
-            await until(conn, "SELECT FROM items WHERE id = 'a'")
+            await found(conn, "SELECT FROM items WHERE id = 'a'")
 
 
 @pytest.mark.parametrize("leave", [lambda ws: ws.close(), lambda ws: ws.transport.abort()], ids=["closes", "vanishes"])
@@ -150,7 +151,7 @@ async def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(
         if left is not None:
             await left
     async with asyncio.timeout(10):
-        await until(conn, f"SELECT WHERE NOT EXISTS ({COPYING})")
+        await found(conn, f"SELECT WHERE NOT EXISTS ({COPYING})")
         async with started(running, "device") as speaker:
             await ask(speaker, "large")
             assert sorted(await keys(speaker)) == [*range(1, ROWS + 1)]
@@ -161,7 +162,9 @@ async def test_a_huge_row_arrives(running: Running, conn: psycopg.AsyncConnectio
     await conn.execute(
         r"INSERT INTO huge SELECT i, repeat(E'é\t\\', n) FROM (VALUES (1, 1), (2, 5000000), (3, 1)) AS rows (i, n)"
     )
+    known = len(running.of(MigrationSeen))
     await conn.execute("CALL electric.electrify('huge')")
+    await until(lambda: len(running.of(MigrationSeen)) > known)
     async with started(running, "device") as speaker:
         await ask(speaker, "huge")
         messages = await speaker.until(pb.SatSubsDataEnd)
