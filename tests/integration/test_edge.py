@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -354,6 +356,22 @@ async def test_a_stopped_stream_delivers_nothing_more_and_leaves_no_job(running:
             await speaker.start()
             await speaker.call(rpc.STOP_REPLICATION, pb.SatInStopReplicationReq())
         await until(lambda: len(asyncio.all_tasks()) == before)
+
+
+async def test_a_client_that_has_gone_leaves_nothing_for_the_garbage_collector(running: Running) -> None:
+    """It comes by rarely. And the register of sessions looks at one when its token expires."""
+    gc.collect()
+    gc.disable()
+    try:
+        async with running.speaker() as speaker:
+            await speaker.authenticate(token())
+            await speaker.start()
+            await speaker.subscribe("items")
+            await speaker.upload("a")
+            (connection,) = map(weakref.ref, running.service.connections)
+        await until(lambda: connection() is None)
+    finally:
+        gc.enable()
 
 
 async def test_a_client_that_asks_for_more_deliveries_than_may_wait_is_dropped(

@@ -203,6 +203,8 @@ class Connection:
             jobs = (reading, self._delivering, self._holding, self._pinging)
             try:
                 await cancel(*(job for job in jobs if job is not None))
+                # What they ended with refers to this connection, and would keep it in memory.
+                self._delivering = self._holding = self._pinging = None
                 if self._turn_of_client is not None:
                     self._turn_of_client.release()
                 self._uploads.finish()

@@ -240,6 +240,7 @@ class SatelliteServerProtocol(WebSocketsSansIOProtocol):
         if self._aborting is not None:
             self._aborting.cancel()  # it would keep all that belongs to the connection in memory
             self._aborting = None
+        self.take = _take_nothing
         super().connection_lost(exc)
 
     def handle_pong(self, event: Frame) -> None:

@@ -29,9 +29,6 @@ _SLACK = 100
 class Live(Protocol):
     """An authenticated connection."""
 
-    @property
-    def client_id(self) -> str | None: ...
-
     def end_session(self, cause: SessionEnd) -> None:
         """What let the connection in holds no longer. It produces nothing more, and closes as its state allows."""
 
@@ -42,10 +39,12 @@ class Live(Protocol):
 class Session:
     """What one connection was let in with. ``deadline`` and ``cause`` tell when it has to end, and why."""
 
-    __slots__ = ("_limit", "_withdrawn_at", "cause", "connection", "deadline", "identity", "looked_at")
+    __slots__ = ("_limit", "_withdrawn_at", "cause", "client_id", "connection", "deadline", "identity", "looked_at")
 
-    def __init__(self, connection: Live, identity: Identity, limit: float) -> None:
-        self.connection = connection
+    def __init__(self, connection: Live, client_id: str, identity: Identity, limit: float) -> None:
+        #: ``None`` once it is gone: the register looks at a session when its time is over, which can be long after.
+        self.connection: Live | None = connection
+        self.client_id = client_id
         self.identity = identity
         self._limit = limit
         self._withdrawn_at = math.inf
@@ -108,23 +107,24 @@ class Sessions:
             return False
         del self._by_client[client_id]
         self._live.discard(older)
-        older.connection.give_way()
+        if older.connection is not None:
+            older.connection.give_way()
         return True
 
     def enter(self, connection: Live, client_id: str, identity: Identity) -> Session:
         """A connection was authenticated, and none of the same client is there any more (:meth:`make_way`)."""
         limit = self._clock() + self._max_session if self._max_session else math.inf
-        session = Session(connection, identity, limit)
+        session = Session(connection, client_id, identity, limit)
         self._by_client[client_id] = session
         self._live.add(session)
         self._schedule(session)
         return session
 
     def leave(self, session: Session) -> None:
+        session.connection = None
         self._live.discard(session)
-        client_id = session.connection.client_id
-        if client_id is not None and self._by_client.get(client_id) is session:
-            del self._by_client[client_id]
+        if self._by_client.get(session.client_id) is session:
+            del self._by_client[session.client_id]
         self._sweep()
 
     def renew(self, session: Session, identity: Identity) -> None:
@@ -132,8 +132,7 @@ class Sessions:
 
         A session that had ended without its connection being closed lives on.
         """
-        client_id = session.connection.client_id
-        if client_id is None or self._by_client.get(client_id) is not session:
+        if self._by_client.get(session.client_id) is not session:
             return  # a newer connection took over
         session.renew(identity)
         self._live.add(session)
@@ -173,7 +172,8 @@ class Sessions:
 
     def _end(self, session: Session, cause: SessionEnd) -> None:
         self._live.discard(session)
-        session.connection.end_session(cause)
+        if session.connection is not None:
+            session.connection.end_session(cause)
 
     def _schedule(self, session: Session) -> None:
         # one entry for each session, however often it is renewed: a deadline that moved away is seen when it is due

@@ -86,6 +86,7 @@ class Writing:
     def finish(self) -> None:
         """No more will come. What was received is written, unless it was given up."""
         self._finishing = True
+        self._guard = None  # it belongs to the connection, which would stay in memory with it
         if self.abandoned:
             self._queue.abandon()
         else:
