@@ -368,8 +368,11 @@ async def test_a_client_that_has_gone_leaves_nothing_for_the_garbage_collector(r
             await speaker.start()
             await speaker.subscribe("items")
             await speaker.upload("a")
-            (connection,) = map(weakref.ref, running.service.connections)
-        await until(lambda: connection() is None)
+            left = [
+                weakref.ref(one) for one in (*running.service.connections, *running.server.server_state.connections)
+            ]
+            assert len(left) == 2
+        await until(lambda: not any(one() for one in left))
     finally:
         gc.enable()
 

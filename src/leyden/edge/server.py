@@ -159,6 +159,8 @@ class SatelliteServerProtocol(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         self.direct = DirectSocket(self)
         self._aborting: asyncio.TimerHandle | None = None
+        #: Whether the application has done with the connection.
+        self._served = False
         #: Is offered a short message before it is queued: whether it takes it.
         self.take: Callable[[bytes], bool] = _take_nothing
         self._boundary = FrameBoundary()
@@ -242,6 +244,20 @@ class SatelliteServerProtocol(WebSocketsSansIOProtocol):
             self._aborting = None
         self.take = _take_nothing
         super().connection_lost(exc)
+        self._let_go()
+
+    async def run_asgi(self) -> None:
+        await super().run_asgi()
+        self._served = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Undoes the circles in which all that belongs to the connection refers to itself, once nobody needs it: the
+        garbage collector comes by rarely, and 20 KiB would wait for it."""
+        if self.disconnected and self._served:
+            self.scope.clear()  # type: ignore[attr-defined]
+            del self.direct
+            self.conn.parser.close()
 
     def handle_pong(self, event: Frame) -> None:
         self.direct.ponged(bytes(event.data))
@@ -302,6 +318,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 self._refuse(_response(refusal, self.server_state.default_headers), held_back=refusal.limit is not None)
                 return
         super().handle_websocket_upgrade()
+        # Another protocol has taken over, and the two refer to each other.
+        self.parser = None  # type: ignore[assignment]
 
     def _refuse(self, response: bytes, *, held_back: bool) -> None:
         """Answers and closes; somebody who asks too often gets his answer late, so that he does not ask at once again.
