@@ -9,7 +9,7 @@ Operands are left in their order where one of them can fail, because then the or
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from leyden.shapes.where import folding
 from leyden.shapes.where.numbers import INTEGER_RANGES
@@ -39,10 +39,9 @@ def normal_form(node: Expression, negated: bool = False) -> Expression:
     match node:
         case Not(operand=operand):
             return normal_form(operand, not negated)
-        case And(operands=operands) | Or(operands=operands):
-            # De Morgan holds for three values too, and keeps the order of evaluation.
+        case And() | Or():
             both = isinstance(node, And) != negated
-            return _joined(both, [normal_form(operand, negated) for operand in operands])
+            return _joined(both, [*_operands(node, negated, both)])
         case Comparison(operator=operator, left=left, right=right):
             return _comparison(_INVERSE[operator] if negated else operator, normal_form(left), normal_form(right))
         case Membership(operand=operand, items=items, with_null=with_null):
@@ -88,6 +87,19 @@ def _fitted(kind: SqlType, constants: Sequence[Constant]) -> list[Constant]:
 
 
 # ---- AND and OR -------------------------------------------------------------------------------------------------
+
+
+def _operands(node: Expression, negated: bool, both: bool) -> Iterator[Expression]:
+    """What AND (OR, if not ``both``) joins in ``node``, or in its negation; also within each other, and all that before
+    anything is sorted. De Morgan holds for three values too, and keeps the order of evaluation."""
+    match node:
+        case Not(operand=operand):
+            yield from _operands(operand, not negated, both)
+        case And(operands=operands) | Or(operands=operands) if (isinstance(node, And) != negated) == both:
+            for operand in operands:
+                yield from _operands(operand, negated, both)
+        case _:
+            yield normal_form(node, negated)
 
 
 def _joined(both: bool, operands: Sequence[Expression]) -> Expression:

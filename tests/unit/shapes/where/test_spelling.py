@@ -75,6 +75,10 @@ def test_what_is_written_plainly_is_spelt_as_it_is_written(clause: str) -> None:
         ("this.i4 != 5 AND true", "this.i4 <> 5"),
         ("this.i4 IS DISTINCT FROM 5", "NOT ((this.i4 = 5) IS TRUE)"),
         ("this.i4 BETWEEN 1 AND 5", "this.i4 >= 1 AND this.i4 <= 5"),
+        (
+            "this.e BETWEEN this.e AND this.e AND this.t LIKE this.v",
+            "(this.e >= this.e AND this.e <= this.e) AND (this.t LIKE this.v)",
+        ),
         ("this.t ILIKE 'A%'", "(lower(this.t) LIKE 'a%')"),
         ("this.t = 'x'::text", "this.t = 'x'"),
         ("this.d = date '2024-01-31'", "this.d = '2024-01-31'"),
