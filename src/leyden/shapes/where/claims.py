@@ -46,7 +46,7 @@ def bound(node: Expression, claims: Claims) -> Expression:
 def _text_of(claims: Claims, claim: ClaimRef) -> str | None:
     value: Any = claims.claims
     for step in claim.path:
-        value = _member(value, step)
+        value = _member(value, step, is_json=claim.is_json)
     if claim.is_json and isinstance(value, Mapping | list | tuple):
         raise Unevaluable  # json keeps the text as it was written, blanks included
     text = _text(value) if claim.path else claims.user_id
@@ -56,8 +56,10 @@ def _text_of(claims: Claims, claim: ClaimRef) -> str | None:
         raise Unevaluable from None
 
 
-def _member(value: Any, step: str | int) -> Any:
+def _member(value: Any, step: str | int, *, is_json: bool) -> Any:
     """``value -> step``."""
+    if isinstance(step, int) and not is_json and isinstance(value, str | int | float):
+        value = [value]  # as jsonb keeps a scalar
     if isinstance(value, Mapping) and isinstance(step, str):
         return value.get(step)
     if isinstance(value, list | tuple) and isinstance(step, int) and -len(value) <= step < len(value):
