@@ -224,7 +224,7 @@ class _Planning:
         rule, parent = self._rule(child), self._tables.get(foreign_key.ref_table)
         if parent is not None:
             try:
-                self._rules.of(parent)
+                self._rules.of(parent).bind(self._claims)
             except Forbidden:
                 self._rights[parent.id] = ("", [])
                 return False
@@ -306,7 +306,10 @@ class _Planning:
         rule, user_id = self._rule(table), self._claims.user_id
         allowed: Predicate | None = None
         relations: tuple[Relation, ...] = ()
-        bound = rule.bind(self._claims)
+        try:
+            bound = rule.bind(self._claims)
+        except Forbidden as forbidden:
+            raise ShapeError(ShapeErrorCode.INVALID_WHERE_CLAUSE, forbidden.message) from None
         if bound is not None:
             allowed, relations = bound.predicate, bound.relations
             self._guarded[table.id] = relations

@@ -6,19 +6,20 @@ nothing through. Knows no catalog and no connection.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from leyden.model import Locale, Policy, ReadingRights, RightsByRole, Table
 from leyden.shapes.questions import Question, Unknown, unknown
-from leyden.shapes.relations import Relation, all_of
+from leyden.shapes.relations import Relation
 from leyden.shapes.where import Claims, Predicate, WhereError, folding
 from leyden.shapes.where.claims import bound
 from leyden.shapes.where.conditions import Condition, Related, flag
 from leyden.shapes.where.policies import Other, Reader, parse_policy
 from leyden.shapes.where.predicate import predicate
 from leyden.shapes.where.resolution import Refused
-from leyden.shapes.where.tree import FALSE, TRUE, Expression, Failure, walk
+from leyden.shapes.where.tree import TRUE, Expression, Failure, walk
 
 
 class Forbidden(Exception):
@@ -38,14 +39,12 @@ class Allowed:
     relations: tuple[Relation, ...] = ()
 
 
-_NOTHING = Allowed(predicate(FALSE))
-
-
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """``condition`` is what the policies let through, ``None`` without row-level security. ``columns`` are the names
-    of those that may be read, ``None`` for all. What of the policies is ``unknown`` is asked of Postgres instead."""
+    """``condition`` is what the policies of ``table`` let through, ``None`` without row-level security. ``columns`` are
+    the names of those that may be read, ``None`` for all. What of the policies is ``unknown`` is asked of Postgres."""
 
+    table: str
     condition: Condition | None = None
     columns: frozenset[str] | None = None
     unknown: Unknown | None = None
@@ -61,21 +60,22 @@ class Rule:
     def bind(self, claims: Claims) -> Allowed | None:
         """The rows that one client may read; ``None`` for all.
 
-        None at all when a claim makes a part of the policies fail, such as a user id that is no uuid: Postgres then
-        refuses every query, whatever the other parts say.
+        Raises :class:`Forbidden` when claims make a part of the policies fail, such as a user id that is no uuid. Any
+        part counts, whatever the others say. In which order Postgres looks at them is not defined (manual, "Expression
+        Evaluation Rules"), and what is compared with a column is even computed when a query is planned, to estimate how
+        many rows pass. So, as a rule, it refuses every query of a reader with such claims.
         """
         if self.unknown is not None:
             return _asked(self.unknown.of(claims.user_id or "", claims.claims))
         if self.condition is None:
             return None
-        allowed = Allowed(
-            predicate(bound(self.condition.tree, claims)),
-            tuple(Relation(one, claims) for one in self.condition.related),
-        )
-        if allowed.predicate.tree == TRUE:
+        parts = itertools.chain.from_iterable(map(walk, self.condition.trees()))
+        if any(isinstance(bound(one, claims), Failure) for one in parts):
+            raise Forbidden(f"A policy of table {self.table} fails for a claim of the token")
+        allowed = predicate(bound(self.condition.tree, claims))
+        if allowed.tree == TRUE:
             return None
-        trees = [allowed.predicate.tree, *(one.tree for one in all_of(allowed.relations))]
-        return _NOTHING if any(isinstance(node, Failure) for tree in trees for node in walk(tree)) else allowed
+        return Allowed(allowed, tuple(Relation(one, claims) for one in self.condition.related))
 
 
 def _asked(question: Question) -> Allowed:
@@ -88,7 +88,7 @@ class _NotUnderstood(Forbidden):
     """A policy that can only be asked of Postgres."""
 
 
-_NO_RULE = Rule()
+_NO_RULE = Rule("")
 
 #: The table of answers is one reader's, so that what is asked of it needs no claims.
 _NOBODY = Claims(None, {})
@@ -146,10 +146,10 @@ class Rules:
                     "which is part of the key or cannot be NULL"
                 )
         try:
-            return Rule(self._condition(table, rights, reader), columns)
+            return Rule(table.name, self._condition(table, rights, reader), columns)
         except _NotUnderstood as reason:
             asked = unknown(table, reader.role, reader.namespace, self._rights, reason.message)
-            return Rule(columns=columns, unknown=asked)
+            return Rule(table.name, columns=columns, unknown=asked)
 
     def _condition(self, table: Table, rights: ReadingRights, reader: Reader) -> Condition | None:
         if rights.policies is None:

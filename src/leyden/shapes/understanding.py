@@ -173,11 +173,12 @@ def _delivered(facts: Facts) -> Check:
 def _readable(asked: Asked, facts: Facts, role: str) -> Check:
     try:
         rule = facts.rules.of(facts.tables[asked.table])
+        has_policies = rule.condition is not None or rule.unknown is not None
+        if has_policies and not asked.client.named:
+            raise ClientNeeded("policies decide which rows are read")
+        rule.bind(asked.client.claims)
     except Forbidden as forbidden:
         return Check(_ROLE_CHECK, "fail", forbidden.message)
-    has_policies = rule.condition is not None or rule.unknown is not None
-    if has_policies and not asked.client.named:
-        raise ClientNeeded("policies decide which rows are read")
     columns = "" if rule.columns is None else f"; of the columns only {', '.join(sorted(rule.columns))}"
     policies = "its policies decide" if has_policies else "has no row-level security"
     if rule.unknown is not None:

@@ -66,6 +66,18 @@ def test_a_row_that_policies_hide_does_not_come_along(explain: Explain, role: st
     assert "policies do not let it through" in verdict(explain(*arguments, "eve", env={"AUTH_DB_ROLE": role}))
 
 
+def test_a_claim_that_makes_a_policy_fail_is_named(database: str, explain: Explain, role: str) -> None:
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute(
+            "CREATE POLICY level ON issues USING ((current_setting('request.jwt.claims')::jsonb ->> 'level')::int > id)"
+        )
+    arguments = ("issues", "--user", "bob", "--pk", "7", "--claim")
+    assert explain(*arguments, "level=1", env={"AUTH_DB_ROLE": role}).exit_code == 0
+    assert checks(explain(*arguments, "level=high", env={"AUTH_DB_ROLE": role}))["database role may read it"] == (
+        "FAILED: A policy of table issues fails for a claim of the token"
+    )
+
+
 def test_the_role_is_the_one_that_the_claims_name(explain: Explain, role: str) -> None:
     env = {"AUTH_DB_ROLE_CLAIM": "role", "AUTH_DB_ROLES": role}
     named = explain("issues", "--user", "bob", "--claim", f"role={role}", "--pk", "7", env=env)

@@ -165,8 +165,16 @@ def test_a_claim_that_makes_a_policy_fail_lets_nothing_through() -> None:
     number = Policy(
         "n", True, "(id = (((current_setting('request.jwt.claims'::text))::jsonb ->> 'org'::text))::integer)"
     )
-    assert seen(asked(rules(policed(number, OWN)))) == set()
-    assert seen(asked(rules(policed(number, OWN)), claims=Claims("ann", {"org": 9}))) == {0, 4, 5, 6, 7}
+    with_number = Claims("ann", {"org": 9})
+    assert seen(asked(rules(policed(number, OWN)), claims=with_number)) == {0, 4, 5, 6, 7}
+    for policies in ((number, OWN), (OWN, number), (number, NOT_DONE)):
+        with pytest.raises(ShapeError, match="A policy of table docs fails for a claim of the token"):
+            asked(rules(policed(*policies)))
+
+    of_users = rules(EVERYTHING, policed(number, Policy("all", True, "(name IS NOT NULL)")))
+    assert isinstance(asked(of_users, claims=with_number).part, Tree)
+    assert isinstance(asked(of_users).part, Group)
+    assert resumed(asked(of_users, claims=with_number).record, TABLES, ANN, BYTES, of_users) is None
 
 
 def test_policies_are_not_followed_where_letters_are_unusual() -> None:
