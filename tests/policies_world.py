@@ -38,6 +38,8 @@ _LOCKING = ("ALTER TABLE", "TRUNCATE", "CREATE POLICY", "ALTER POLICY", "DROP PO
 #: A client that was away for longer than the log reaches back, with a subscription that policies filter, starts afresh.
 _FORGETFUL_LOG = LOG_SIZES[0]
 
+_FOR_A_CLAIM = "fails for a claim of the token"
+
 #: Rows sent are shown with so many of the moments at which they could not be selected.
 _SHOWN = 5
 
@@ -253,17 +255,19 @@ class PoliciesWorld(World):
             yield f"  {sorted(moment.columns)} {moment.failure or moment.rows.get(str(row.key), '')}"
 
     def _unexpected_refusals(self) -> Iterator[Difference]:
-        """A subscription is refused for want of a privilege, or because what a policy needs is not readable."""
+        """A subscription is refused for want of a privilege, because what a policy needs is not readable, or because
+        one fails for a claim."""
         for client in self.clients:
             refusals, client.refusals = client.refusals, []
             for refusal in refusals:
                 self.counts["subscriptions refused"] += 1
+                self.counts["subscriptions refused for a claim"] += _FOR_A_CLAIM in str(refusal)
                 if not self._is_due(self._tokens_of[client.id], refusal):
                     asked_for = "; ".join(map(str, refusal.shapes))
                     yield Difference(f"{client.id} may not subscribe to {asked_for}: {refusal}")
 
     def _is_due(self, tokens: list[str], refusal: Refusal) -> bool:
-        named = set(re.findall(r"ermission denied for (?:.* of )?table (\w+)", str(refusal)))
+        named = set(re.findall(r"(?:ermission denied for (?:.* of )?|A policy of )table (\w+)", str(refusal)))
         since = self.history.at_time(refusal.asked_at)
         moments = (
             moment

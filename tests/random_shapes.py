@@ -373,6 +373,9 @@ def _term(random: Random, table: Table) -> str:
 
 # ---- what a client must have -----------------------------------------------------------------------------------------
 
+#: Why a reader cannot select anything: a policy looks at another table, or takes a claim for a number that is none.
+UNREADABLE = (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidTextRepresentation)
+
 
 async def expected_rows(
     conn: Connection, schema: Schema, shapes: Iterable[Shape], user: str, reader: Reader | None = None
@@ -455,7 +458,7 @@ async def _passing(conn: Connection, table: Table, where: str, user: str) -> set
     try:
         async with conn.transaction():
             return set(await (await conn.execute(statement.encode())).fetchall())
-    except psycopg.errors.InsufficientPrivilege:  # which is what a policy needs that looks at another table
+    except UNREADABLE:
         return set()
 
 
