@@ -1,8 +1,8 @@
 """A WebSocket within one process, with a network that can be slow, stop, and break off anywhere.
 
-The server's end is a :class:`leyden.edge.socket.Socket`. What the server sends is handed over one message at a time, in
-turns of the event loop, so everything else can happen in between. A connection that is cut loses what was on its way;
-one that the server closes does not.
+The server's end is a :class:`leyden.edge.websocket.socket.Socket`. What the server sends is handed over one message at
+a time, in turns of the event loop, so everything else can happen in between. A connection that is cut loses what was on
+its way; one that the server closes does not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from leyden.edge.socket import HIGH_WATER_BYTES, Packet
+from leyden.edge.websocket.socket import HIGH_WATER_BYTES, Packet
 
 #: Bytes on their way above which the server is told that there are too many. Small, so that it happens.
 ROOM = 4_096

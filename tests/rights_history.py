@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 import psycopg
 
-from leyden.postgres import writer
+from leyden.postgres.writing import writer
 from random_shapes import UNREADABLE, Key, Sight, Table, Value
 
 Connection = psycopg.AsyncConnection[Any]

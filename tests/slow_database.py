@@ -17,9 +17,9 @@ from unittest.mock import patch
 
 import psycopg
 
-from leyden.postgres import snapshots
-from leyden.postgres.snapshots import Snapshot, Snapshots
-from leyden.postgres.wal_stream import WalStream
+from leyden.postgres.reading import snapshots
+from leyden.postgres.reading.snapshots import Snapshot, Snapshots
+from leyden.postgres.replication.wal_stream import WalStream
 
 #: What tells the position that goes with a snapshot.
 POSITION = "pg_current_wal_insert_lsn()"

@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 import secrecy
 from leyden.auth import ALGORITHMS, mint_token
 from leyden.config import Settings
-from leyden.edge.server import uvicorn_config
+from leyden.edge.websocket.server import uvicorn_config
 from leyden.events import Event, UnexpectedError
 from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb

@@ -11,7 +11,7 @@ from typing import Self
 from leyden import events
 from leyden.log.memory import MemoryLog
 from leyden.model import Table, Transaction
-from leyden.postgres.replication import Replication
+from leyden.postgres.replication.reader import Replication
 
 
 @dataclass

@@ -21,15 +21,15 @@ from starlette.routing import BaseRoute
 from leyden.auth import AuthSettings, FixedKeys, KeySource, Notify, WatchedKeys, issued_keys
 from leyden.cancellation import cancel
 from leyden.config import Settings
-from leyden.edge.access import Access
+from leyden.edge.access.authors import Authors
+from leyden.edge.access.enforcement import Access
+from leyden.edge.access.reading import Reading
 from leyden.edge.admission import AdmissionPolicy
 from leyden.edge.app import close_all, create_app
-from leyden.edge.asking import ROUNDS_AT_ONCE, Asking
-from leyden.edge.authors import Authors
 from leyden.edge.core import Core, OpenConnection
-from leyden.edge.fanout import FanOut
-from leyden.edge.loading import TableLoader
-from leyden.edge.reading import Reading
+from leyden.edge.delivery.asking import ROUNDS_AT_ONCE, Asking
+from leyden.edge.delivery.fanout import FanOut
+from leyden.edge.delivery.loading import TableLoader
 from leyden.events import (
     AuthenticationConfigured,
     AuthenticationWarning,
@@ -48,11 +48,11 @@ from leyden.postgres.clients import ClientStore
 from leyden.postgres.embedded import EmbeddedPostgres
 from leyden.postgres.locale import read_locale
 from leyden.postgres.pools import Pool
-from leyden.postgres.reading_rights import RightsWatch
-from leyden.postgres.replication import Replication
-from leyden.postgres.snapshots import Snapshots
+from leyden.postgres.reading.rights import RightsWatch
+from leyden.postgres.reading.snapshots import Snapshots
+from leyden.postgres.replication.reader import Replication
 from leyden.postgres.tombstones import forget_tombstones
-from leyden.postgres.writer import Writer
+from leyden.postgres.writing.writer import Writer
 from leyden.satellite.encoding import Encoder
 from leyden.satellite.positions import Positions
 from leyden.shapes.answers import Questions

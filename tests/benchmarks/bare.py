@@ -12,7 +12,7 @@ from typing import cast
 import psycopg
 
 from benchmarks.child import answering
-from leyden.postgres.wal_stream import Keepalive, WalStream
+from leyden.postgres.replication.wal_stream import Keepalive, WalStream
 
 _COMMIT = ord("C")
 

@@ -30,7 +30,7 @@ from leyden.config import load_settings
 from leyden.edge import connection as edge_connection
 from leyden.edge.admin.app import admin_server_config, create_admin_app
 from leyden.edge.admin.credentials import SCOPES, Credential, Scope, new_credential
-from leyden.edge.server import uvicorn_config
+from leyden.edge.websocket.server import uvicorn_config
 from leyden.events import (
     AdminActed,
     AdminDenied,

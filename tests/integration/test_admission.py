@@ -21,7 +21,7 @@ from websockets.asyncio.client import connect
 from interop.service import database_url
 from leyden.auth import ALGORITHMS, mint_token
 from leyden.config import load_settings
-from leyden.edge.server import uvicorn_config
+from leyden.edge.websocket.server import uvicorn_config
 from leyden.events import Event, HandshakeDenied, ProxyNotTrusted, RateLimited, UnexpectedError
 from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb

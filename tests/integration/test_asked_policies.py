@@ -11,7 +11,7 @@ import pytest
 
 from integration.test_reading_access import Place, client, heard, placed
 from integration.test_writing_access import configured
-from leyden.edge.asking import LOOK_INTERVAL
+from leyden.edge.delivery.asking import LOOK_INTERVAL
 from leyden.events import QuestionAnswered, QuestionFailed
 from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb

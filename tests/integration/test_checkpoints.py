@@ -15,7 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 from leyden.log.memory import MemoryLog
 from leyden.postgres import checkpoints
 from leyden.postgres.checkpoints import Checkpoints, written_since
-from leyden.postgres.replication import Replication, Timing
+from leyden.postgres.replication.reader import Replication, Timing
 from leyden.postgres.sessions import connect, session_conninfo
 from leyden.postgres.tombstones import collect_tombstones
 

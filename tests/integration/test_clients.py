@@ -14,7 +14,7 @@ from leyden.model import Author, ClientRecord, ShapeRecord, SubscriptionRecord, 
 from leyden.postgres.clients import ClientBelongsToOther, ClientStore
 from leyden.postgres.pools import Pool
 from leyden.postgres.sessions import session_conninfo
-from leyden.postgres.writer import Writer
+from leyden.postgres.writing.writer import Writer
 from leyden.shapes.where import ownership
 from round_trips import Counter
 

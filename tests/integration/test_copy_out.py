@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from leyden.postgres import copy_out as module
-from leyden.postgres.copy_out import BATCH_BYTES, copy_out
+from leyden.postgres.reading import copy_out as module
+from leyden.postgres.reading.copy_out import BATCH_BYTES, copy_out
 from leyden.postgres.sessions import connect
 
 #: Each value of each type in a row of its own, between columns that must not be mistaken for it.

@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from interop.service import database_url
 from leyden.config import Settings, load_settings
 from leyden.edge import connection as edge_connection
-from leyden.edge import server as edge_server
+from leyden.edge.websocket import server as edge_server
 from leyden.events import (
     AuthenticationConfigured,
     AuthenticationWarning,

@@ -25,7 +25,7 @@ from leyden.administration import Administration
 from leyden.auth import generate_key
 from leyden.config import load_settings
 from leyden.edge.admin.app import admin_server_config, create_admin_app
-from leyden.edge.server import uvicorn_config
+from leyden.edge.websocket.server import uvicorn_config
 from leyden.events import Event, SessionEnded, TokenRenewed, UnexpectedError
 from leyden.service import Service, service_app
 from speaker import Speaker

@@ -18,7 +18,7 @@ from interop.service import database_url
 from issuers import Issuer, published, signing_key, token_under
 from leyden.auth import KeySetRefreshed, KeyWithdrawn
 from leyden.config import load_settings
-from leyden.edge import sessions
+from leyden.edge.access import sessions
 from leyden.events import ClientRefused, SessionEnded
 from speaker import Running, serving
 

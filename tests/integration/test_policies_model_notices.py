@@ -11,8 +11,8 @@ import pytest
 
 from databases import fresh_database
 from leyden.model import Change, Gone
-from leyden.postgres import reading_rights
 from leyden.postgres.embedded import EmbeddedPostgres
+from leyden.postgres.reading import rights as reading_rights
 from leyden.satellite.subscriptions import Subscriptions
 from leyden.service import Service
 from leyden.shapes import standing

@@ -15,7 +15,7 @@ from psycopg import sql
 from websockets.exceptions import ConnectionClosed
 
 from integration.test_writing_access import configured
-from leyden.postgres.wal_stream import WalStream
+from leyden.postgres.replication.wal_stream import WalStream
 from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.frames import decode

@@ -12,14 +12,14 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from leyden.edge.delivery import Deliveries
-from leyden.edge.fanout import FanOut, Subscriber
-from leyden.edge.loading import TableLoader
-from leyden.edge.socket import Packet
+from leyden.edge.delivery.deliveries import Deliveries
+from leyden.edge.delivery.fanout import FanOut, Subscriber
+from leyden.edge.delivery.loading import TableLoader
+from leyden.edge.websocket.socket import Packet
 from leyden.events import ClientRepaired, Event
 from leyden.postgres.checkpoints import Checkpoints, oldest_running, store
+from leyden.postgres.reading.snapshots import Snapshots
 from leyden.postgres.sessions import connect, session_conninfo
-from leyden.postgres.snapshots import Snapshots
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.actions import Repair
 from leyden.satellite.encoding import Encoder

@@ -14,11 +14,11 @@ import pytest
 from leyden import events
 from leyden.log.memory import MemoryLog
 from leyden.model import AddColumns, Insert, Transaction
-from leyden.postgres.publication import slot_name
-from leyden.postgres.replication import Replication, Timing
+from leyden.postgres.replication.publication import slot_name
+from leyden.postgres.replication.reader import Replication, Timing
+from leyden.postgres.replication.slot import REMEMBERED_VERSIONS, PassedVersion, claim, remember
+from leyden.postgres.replication.wal_stream import System
 from leyden.postgres.sessions import connect
-from leyden.postgres.slot import REMEMBERED_VERSIONS, PassedVersion, claim, remember
-from leyden.postgres.wal_stream import System
 
 FAST = Timing(status=0.05, heartbeat=0.1, shortest_retry=0.05, longest_retry=0.2)
 

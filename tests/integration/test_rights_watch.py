@@ -12,7 +12,7 @@ from psycopg import sql
 
 from leyden.events import Event, ReadingRightsUnavailable
 from leyden.model import RightsByRole
-from leyden.postgres.reading_rights import RightsWatch, Timing
+from leyden.postgres.reading.rights import RightsWatch, Timing
 
 TIMING = Timing(poll=0.05, patience=0.5, look=0.02, answer=1.0, retry=0.05)
 

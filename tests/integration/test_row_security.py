@@ -21,7 +21,7 @@ from databases import fresh_database, install_schema
 from leyden.model import Locale, RightsByRole, Row, Table
 from leyden.postgres.catalog import load_tables
 from leyden.postgres.embedded import EmbeddedPostgres
-from leyden.postgres.reading_rights import RIGHTS, parse_rights, read_rights
+from leyden.postgres.reading.rights import RIGHTS, parse_rights, read_rights
 from leyden.postgres.sessions import connect, session_conninfo
 from leyden.shapes.groups import Group
 from leyden.shapes.rights import Forbidden, Rule, rules_for

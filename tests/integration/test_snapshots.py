@@ -16,11 +16,11 @@ from leyden.events import ignore
 from leyden.log.memory import MemoryLog
 from leyden.model import EPOCH_TAG, Insert, Table
 from leyden.postgres.catalog import load_migrations, load_tables
-from leyden.postgres.replication import Replication
+from leyden.postgres.reading.snapshots import Snapshot, Snapshots, TaggedRow
+from leyden.postgres.replication.reader import Replication
+from leyden.postgres.replication.suspension import TableStrayed
 from leyden.postgres.requirements import unmet_requirements
 from leyden.postgres.sessions import connect, session_conninfo
-from leyden.postgres.snapshots import Snapshot, Snapshots, TaggedRow
-from leyden.postgres.suspension import TableStrayed
 
 
 @pytest.fixture

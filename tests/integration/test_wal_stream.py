@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from leyden.postgres.replication.wal_stream import WalStream
 from leyden.postgres.sessions import connect
-from leyden.postgres.wal_stream import WalStream
 
 LONG = 60.0
 

@@ -12,9 +12,9 @@ from psycopg_pool import AsyncConnectionPool
 from leyden.model import Row, Table
 from leyden.postgres import checkpoints
 from leyden.postgres.catalog import load_tables
+from leyden.postgres.reading.snapshots import Snapshots
+from leyden.postgres.reading.written import Former, WrittenRow
 from leyden.postgres.sessions import connect, session_conninfo
-from leyden.postgres.snapshots import Snapshots
-from leyden.postgres.written import Former, WrittenRow
 
 
 @pytest.fixture

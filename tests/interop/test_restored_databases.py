@@ -19,7 +19,7 @@ from interop.service import Leyden
 from interop.tables import complaints, connected, create_items, id_of
 from interop.test_lifecycle import start_from
 from leyden.postgres.embedded import EmbeddedPostgres
-from leyden.postgres.publication import slot_name
+from leyden.postgres.replication.publication import slot_name
 
 SLOT = slot_name("postgres")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from leyden.config import ConfigurationError, load_settings
-from leyden.edge.authors import RolePolicy
+from leyden.edge.access.authors import RolePolicy
 
 INSECURE = {"AUTH_MODE": "insecure"}
 

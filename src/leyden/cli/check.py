@@ -18,12 +18,12 @@ import psycopg
 
 from leyden.auth import Check, printable
 from leyden.config import ConfigurationError, load_role_policy
-from leyden.edge.authors import RolePolicy
+from leyden.edge.access.authors import RolePolicy
 from leyden.model import Locale, ReadingRights, RightsByRole, Table
 from leyden.observe.fields import shown
 from leyden.postgres.catalog import load_tables
 from leyden.postgres.locale import read_locale
-from leyden.postgres.reading_rights import parse_rights, read_rights
+from leyden.postgres.reading.rights import parse_rights, read_rights
 from leyden.postgres.requirements import Requirement, unmet_requirements
 from leyden.shapes.rights import Forbidden, Rule, rules_for
 from leyden.shapes.where import OWNER_COLUMN

@@ -20,9 +20,9 @@ import psycopg
 
 from leyden.auth import date_of
 from leyden.observe.fields import shown
-from leyden.postgres.change_json import UnknownTable
 from leyden.postgres.pools import Pool
-from leyden.postgres.rejected import (
+from leyden.postgres.writing.change_json import UnknownTable
+from leyden.postgres.writing.rejected import (
     Connection,
     Rejection,
     RejectionSummary,
@@ -31,8 +31,8 @@ from leyden.postgres.rejected import (
     get_rejection,
     list_rejections,
 )
-from leyden.postgres.upload_plan import UploadRefusedError
-from leyden.postgres.writer import Writer
+from leyden.postgres.writing.upload_plan import UploadRefusedError
+from leyden.postgres.writing.writer import Writer
 from leyden.shapes.where import ownership
 
 from .configured import conninfo, database_settings

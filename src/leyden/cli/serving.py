@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from leyden.administration import Administration
 from leyden.config import AdminSettings, ConfigurationError, Settings, load_settings
 from leyden.edge.admin.app import admin_server_config, create_admin_app
-from leyden.edge.server import BACKLOG, uvicorn_config
+from leyden.edge.websocket.server import BACKLOG, uvicorn_config
 from leyden.events import AdminListening, ServiceReady
 from leyden.service import Service
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from leyden.edge.authors import RolePolicy
+from leyden.edge.access.authors import RolePolicy
 
 from .problems import ConfigurationError, Unusable
 from .values import boolean

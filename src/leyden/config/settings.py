@@ -18,8 +18,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from leyden.auth import AuthSettings, KeyRing
+from leyden.edge.access.authors import RolePolicy
 from leyden.edge.admission import AdmissionPolicy
-from leyden.edge.authors import RolePolicy
 
 from .admin import AdminSettings, load_admin_settings
 from .admission import load_admission_policy

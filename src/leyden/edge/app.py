@@ -25,7 +25,7 @@ from leyden.edge.admission.headers import Headers, values_of
 from leyden.edge.connection import Connection, ConnectionEnded, disconnected
 from leyden.edge.core import Core
 from leyden.edge.http import Endpoints, Status, not_found
-from leyden.edge.socket import EXTENSION, AsgiSocket, Socket
+from leyden.edge.websocket.socket import EXTENSION, AsgiSocket, Socket
 from leyden.events import ClientConnected, Emit, HandshakeDenied, RateLimited
 
 _PREFIX = "electric."

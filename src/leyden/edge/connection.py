@@ -16,15 +16,15 @@ import psycopg
 
 from leyden.auth import ErrorDetail, Identity, Refusal, UnknownKey, wire_message
 from leyden.cancellation import cancel
-from leyden.edge.asking import QuestionNotAnswered, TooManyQuestions
-from leyden.edge.authenticator import TryAgainLater
-from leyden.edge.authors import RoleRefused
+from leyden.edge.access.authenticator import TryAgainLater
+from leyden.edge.access.authors import RoleRefused
+from leyden.edge.access.sessions import Session as Entry
 from leyden.edge.core import Core
-from leyden.edge.delivery import Deliveries
-from leyden.edge.fanout import TOO_FAR_BEHIND, Subscriber
-from leyden.edge.repairing import RepairInterruptedError
-from leyden.edge.sessions import Session as Entry
-from leyden.edge.socket import Packet, Socket
+from leyden.edge.delivery.asking import QuestionNotAnswered, TooManyQuestions
+from leyden.edge.delivery.deliveries import Deliveries
+from leyden.edge.delivery.fanout import TOO_FAR_BEHIND, Subscriber
+from leyden.edge.delivery.repairing import RepairInterruptedError
+from leyden.edge.websocket.socket import Packet, Socket
 from leyden.edge.writing import Writing
 from leyden.events import (
     ClientAuthenticated,
@@ -42,7 +42,7 @@ from leyden.events import (
 )
 from leyden.log import OutsideWindow
 from leyden.postgres.clients import ClientBelongsToOther
-from leyden.postgres.suspension import TableStrayed
+from leyden.postgres.replication.suspension import TableStrayed
 from leyden.satellite import actions as protocol
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.frames import encode

@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from leyden.auth import Identity
-from leyden.edge.authenticator import Authenticator
-from leyden.edge.authors import Authors
-from leyden.edge.fanout import FanOut
+from leyden.edge.access.authenticator import Authenticator
+from leyden.edge.access.authors import Authors
+from leyden.edge.access.sessions import Session, Sessions
+from leyden.edge.delivery.fanout import FanOut
+from leyden.edge.delivery.loading import TableLoader
 from leyden.edge.first_calls import FirstCalls
-from leyden.edge.loading import TableLoader
-from leyden.edge.sessions import Session, Sessions
 from leyden.edge.turns import Turns
 from leyden.events import Emit, Peer
 from leyden.postgres.checkpoints import Checkpoints
 from leyden.postgres.clients import ClientStore
-from leyden.postgres.snapshots import Snapshots
-from leyden.postgres.writer import Writer
+from leyden.postgres.reading.snapshots import Snapshots
+from leyden.postgres.writing.writer import Writer
 from leyden.satellite.actions import World
 from leyden.satellite.encoding import Encoder
 

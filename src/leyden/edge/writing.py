@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
+from leyden.edge.access.sessions import Session
 from leyden.edge.core import Core
-from leyden.edge.sessions import Session
 from leyden.edge.uploads import UploadQueue
 from leyden.model import Author, Upload
-from leyden.postgres.writer import Outcome
+from leyden.postgres.writing.writer import Outcome
 
 #: How often it is asked whether what let the connection in holds still (seconds).
 TICK = 1.0

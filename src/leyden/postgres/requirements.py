@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from leyden.postgres.publication import PUBLICATION, slot_name
+from leyden.postgres.replication.publication import PUBLICATION, slot_name
 
 #: Major versions of Postgres that are supported, both inclusive.
 OLDEST_VERSION = 14

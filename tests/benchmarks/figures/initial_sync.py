@@ -16,8 +16,8 @@ from benchmarks.processes import PeakMemory
 from benchmarks.stage import Session, Stage
 from databases import install_schema
 from leyden.postgres.catalog import load_tables
+from leyden.postgres.reading.snapshots import selection
 from leyden.postgres.sessions import connect, session_conninfo
-from leyden.postgres.snapshots import selection
 
 ROWS = 1_000_000
 ROUNDS = 3

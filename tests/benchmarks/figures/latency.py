@@ -9,7 +9,7 @@ from benchmarks.figure import Figure, Goal, Row, Spread
 from benchmarks.floors import following
 from benchmarks.processes import CpuClock
 from benchmarks.stage import Session, Stage
-from leyden.edge.socket import server_frame
+from leyden.edge.websocket.socket import server_frame
 
 CLIENTS = 1_000
 RATES = (10, 100)

@@ -12,7 +12,7 @@ from statistics import median
 from benchmarks.child import Child
 from benchmarks.figure import Curve, Figure, Goal, Row, Spread
 from benchmarks.stage import Service, Session, Stage
-from leyden.edge.socket import server_frame
+from leyden.edge.websocket.socket import server_frame
 
 CLIENTS = (100, 1_000, 2_500, 5_000)
 WITH_A_GOAL = (100, 1_000, 5_000)

@@ -11,7 +11,7 @@ from benchmarks.figure import Figure, Goal, Row, Spread
 from benchmarks.floors import following
 from benchmarks.processes import CpuClock
 from benchmarks.stage import Session, Stage
-from leyden.edge.socket import server_frame
+from leyden.edge.websocket.socket import server_frame
 
 CLIENTS = 200
 GOAL = Goal(0.6, at_least=True)

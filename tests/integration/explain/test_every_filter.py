@@ -8,7 +8,7 @@ from psycopg import sql
 
 from leyden.postgres.catalog import load_tables
 from leyden.postgres.locale import read_locale
-from leyden.postgres.lookup import count_rows, find_row
+from leyden.postgres.reading.lookup import count_rows, find_row
 from leyden.postgres.sessions import connect
 from leyden.shapes.explanation import explain_row
 from leyden.shapes.understanding import Asked, Client, Facts, understand

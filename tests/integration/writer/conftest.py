@@ -27,7 +27,7 @@ from leyden.model import (
 )
 from leyden.postgres.catalog import load_tables
 from leyden.postgres.sessions import connect, session_conninfo
-from leyden.postgres.writer import Outcome, Writer
+from leyden.postgres.writing.writer import Outcome, Writer
 from leyden.shapes.where import ownership
 
 CLIENT = "11111111-1111-4111-8111-111111111111"

@@ -12,7 +12,7 @@ import pytest
 from leyden.conflict.tags import parse_tag
 from leyden.model import Delete, Insert, Update
 from leyden.postgres.tombstones import collect_tombstones
-from leyden.postgres.writer import Outcome
+from leyden.postgres.writing.writer import Outcome
 from stream_reader import Reader
 
 CLIENT = "11111111-1111-4111-8111-111111111111"

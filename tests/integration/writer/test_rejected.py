@@ -18,7 +18,7 @@ from interop.service import database_url
 from leyden.cli import main
 from leyden.model import Author, ClientInsert
 from leyden.postgres.sessions import session_conninfo
-from leyden.postgres.writer import Outcome
+from leyden.postgres.writing.writer import Outcome
 
 CLIENT = "11111111-1111-4111-8111-111111111111"
 FUTURE = 5_000_000_000_000

@@ -12,7 +12,7 @@ from leyden import events
 from leyden.postgres import tombstones
 from leyden.postgres.sessions import session_conninfo
 from leyden.postgres.tombstones import collect_tombstones, forget_tombstones
-from leyden.postgres.writer import Outcome
+from leyden.postgres.writing.writer import Outcome
 from stream_reader import Reader
 
 CLIENT = "11111111-1111-4111-8111-111111111111"

@@ -15,7 +15,7 @@ import pytest
 from conflict_model import EPOCH, History, Model, Operation, Reference, Refused, RowName, Stamp, TableRules
 from leyden.conflict.tags import column_tags_from_json, parse_observed
 from leyden.model import ClientChange
-from leyden.postgres.writer import Outcome
+from leyden.postgres.writing.writer import Outcome
 
 CLIENTS = ("Client-1", "client-2", "client-3")
 #: Clients' clocks are days behind and ahead of Postgres'.

@@ -11,10 +11,10 @@ import pytest
 
 from leyden import events
 from leyden.model import ClientInsert, ClientUpdate, Flaw
-from leyden.postgres import rejections
 from leyden.postgres.clients import ClientBelongsToOther, ClientStore
 from leyden.postgres.sessions import session_conninfo
-from leyden.postgres.writer import Outcome
+from leyden.postgres.writing import rejections
+from leyden.postgres.writing.writer import Outcome
 
 CLIENT = "11111111-1111-4111-8111-111111111111"
 FUTURE = 5_000_000_000_000

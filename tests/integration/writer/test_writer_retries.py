@@ -15,7 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from leyden import events
 from leyden.postgres.sessions import session_conninfo
-from leyden.postgres.writer import RETRY_DELAYS, Outcome, Writer
+from leyden.postgres.writing.writer import RETRY_DELAYS, Outcome, Writer
 from leyden.shapes.where import ownership
 
 CLIENT = "11111111-1111-4111-8111-111111111111"

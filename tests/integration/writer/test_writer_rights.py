@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 
 from leyden.model import Author
 from leyden.postgres.requirements import DatabaseRequirementError, require
-from leyden.postgres.writer import Outcome
+from leyden.postgres.writing.writer import Outcome
 
 CLIENT = "11111111-1111-4111-8111-111111111111"
 OTHER = "22222222-2222-4222-8222-222222222222"

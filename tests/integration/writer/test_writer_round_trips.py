@@ -9,7 +9,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from leyden.postgres.sessions import session_conninfo
-from leyden.postgres.writer import Outcome, Writer
+from leyden.postgres.writing.writer import Outcome, Writer
 from leyden.shapes.where import ownership
 from round_trips import Counter
 

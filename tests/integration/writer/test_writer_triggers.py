@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from leyden.model import Delete, Insert, Update
-from leyden.postgres.writer import Outcome
+from leyden.postgres.writing.writer import Outcome
 from stream_reader import Reader
 
 CLIENT = "11111111-1111-4111-8111-111111111111"

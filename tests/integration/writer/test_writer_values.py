@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from leyden.postgres.writer import Outcome
+from leyden.postgres.writing.writer import Outcome
 
 CLIENT = "11111111-1111-4111-8111-111111111111"
 FUTURE = 5_000_000_000_000

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from benchmarks.load.client import apply
 from benchmarks.load.device import Device
 from benchmarks.load.inbox import Inbox, understood
-from leyden.edge.socket import server_frame
+from leyden.edge.websocket.socket import server_frame
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.frames import decode, encode
 from raw_websocket import FrameReader, is_binary

@@ -10,9 +10,9 @@ from typing import Any, cast
 import psycopg
 import pytest
 
-from leyden.edge import asking
-from leyden.edge.asking import LOOK_INTERVAL, Asking, QuestionNotAnswered, TooManyQuestions
-from leyden.edge.fanout import FanOut
+from leyden.edge.delivery import asking
+from leyden.edge.delivery.asking import LOOK_INTERVAL, Asking, QuestionNotAnswered, TooManyQuestions
+from leyden.edge.delivery.fanout import FanOut
 from leyden.events import Event, QuestionFailed, UnexpectedError
 from leyden.log.memory import MemoryLog
 from leyden.model import Author, Column, Insert, Policy, ReadingRights, Row, SnapshotPoint, Table, Transaction

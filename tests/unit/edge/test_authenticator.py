@@ -22,7 +22,7 @@ from leyden.auth import (
     load_keys,
     mint_token,
 )
-from leyden.edge.authenticator import REVOCATIONS_TOO_OLD, Authenticator, TryAgainLater
+from leyden.edge.access.authenticator import REVOCATIONS_TOO_OLD, Authenticator, TryAgainLater
 
 NOW = 1_760_000_000
 HS256 = ALGORITHMS["HS256"]

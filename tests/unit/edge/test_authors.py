@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from leyden.auth import Identity, Refusal
-from leyden.edge.authors import Authors, RolePolicy, RoleRefused
+from leyden.edge.access.authors import Authors, RolePolicy, RoleRefused
 from leyden.model import Author
 
 CLAIMED = RolePolicy(claim="role", listed=frozenset({"reader", "editor"}))

@@ -15,13 +15,13 @@ from google.protobuf.message import Message
 
 from leyden import cancellation
 from leyden.auth import Identity
-from leyden.edge.authenticator import Accepted
-from leyden.edge.authors import Authors, RolePolicy
+from leyden.edge.access.authenticator import Accepted
+from leyden.edge.access.authors import Authors, RolePolicy
+from leyden.edge.access.sessions import Sessions
 from leyden.edge.connection import Connection, ConnectionEnded
 from leyden.edge.core import Core
-from leyden.edge.fanout import FanOut
-from leyden.edge.sessions import Sessions
-from leyden.edge.socket import Packet
+from leyden.edge.delivery.fanout import FanOut
+from leyden.edge.websocket.socket import Packet
 from leyden.events import Event, Peer, UnexpectedError
 from leyden.log.memory import MemoryLog
 from leyden.model import (

@@ -11,10 +11,10 @@ from typing import Any, cast
 import pytest
 from google.protobuf.message import Message
 
-from leyden.edge import delivery
-from leyden.edge.delivery import Deliveries
-from leyden.edge.fanout import FanOut, Subscriber
-from leyden.edge.socket import HIGH_WATER_BYTES, Packet
+from leyden.edge.delivery import deliveries
+from leyden.edge.delivery.deliveries import Deliveries
+from leyden.edge.delivery.fanout import FanOut, Subscriber
+from leyden.edge.websocket.socket import HIGH_WATER_BYTES, Packet
 from leyden.events import Event, SubscriptionProgress
 from leyden.log.memory import MemoryLog
 from leyden.model import (
@@ -210,7 +210,7 @@ async def test_a_snapshot_that_sees_a_migration_the_client_lacks_is_given_back()
 
 
 async def test_a_client_that_is_behind_gets_its_data_after_the_migration(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery, "BEHIND_PAUSE", 0.0)
+    monkeypatch.setattr(deliveries, "BEHIND_PAUSE", 0.0)
     stage = Stage()
     stage.room = False
     stage.fanout.join(stage.subscriber)
@@ -308,7 +308,7 @@ async def test_a_table_given_up_meanwhile_is_delivered_empty() -> None:
 
 
 async def test_others_have_their_turn_between_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery, "PARCEL_BYTES", 1)
+    monkeypatch.setattr(deliveries, "PARCEL_BYTES", 1)
     stage = Stage()
     stage.batches = 4
     stage.fanout.join(stage.subscriber)
@@ -322,7 +322,7 @@ async def test_others_have_their_turn_between_batches(monkeypatch: pytest.Monkey
 
 
 async def test_the_next_batch_is_made_when_the_client_has_taken_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery, "PARCEL_BYTES", 1)
+    monkeypatch.setattr(deliveries, "PARCEL_BYTES", 1)
     stage = Stage()
     stage.batches = 3
     stage.drained.clear()
@@ -338,7 +338,7 @@ async def test_the_next_batch_is_made_when_the_client_has_taken_the_last(monkeyp
 
 
 async def test_progress_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery, "PROGRESS_ROWS", 2)
+    monkeypatch.setattr(deliveries, "PROGRESS_ROWS", 2)
     stage = Stage()
     stage.batches = 5
     stage.fanout.join(stage.subscriber)
@@ -363,7 +363,7 @@ async def test_few_rows_are_sent_in_one_packet() -> None:
 
 
 async def test_many_rows_are_sent_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery, "PARCEL_BYTES", 200)
+    monkeypatch.setattr(deliveries, "PARCEL_BYTES", 200)
     stage = Stage()
     stage.batches = 50
     stage.fanout.join(stage.subscriber)
@@ -380,7 +380,7 @@ async def test_many_rows_are_sent_as_they_come(monkeypatch: pytest.MonkeyPatch) 
 async def test_a_delivery_is_confirmed_when_the_client_has_answered_after_its_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(delivery, "CONFIRMATION_PAUSE", 0)
+    monkeypatch.setattr(deliveries, "CONFIRMATION_PAUSE", 0)
     stage = Stage()
     stage.fanout.join(stage.subscriber)
     stage.deliver()

@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from leyden.edge.fanout import CATCH_UP_BATCH, REOPENED_AT, WINDOW, FanOut, Subscriber
-from leyden.edge.socket import HIGH_WATER_BYTES, Packet
+from leyden.edge.delivery.fanout import CATCH_UP_BATCH, REOPENED_AT, WINDOW, FanOut, Subscriber
+from leyden.edge.websocket.socket import HIGH_WATER_BYTES, Packet
 from leyden.events import Event, UnexpectedError
 from leyden.log.memory import MemoryLog
 from leyden.model import (

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from leyden.edge.fanout import FanOut
-from leyden.edge.loading import TableLoader
+from leyden.edge.delivery.fanout import FanOut
+from leyden.edge.delivery.loading import TableLoader
 from leyden.log.memory import MemoryLog
 from leyden.model import Column, Delete, Insert, Row, SnapshotPoint, Table, Transaction
 from leyden.satellite.encoding import Encoder

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from leyden.edge.reading import SLICE, Reading
+from leyden.edge.access.reading import SLICE, Reading
 from leyden.model import Column, Locale, ReadingRights, Table
 from leyden.shapes.rights import Forbidden
 

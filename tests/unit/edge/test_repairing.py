@@ -10,11 +10,11 @@ from typing import Any, cast
 import pytest
 from google.protobuf.message import Message
 
-from leyden.edge import repairing
-from leyden.edge.delivery import Deliveries
-from leyden.edge.fanout import FanOut, Subscriber
-from leyden.edge.repairing import RepairInterruptedError
-from leyden.edge.socket import Packet
+from leyden.edge.delivery import repairing
+from leyden.edge.delivery.deliveries import Deliveries
+from leyden.edge.delivery.fanout import FanOut, Subscriber
+from leyden.edge.delivery.repairing import RepairInterruptedError
+from leyden.edge.websocket.socket import Packet
 from leyden.events import ClientRepaired, Event
 from leyden.log.memory import MemoryLog
 from leyden.model import (
@@ -31,7 +31,7 @@ from leyden.model import (
     Transaction,
     Update,
 )
-from leyden.postgres.written import Former, WrittenRow
+from leyden.postgres.reading.written import Former, WrittenRow
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.actions import Repair
 from leyden.satellite.encoding import Encoder

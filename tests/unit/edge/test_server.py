@@ -16,8 +16,8 @@ from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
-from leyden.edge.server import SatelliteServerProtocol
-from leyden.edge.short_frames import FrameBoundary, short_message
+from leyden.edge.websocket.server import SatelliteServerProtocol
+from leyden.edge.websocket.short_frames import FrameBoundary, short_message
 
 REQUEST = (
     b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from leyden.auth import Identity, Revocation, RevocationList
-from leyden.edge.sessions import WITHDRAWAL_GRACE, Sessions
+from leyden.edge.access.sessions import WITHDRAWAL_GRACE, Sessions
 from leyden.events import SessionEnd
 
 NOW = 1_760_000_000

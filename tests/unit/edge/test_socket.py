@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import pytest
 
-from leyden.edge.server import DirectSocket
-from leyden.edge.socket import HIGH_WATER_BYTES, AsgiSocket, Packet, server_frame
+from leyden.edge.websocket.server import DirectSocket
+from leyden.edge.websocket.socket import HIGH_WATER_BYTES, AsgiSocket, Packet, server_frame
 
 
 class Server:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from leyden.edge.fanout import FanOut, Subscriber
-from leyden.edge.socket import Packet
+from leyden.edge.delivery.fanout import FanOut, Subscriber
+from leyden.edge.websocket.socket import Packet
 from leyden.log.memory import MemoryLog
 from leyden.model import Column, Delete, Insert, Locale, Policy, ReadingRights, Row, Table, Transaction
 from leyden.satellite import satellite_pb2 as pb

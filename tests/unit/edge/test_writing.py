@@ -10,12 +10,12 @@ from typing import Any, cast
 import pytest
 
 from leyden.auth import Identity, Revocation, RevocationList
-from leyden.edge.authors import Authors, RolePolicy
+from leyden.edge.access.authors import Authors, RolePolicy
+from leyden.edge.access.sessions import Sessions
 from leyden.edge.core import Core
-from leyden.edge.sessions import Sessions
 from leyden.edge.writing import LONGEST_PAUSE, Writing
 from leyden.model import Author, Upload
-from leyden.postgres.writer import Outcome
+from leyden.postgres.writing.writer import Outcome
 from virtual_time import VirtualTime
 
 IDENTITY = Identity("alice", {"sub": "alice"}, 1_000_100.0, None, None, "jti-1", None, None, None, 0)

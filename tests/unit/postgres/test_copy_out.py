@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leyden.model import Row
-from leyden.postgres.copy_out import parse
+from leyden.postgres.reading.copy_out import parse
 
 #: What COPY TO writes for these characters.
 ESCAPED = {

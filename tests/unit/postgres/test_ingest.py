@@ -27,8 +27,8 @@ from leyden.model import (
     Transaction,
     Update,
 )
-from leyden.postgres.ingest import Ingest
-from leyden.postgres.pgoutput import DecodeError
+from leyden.postgres.replication.ingest import Ingest
+from leyden.postgres.replication.pgoutput import DecodeError
 from leyden.postgres.tag_text import parse_key, parse_tags
 
 INT4, TEXT = 23, 25

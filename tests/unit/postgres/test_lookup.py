@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leyden.model import Column, Table
-from leyden.postgres.lookup import InvalidKey, parse_key
+from leyden.postgres.reading.lookup import InvalidKey, parse_key
 
 ONE = Table(1, "one", (Column("id", "text", True),), ("id",), "one_pkey")
 TWO = Table(2, "two", (Column("b", "text", True), Column("a", "int4", True)), ("a", "b"), "two_pkey")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leyden.postgres import pgoutput
-from leyden.postgres.pgoutput import UNCHANGED, DecodeError, decode
+from leyden.postgres.replication import pgoutput
+from leyden.postgres.replication.pgoutput import UNCHANGED, DecodeError, decode
 
 
 def test_begin_carries_milliseconds_since_the_unix_epoch(wire: Any) -> None:

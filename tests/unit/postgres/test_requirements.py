@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from leyden.postgres.publication import slot_name
+from leyden.postgres.replication.publication import slot_name
 from leyden.postgres.requirements import DatabaseRequirementError, judge
 
 FIT: dict[str, Any] = {

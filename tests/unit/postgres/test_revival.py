@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from leyden.model import Column, ForeignKey, Table
-from leyden.postgres.revival import parents_of
+from leyden.postgres.writing.revival import parents_of
 
 HOUSES = Table(
     1, "houses", (Column("no", "int4", True), Column("street", "text", True)), ("street", "no"), "houses_pkey"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from leyden.postgres import sqlstates
+from leyden.postgres.writing import sqlstates
 
 
 def error(code: str) -> psycopg.Error:

@@ -4,7 +4,7 @@ import pytest
 
 from leyden.conflict.operations import Kind
 from leyden.model import ClientChange, ClientCompensation, ClientDelete, ClientInsert, ClientUpdate, Column, Table
-from leyden.postgres.upload_plan import UploadRefusedError, change_keys, plan_upload
+from leyden.postgres.writing.upload_plan import UploadRefusedError, change_keys, plan_upload
 
 PAIRS = Table(
     7,

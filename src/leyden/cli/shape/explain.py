@@ -21,16 +21,16 @@ import psycopg
 from leyden.auth import Refusal, printable, verifier_from
 from leyden.config import ConfigurationError, load_role_policy
 from leyden.config.roles import CLAIM, ROLES
-from leyden.edge.authors import Authors, RolePolicy, RoleRefused
+from leyden.edge.access.authors import Authors, RolePolicy, RoleRefused
 from leyden.model import Author, SnapshotPoint, Table
 from leyden.observe.fields import shown
-from leyden.postgres import lookup
 from leyden.postgres.catalog import load_tables
 from leyden.postgres.locale import read_locale
-from leyden.postgres.reading_rights import parse_rights, read_rights
+from leyden.postgres.reading import lookup
+from leyden.postgres.reading.rights import parse_rights, read_rights
+from leyden.postgres.reading.snapshots import Snapshot
+from leyden.postgres.replication.suspension import suspension
 from leyden.postgres.revocations import read_page
-from leyden.postgres.snapshots import Snapshot
-from leyden.postgres.suspension import suspension
 from leyden.shapes import questions
 from leyden.shapes.company import explain_company, explain_stranger, tables_needed
 from leyden.shapes.explanation import Explanation, explain_absence, explain_count, explain_refusal, explain_row

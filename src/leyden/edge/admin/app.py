@@ -24,7 +24,7 @@ from leyden.edge.admin.answers import HEADERS, ApiError, error_response, json_re
 from leyden.edge.admin.credentials import Credential, Scope
 from leyden.edge.admin.guard import CALLER, Guard, address_of
 from leyden.edge.admin.requests import object_in, revocation_in, user_in
-from leyden.edge.server import BoundedHttpProtocol
+from leyden.edge.websocket.server import BoundedHttpProtocol
 from leyden.events import AdminActed, AdminDenied, Emit, UnexpectedError
 from leyden.observe.metrics import CONTENT_TYPE
 

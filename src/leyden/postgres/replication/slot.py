@@ -18,7 +18,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from leyden.postgres import checkpoints
-from leyden.postgres.wal_stream import System
+from leyden.postgres.replication.wal_stream import System
 
 Connection = psycopg.AsyncConnection[Any]
 

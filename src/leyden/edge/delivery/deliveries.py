@@ -28,15 +28,15 @@ from collections.abc import (
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 
-from leyden.edge.covering import covering
-from leyden.edge.fanout import FanOut, Subscriber
-from leyden.edge.loading import TableLoader
-from leyden.edge.repairing import Repairing
-from leyden.edge.socket import Packet
+from leyden.edge.delivery.covering import covering
+from leyden.edge.delivery.fanout import FanOut, Subscriber
+from leyden.edge.delivery.loading import TableLoader
+from leyden.edge.delivery.repairing import Repairing
+from leyden.edge.websocket.socket import Packet
 from leyden.events import Emit, SubscriptionDelivered, SubscriptionProgress
 from leyden.model import Row, SubscriptionRecord, Table
 from leyden.postgres.clients import ClientStore
-from leyden.postgres.snapshots import Snapshot, Snapshots
+from leyden.postgres.reading.snapshots import Snapshot, Snapshots
 from leyden.satellite.actions import Repair, World
 from leyden.satellite.encoding import Encoder, key_image
 from leyden.shapes.groups import Group

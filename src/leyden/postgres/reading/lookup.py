@@ -15,9 +15,9 @@ from psycopg import sql
 
 from leyden.auth import NotStrictJson, parse_object
 from leyden.model import Author, Row, Table
-from leyden.postgres.rights import tell_author
-from leyden.postgres.row_statements import from_text, key_columns
-from leyden.postgres.rows import Connection, Cursor, RawKey, raw_rows
+from leyden.postgres.writing.rights import tell_author
+from leyden.postgres.writing.row_statements import from_text, key_columns
+from leyden.postgres.writing.rows import Connection, Cursor, RawKey, raw_rows
 
 
 class InvalidKey(ValueError):

@@ -1,7 +1,8 @@
 """Which rows one reader may select, asked as his database role and with his claims.
 
-Owns how Postgres is asked: in the same way in which a user's uploads are written (:mod:`leyden.postgres.rights`). The
-connection is in a transaction that only reads, and has the settings of :mod:`leyden.postgres.sessions`.
+Owns how Postgres is asked: in the same way in which a user's uploads are written
+(:mod:`leyden.postgres.writing.rights`). The connection is in a transaction that only reads, and has the settings of
+:mod:`leyden.postgres.sessions`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import psycopg
 from psycopg import sql
 
 from leyden.model import Author, Row, Table
-from leyden.postgres.copy_out import copy_out
-from leyden.postgres.rights import tell_author
+from leyden.postgres.reading.copy_out import copy_out
+from leyden.postgres.writing.rights import tell_author
 
 #: Keys asked for in one query.
 KEYS_AT_ONCE = 1_000

@@ -30,13 +30,13 @@ from leyden.events import (
 from leyden.log import OutsideWindow, TransactionLog
 from leyden.model import Migration, Suspension, Table, Transaction
 from leyden.postgres import catalog, checkpoints
-from leyden.postgres.announcement import load_prefix
-from leyden.postgres.ingest import MOMENT_PREFIX, Ingest
-from leyden.postgres.inspection import Inspection
-from leyden.postgres.publication import slot_name
+from leyden.postgres.replication.announcement import load_prefix
+from leyden.postgres.replication.ingest import MOMENT_PREFIX, Ingest
+from leyden.postgres.replication.inspection import Inspection
+from leyden.postgres.replication.publication import slot_name
+from leyden.postgres.replication.slot import Claim, Connection, PassedVersion, SlotUnusable, claim, remember
+from leyden.postgres.replication.wal_stream import WalStream
 from leyden.postgres.sessions import connect
-from leyden.postgres.slot import Claim, Connection, PassedVersion, SlotUnusable, claim, remember
-from leyden.postgres.wal_stream import WalStream
 
 HEARTBEAT_PREFIX = "leyden.heartbeat"
 

@@ -14,7 +14,7 @@ from typing import Literal, cast
 from psycopg.postgres import types as builtin_types
 
 from leyden.model import Column, Row, Table
-from leyden.postgres.pgoutput import DecodeError, Relation, Type, Value, Values
+from leyden.postgres.replication.pgoutput import DecodeError, Relation, Type, Value, Values
 
 #: Schema of Leyden's own tables, of which the publication holds three.
 _OWN_SCHEMA = "leyden"

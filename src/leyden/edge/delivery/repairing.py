@@ -16,13 +16,13 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 
-from leyden.edge.covering import covering
-from leyden.edge.fanout import FanOut, Subscriber
-from leyden.edge.socket import Packet
+from leyden.edge.delivery.covering import covering
+from leyden.edge.delivery.fanout import FanOut, Subscriber
+from leyden.edge.websocket.socket import Packet
 from leyden.events import ClientRepaired, Emit
 from leyden.model import Migration, Row, SnapshotPoint, Table
-from leyden.postgres.snapshots import Snapshot, Snapshots
-from leyden.postgres.written import WrittenRow
+from leyden.postgres.reading.snapshots import Snapshot, Snapshots
+from leyden.postgres.reading.written import WrittenRow
 from leyden.satellite.actions import Repair, World
 from leyden.satellite.encoding import Encoder
 from leyden.shapes.aftermath import Aftermath, Telling, may_have_held

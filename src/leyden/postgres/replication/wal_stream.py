@@ -17,7 +17,7 @@ import psycopg
 from psycopg import generators, sql
 from psycopg.pq import ExecStatus
 
-from leyden.postgres.publication import PUBLICATION
+from leyden.postgres.replication.publication import PUBLICATION
 from leyden.postgres.sessions import connect
 
 _KEEPALIVE = struct.Struct("!qqB")

@@ -14,8 +14,8 @@ from psycopg import sql
 
 from leyden.model import Row, Table
 from leyden.postgres.checkpoints import written_since
-from leyden.postgres.row_statements import from_text, key_columns
 from leyden.postgres.tag_text import parse_key, parse_tags
+from leyden.postgres.writing.row_statements import from_text, key_columns
 
 #: What columns held since the checkpoint, by name: those of foreign keys, and the owner.
 Former = Mapping[str, Collection[bytes | None]]

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from leyden.edge.fanout import FanOut
-from leyden.postgres.snapshots import Snapshot, Snapshots
+from leyden.edge.delivery.fanout import FanOut
+from leyden.postgres.reading.snapshots import Snapshot, Snapshots
 
 #: Pauses between attempts (seconds).
 SNAPSHOT_PAUSES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)

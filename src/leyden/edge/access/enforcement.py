@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 
 from leyden.auth import AuthSettings, KeyRing, KeySource, RevocationList
-from leyden.edge.authenticator import Authenticator
-from leyden.edge.sessions import Sessions
+from leyden.edge.access.authenticator import Authenticator
+from leyden.edge.access.sessions import Sessions
 from leyden.events import Emit
 from leyden.postgres.revocation_watch import RevocationWatch
 

@@ -15,11 +15,11 @@ import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from leyden.edge.socket import HIGH_WATER_BYTES, Packet, Socket
+from leyden.edge.websocket.socket import HIGH_WATER_BYTES, Packet, Socket
 from leyden.events import Emit, UnexpectedError, ignore
 from leyden.log import TransactionLog
 from leyden.model import AddColumns, Row, SnapshotPoint, Table, Transaction
-from leyden.postgres.relations import with_columns
+from leyden.postgres.replication.relations import with_columns
 from leyden.satellite.encoding import Encoder
 from leyden.satellite.migrations import Dialect
 from leyden.shapes.answers import Questions

@@ -1,8 +1,8 @@
 """Whether an electrified table still is what clients were told, as the catalog has it at this moment.
 
 The service itself learns it from the replication stream, with the next change of the table or when it looks
-(:mod:`leyden.postgres.inspection`); this is for those who are about to read rows before that. All go by the rules of
-``relations``.
+(:mod:`leyden.postgres.replication.inspection`); this is for those who are about to read rows before that. All go by
+the rules of ``relations``.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 import psycopg
 
 from leyden.model import Table
-from leyden.postgres.pgoutput import Relation, RelationColumn
-from leyden.postgres.publication import PUBLICATION
-from leyden.postgres.relations import NO_COLUMNS, Source
+from leyden.postgres.replication.pgoutput import Relation, RelationColumn
+from leyden.postgres.replication.publication import PUBLICATION
+from leyden.postgres.replication.relations import NO_COLUMNS, Source
 
 _RELATION = """
 SELECT n.nspname, c.relname, c.relreplident::text,

@@ -26,11 +26,11 @@ from leyden.model import (
     Suspension,
     Table,
 )
-from leyden.postgres import pgoutput
-from leyden.postgres.announcement import RIGHTS_PREFIX, TRANSACTION_PREFIX, Announcement
 from leyden.postgres.catalog import migration_from_json, suspension_from_json
-from leyden.postgres.pgoutput import UNCHANGED, DecodeError, Values
-from leyden.postgres.relations import NO_COLUMNS, Relations, Source, with_columns
+from leyden.postgres.replication import pgoutput
+from leyden.postgres.replication.announcement import RIGHTS_PREFIX, TRANSACTION_PREFIX, Announcement
+from leyden.postgres.replication.pgoutput import UNCHANGED, DecodeError, Values
+from leyden.postgres.replication.relations import NO_COLUMNS, Relations, Source, with_columns
 from leyden.postgres.tag_text import parse_key, parse_tags
 
 #: Bytes that Python adds to each value held: the header of ``bytes`` (33) and the tuple's pointer to it (8).
@@ -174,7 +174,7 @@ class Ingest:
     def feed(self, data: bytes) -> bool:
         """Take one message. True when it completed a transaction: then run :meth:`assemble` before the next.
 
-        Raises :class:`~leyden.postgres.pgoutput.DecodeError`.
+        Raises :class:`~leyden.postgres.replication.pgoutput.DecodeError`.
         """
         message = pgoutput.decode(data)
         if isinstance(message, pgoutput.Insert):

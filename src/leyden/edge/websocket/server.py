@@ -23,8 +23,8 @@ from websockets.http11 import Request
 from websockets.protocol import State
 
 from leyden.edge.admission import Doorkeeper, HandshakeRefused
-from leyden.edge.short_frames import FrameBoundary, short_message
-from leyden.edge.socket import EXTENSION, HIGH_WATER_BYTES, Packet
+from leyden.edge.websocket.short_frames import FrameBoundary, short_message
+from leyden.edge.websocket.socket import EXTENSION, HIGH_WATER_BYTES, Packet
 
 #: Connections that may wait to be accepted, as far as the system lets them (``net.core.somaxconn``).
 BACKLOG = 4096
@@ -56,7 +56,7 @@ CLOSE_PATIENCE = 10.0
 
 
 class DirectSocket:
-    """:class:`leyden.edge.socket.Socket` on the protocol object itself."""
+    """:class:`leyden.edge.websocket.socket.Socket` on the protocol object itself."""
 
     def __init__(self, protocol: SatelliteServerProtocol) -> None:
         self._protocol = protocol

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from leyden.conflict.operations import Values
 from leyden.model import Table
-from leyden.postgres.rows import RawKey
+from leyden.postgres.writing.rows import RawKey
 
 
 def parents_of(table: Table, row: Values, tables: Mapping[str, Table]) -> list[tuple[Table, RawKey]]:

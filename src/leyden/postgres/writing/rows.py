@@ -1,9 +1,9 @@
 """One row of an electrified table with its ``leyden.row_state``: reading, locking and writing both.
 
-Owns when which statement of :mod:`leyden.postgres.row_statements` runs, and what it is given: what to write is decided
-in ``conflict/``, in which transaction by the writer. All values cross as Postgres text forms: parameters are bound as
-text and cast to the column's type, results are taken as the output functions print them. The sessions must run with the
-settings of :mod:`leyden.postgres.sessions`, or those forms would depend on the server's configuration.
+Owns when which statement of :mod:`leyden.postgres.writing.row_statements` runs, and what it is given: what to write
+is decided in ``conflict/``, in which transaction by the writer. All values cross as Postgres text forms: parameters are
+bound as text and cast to the column's type, results are taken as the output functions print them. The sessions must run
+with the settings of :mod:`leyden.postgres.sessions`, or those forms would depend on the server's configuration.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from leyden.conflict.operations import Values
 from leyden.conflict.resolution import RowState
 from leyden.conflict.tags import column_tags_from_json, column_tags_to_json, format_tags, parse_observed
 from leyden.model import Row, Table
-from leyden.postgres import row_statements as statements
+from leyden.postgres.writing import row_statements as statements
 
 Connection = psycopg.AsyncConnection[Any]
 Cursor = psycopg.AsyncCursor[Any]

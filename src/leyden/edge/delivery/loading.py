@@ -7,13 +7,13 @@ import contextlib
 import sys
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
-from leyden.edge.asking import Asking
-from leyden.edge.fanout import FanOut
+from leyden.edge.delivery.asking import Asking
+from leyden.edge.delivery.fanout import FanOut
 from leyden.events import Emit, TablesLoaded
 from leyden.log import OutsideWindow, TransactionLog
 from leyden.model import AddColumns, SnapshotPoint, Table, Transaction
-from leyden.postgres.snapshots import Snapshots
-from leyden.postgres.suspension import TableStrayed
+from leyden.postgres.reading.snapshots import Snapshots
+from leyden.postgres.replication.suspension import TableStrayed
 from leyden.satellite.actions import World
 from leyden.shapes.tree import Tree
 from leyden.shapes.versions import VersionedTables

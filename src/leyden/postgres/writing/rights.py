@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from leyden.conflict.operations import Values
 from leyden.model import Author, Row, Table
-from leyden.postgres.rows import Connection, RowWrite
+from leyden.postgres.writing.rows import Connection, RowWrite
 
 #: For a table and a user id: whether a row of the table is his or everybody's. ``None`` when its rows have no owners.
 OwnerRule = Callable[[Table, str], Callable[[Row], bool] | None]

@@ -1,7 +1,7 @@
 """Applies what clients upload: one upload is one Postgres transaction, exactly once.
 
 Owns the transaction, its retries and its outcome. The meaning of concurrent changes is decided in
-``conflict/``, the SQL of single rows is in :mod:`leyden.postgres.rows`. Must not know connections of
+``conflict/``, the SQL of single rows is in :mod:`leyden.postgres.writing.rows`. Must not know connections of
 clients or the wire.
 
 The usual upload costs three round trips whatever its size: announce, claim and lock; write; commit.
@@ -27,12 +27,12 @@ from leyden.conflict.tags import Tag
 from leyden.model import POSTGRES_ORIGIN, Author, ClientCompensation, Table, Upload
 from leyden.postgres.catalog import load_tables
 from leyden.postgres.clients import claim_upload, require_owner
-from leyden.postgres.rejected import Rejection
-from leyden.postgres.rejections import announce, record_refusal, tell_again
-from leyden.postgres.revival import parents_of
-from leyden.postgres.rights import OwnerRule, Rights, tell_author
-from leyden.postgres.rows import Connection, RawKey, RowReader, RowWrite, StoredRow, name_server_row
-from leyden.postgres.sqlstates import (
+from leyden.postgres.writing.rejected import Rejection
+from leyden.postgres.writing.rejections import announce, record_refusal, tell_again
+from leyden.postgres.writing.revival import parents_of
+from leyden.postgres.writing.rights import OwnerRule, Rights, tell_author
+from leyden.postgres.writing.rows import Connection, RawKey, RowReader, RowWrite, StoredRow, name_server_row
+from leyden.postgres.writing.sqlstates import (
     INSUFFICIENT_PRIVILEGE,
     NO_DATA,
     NO_TABLE,
@@ -47,7 +47,7 @@ from leyden.postgres.sqlstates import (
     may_be_the_uploads_fault,
     refusal_of,
 )
-from leyden.postgres.upload_plan import PlannedOperation, UploadRefusedError, plan_upload
+from leyden.postgres.writing.upload_plan import PlannedOperation, UploadRefusedError, plan_upload
 
 #: Seconds before the second, third, … attempt after a failure that may pass; the last one repeats.
 RETRY_DELAYS = (0.02, 0.1, 0.5, 1.0, 2.0, 5.0)
@@ -138,7 +138,7 @@ class Writer:
         False when there is no such refusal any more.
 
         Raises :class:`UploadRefusedError` when it is refused again, which leaves the entry as it is,
-        :class:`~leyden.postgres.change_json.UnknownTable`, and database errors.
+        :class:`~leyden.postgres.writing.change_json.UnknownTable`, and database errors.
         """
         async with self._pool.connection() as conn:
             tables = {table.name: table for table in (await load_tables(conn)).values()}

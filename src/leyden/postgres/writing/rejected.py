@@ -1,6 +1,7 @@
 """Refused uploads as they are kept, for those who look after them.
 
-Owns how ``leyden.rejected`` is read and cleared. How entries come about is :mod:`leyden.postgres.rejections`' business.
+Owns how ``leyden.rejected`` is read and cleared. How entries come about is
+:mod:`leyden.postgres.writing.rejections`' business.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import psycopg
 
 from leyden.model import Author, Table, Upload
-from leyden.postgres.change_json import change_from_json
+from leyden.postgres.writing.change_json import change_from_json
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -33,7 +34,7 @@ class Rejection:
     role: str | None
     sqlstate: str
     message: str
-    #: As :mod:`leyden.postgres.change_json` writes them. Values are the client's.
+    #: As :mod:`leyden.postgres.writing.change_json` writes them. Values are the client's.
     changes: Sequence[Mapping[str, Any]] = field(repr=False)
 
     @property
@@ -44,7 +45,7 @@ class Rejection:
     def upload(self, tables: Mapping[str, Table]) -> Upload:
         """What was to be written, on the electrified ``tables`` by name.
 
-        Raises :class:`~leyden.postgres.change_json.UnknownTable`.
+        Raises :class:`~leyden.postgres.writing.change_json.UnknownTable`.
         """
         changes = tuple(change_from_json(change, tables) for change in self.changes)
         return Upload(self.client_id, self.user_id, self.lsn, self.ms, changes)

@@ -16,12 +16,12 @@ from psycopg.types.json import Jsonb
 
 from leyden.conflict.tags import format_tags
 from leyden.model import Author, ClientChange, Table, Upload
-from leyden.postgres.change_json import change_to_json
 from leyden.postgres.clients import claim_upload, note_echo, require_owner
-from leyden.postgres.rights import tell_author
-from leyden.postgres.rows import Connection, RawKey, RowReader, StoredRow, text
-from leyden.postgres.sqlstates import Refusal
-from leyden.postgres.upload_plan import change_keys
+from leyden.postgres.writing.change_json import change_to_json
+from leyden.postgres.writing.rights import tell_author
+from leyden.postgres.writing.rows import Connection, RawKey, RowReader, StoredRow, text
+from leyden.postgres.writing.sqlstates import Refusal
+from leyden.postgres.writing.upload_plan import change_keys
 
 #: How often rows are looked for that came while they were looked for, before what was seen last is the truth.
 READINGS: Final = 3

@@ -16,13 +16,10 @@ from psycopg_pool import AsyncConnectionPool
 
 from leyden.memo import Memo
 from leyden.model import EPOCH_TAG, Author, Row, SnapshotPoint, Table
-from leyden.postgres.asking import selectable_keys
 from leyden.postgres.checkpoints import find
-from leyden.postgres.copy_out import copy_out
-from leyden.postgres.row_key import key_expression
-from leyden.postgres.suspension import TableStrayed, suspension
-from leyden.postgres.tag_text import parse_tags
-from leyden.postgres.written import (
+from leyden.postgres.reading.asking import selectable_keys
+from leyden.postgres.reading.copy_out import copy_out
+from leyden.postgres.reading.written import (
     KEY_RESULTS,
     ROW_RESULTS,
     Former,
@@ -32,6 +29,9 @@ from leyden.postgres.written import (
     written_keys,
     written_rows,
 )
+from leyden.postgres.replication.suspension import TableStrayed, suspension
+from leyden.postgres.row_key import key_expression
+from leyden.postgres.tag_text import parse_tags
 
 Result = TypeVar("Result")
 

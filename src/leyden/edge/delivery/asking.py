@@ -20,13 +20,13 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from leyden.cancellation import cancel
-from leyden.edge.covering import SnapshotTooOld, covering
-from leyden.edge.fanout import FanOut
+from leyden.edge.delivery.covering import SnapshotTooOld, covering
+from leyden.edge.delivery.fanout import FanOut
 from leyden.events import DatabaseUnavailable, Emit, QuestionAnswered, QuestionFailed, UnexpectedError
 from leyden.log import OutsideWindow, TransactionLog
 from leyden.model import Row
-from leyden.postgres.snapshots import Snapshot, Snapshots
-from leyden.postgres.sqlstates import is_contention, is_cut_off, is_server_trouble
+from leyden.postgres.reading.snapshots import Snapshot, Snapshots
+from leyden.postgres.writing.sqlstates import is_contention, is_cut_off, is_server_trouble
 from leyden.shapes.answers import Questions, Taken, Verdict, WrittenKeys, verdicts
 from leyden.shapes.questions import Question
 from leyden.shapes.versions import BATCH, Comparison

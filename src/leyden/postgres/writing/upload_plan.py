@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from leyden.conflict.operations import Kind, Operation, Values, operation_of
 from leyden.model import ClientChange, ClientDelete, ClientInsert, ClientUpdate, Table
-from leyden.postgres.rows import RawKey
-from leyden.postgres.sqlstates import Refusal
+from leyden.postgres.writing.rows import RawKey
+from leyden.postgres.writing.sqlstates import Refusal
 
 
 class UploadRefusedError(Exception):

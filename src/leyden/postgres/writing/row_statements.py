@@ -1,7 +1,7 @@
 """The SQL that reads, locks and writes single rows, composed once for each table.
 
-Owns the statements; what they are for and when they run is :mod:`leyden.postgres.rows`' business. Placeholders are
-``$1``, for raw cursors, because elsewhere psycopg takes a ``%`` within a column's name for a placeholder.
+Owns the statements; what they are for and when they run is :mod:`leyden.postgres.writing.rows`' business.
+Placeholders are ``$1``, for raw cursors, because elsewhere psycopg takes a ``%`` within a column's name for one.
 """
 
 from __future__ import annotations

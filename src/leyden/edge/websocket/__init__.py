@@ -1,0 +1,1 @@
+"""WebSockets on uvicorn, read and written with as little work as can be."""

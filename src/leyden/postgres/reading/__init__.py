@@ -1,0 +1,1 @@
+"""What clients and their readers are told of rows: snapshots, what was written since, rights to read."""
