@@ -136,7 +136,7 @@ async def test_a_cancellation_holds_unless_the_client_comes_back_from_before_it(
 
 
 async def test_whatever_is_done_for_a_client_waits_for_postgres_once(database: str) -> None:
-    async with Counter.between(database) as (counter, conninfo), Pool(conninfo, min_size=1, max_size=1) as pool:
+    async with Counter().to(database) as (counter, conninfo), Pool(conninfo, min_size=1, max_size=1) as pool:
         await pool.wait()
         store = ClientStore(pool)
         waits = []

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, Literal
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
 from leyden import events
 from leyden.postgres.sessions import session_conninfo
 from leyden.postgres.writing.writer import RETRY_DELAYS, Outcome, Writer
 from leyden.shapes.where import ownership
+from postgres_link import Ends, Link
 
 CLIENT = "11111111-1111-4111-8111-111111111111"
 FUTURE = 5_000_000_000_000
@@ -114,66 +114,31 @@ async def test_under_serializable_isolation_each_upload_is_applied_once(items: A
 # ---- a connection lost at its worst moment --------------------------------------------------------------------------
 
 
-class Cutter:
-    """A link to Postgres that is cut once, at a COMMIT: ``before`` it arrives there, or ``after`` it was carried out
-    and before anybody hears of it."""
+class Cutter(Link):
+    """Cut once, at a COMMIT: ``before`` it arrives there, or ``after`` it was carried out and before anybody hears of
+    it."""
 
-    def __init__(self, socket: Path, moment: Literal["before", "after"]) -> None:
-        self._socket = socket
+    def __init__(self, moment: Literal["before", "after"]) -> None:
+        super().__init__()
         self._moment = moment
+        self._committing: Ends | None = None
         self.cuts = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._writers: list[asyncio.StreamWriter] = []
 
-    @contextlib.asynccontextmanager
-    async def port(self) -> AsyncIterator[int]:
-        server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
-        yield server.sockets[0].getsockname()[1]
-        server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for writer in self._writers:
-            writer.transport.abort()
-        await asyncio.sleep(0.05)
+    def sent(self, data: bytes, ends: Ends) -> bool:
+        if b"COMMIT\0" not in data or self.cuts:
+            return True
+        self.cuts += 1
+        if self._moment == "before":
+            ends.abort()
+            return False
+        self._committing = ends
+        return True
 
-    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there_reader, there_writer = await asyncio.open_unix_connection(str(self._socket))
-        self._writers += [writer, there_writer]
-        cut = asyncio.Event()
-        for pipe in (
-            self._up(reader, there_writer, writer, cut),
-            self._down(there_reader, writer, cut),
-        ):
-            task = asyncio.create_task(pipe)
-            self._tasks.add(task)
-
-    async def _up(
-        self,
-        reader: asyncio.StreamReader,
-        there: asyncio.StreamWriter,
-        here: asyncio.StreamWriter,
-        cut: asyncio.Event,
-    ) -> None:
-        while data := await reader.read(65_536):
-            if b"COMMIT\0" in data and not self.cuts:
-                self.cuts += 1
-                cut.set()
-                if self._moment == "before":
-                    there.transport.abort()
-                    here.transport.abort()
-                    return
-            there.write(data)
-        there.close()
-
-    @staticmethod
-    async def _down(there: asyncio.StreamReader, here: asyncio.StreamWriter, cut: asyncio.Event) -> None:
-        while data := await there.read(65_536):
-            if cut.is_set():
-                here.transport.abort()
-                return
-            here.write(data)
-        here.close()
+    def answered(self, data: bytes, ends: Ends) -> bool:
+        if ends is not self._committing:
+            return True
+        ends.client.transport.abort()
+        return False
 
 
 @contextlib.asynccontextmanager
@@ -192,16 +157,12 @@ async def test_a_connection_lost_at_the_commit_is_no_second_write_and_no_lost_on
         " IF NEW.content = 'forbidden' THEN RAISE EXCEPTION 'no'; END IF; RETURN NEW; END $$"
     )
     await items.sql("CREATE TRIGGER guard BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION guard()")
-    parts = conninfo_to_dict(database)
-    cutter = Cutter(Path(str(parts["host"])) / f".s.PGSQL.{parts.get('port', 5432)}", moment)
-    async with cutter.port() as port:
-        link = make_conninfo(database, host="127.0.0.1", port=port, sslmode="disable", gssencmode="disable")
-        async with _pool(link) as pool:
-            writer = Writer(pool, ownership, items.events.append, sleep=items._nap)
-            upload = items.upload(items.insert("items", id="Z", content="forbidden" if refused_by_postgres else "x"))
-            await items.watch()
-            expected = Outcome.REFUSED if refused_by_postgres and outcome is Outcome.APPLIED else outcome
-            assert await writer.apply(upload, lambda: items.author) is expected
+    async with Cutter(moment).to(database) as (cutter, link), _pool(link) as pool:
+        writer = Writer(pool, ownership, items.events.append, sleep=items._nap)
+        upload = items.upload(items.insert("items", id="Z", content="forbidden" if refused_by_postgres else "x"))
+        await items.watch()
+        expected = Outcome.REFUSED if refused_by_postgres and outcome is Outcome.APPLIED else outcome
+        assert await writer.apply(upload, lambda: items.author) is expected
     assert cutter.cuts == 1
     assert len(await items.rows("items")) == (0 if refused_by_postgres else 1)
     assert await refused(items) == (["P0001"] if refused_by_postgres else [])

@@ -16,7 +16,7 @@ from round_trips import Counter
 
 @pytest.fixture
 async def link(items: Any, database: str) -> AsyncIterator[tuple[Counter, Writer]]:
-    async with Counter.between(database) as (counter, conninfo):
+    async with Counter().to(database) as (counter, conninfo):
         pool: AsyncConnectionPool[Any] = AsyncConnectionPool(session_conninfo(conninfo), min_size=1, open=False)
         async with pool:
             await pool.wait()
