@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from interop.service import database_url
 from leyden.config import Settings, load_settings
 from leyden.edge import connection as edge_connection
+from leyden.edge import heartbeat
 from leyden.edge.websocket import server as edge_server
 from leyden.events import (
     AuthenticationConfigured,
@@ -393,8 +394,8 @@ async def test_a_client_that_asks_for_more_deliveries_than_may_wait_is_dropped(
 
 
 async def test_a_client_that_answers_no_ping_is_dropped(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge_connection, "PING_INTERVAL", 0.1)
-    monkeypatch.setattr(edge_connection, "TICK", 0.05)
+    monkeypatch.setattr(heartbeat, "PING_INTERVAL", 0.1)
+    monkeypatch.setattr(heartbeat, "TICK", 0.05)
     async with running.speaker() as healthy, running.speaker() as dead:
         await healthy.authenticate(token(), "device-a")
         await dead.authenticate(token(), "device-b")

@@ -22,8 +22,9 @@ from starlette.websockets import WebSocket
 from leyden.cancellation import cancel
 from leyden.edge.admission import RETRY_AFTER, Admission, AdmissionPolicy, Caller, Guest, HandshakeRefused
 from leyden.edge.admission.headers import Headers, values_of
-from leyden.edge.connection import Connection, ConnectionEnded, disconnected
+from leyden.edge.connection import Connection, disconnected
 from leyden.edge.core import Core
+from leyden.edge.endings import ConnectionEnded
 from leyden.edge.http import Endpoints, Status, not_found
 from leyden.edge.websocket.socket import EXTENSION, AsgiSocket, Socket
 from leyden.events import ClientConnected, Emit, HandshakeDenied, RateLimited

@@ -8,11 +8,8 @@ GONE batches) and uploads.
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NoReturn, Protocol
-
-import psycopg
 
 from leyden.auth import ErrorDetail, Identity, Refusal, UnknownKey, wire_message
 from leyden.cancellation import cancel
@@ -20,10 +17,10 @@ from leyden.edge.access.authenticator import TryAgainLater
 from leyden.edge.access.authors import RoleRefused
 from leyden.edge.access.sessions import Session as Entry
 from leyden.edge.core import Core
-from leyden.edge.delivery.asking import QuestionNotAnswered, TooManyQuestions
 from leyden.edge.delivery.deliveries import Deliveries
-from leyden.edge.delivery.fanout import TOO_FAR_BEHIND, Subscriber
-from leyden.edge.delivery.repairing import RepairInterruptedError
+from leyden.edge.delivery.fanout import Subscriber
+from leyden.edge.endings import ConnectionEnded, ending_of
+from leyden.edge.heartbeat import Heartbeat
 from leyden.edge.websocket.socket import Packet, Socket
 from leyden.edge.writing import Writing
 from leyden.events import (
@@ -38,11 +35,8 @@ from leyden.events import (
     SessionEnd,
     SessionEnded,
     TokenRenewed,
-    UnexpectedError,
 )
-from leyden.log import OutsideWindow
 from leyden.postgres.clients import ClientBelongsToOther
-from leyden.postgres.replication.suspension import TableStrayed
 from leyden.satellite import actions as protocol
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.frames import encode
@@ -66,25 +60,8 @@ EXPIRED_GRACE = 5.0
 SETTLING = 3.0
 LONGEST_SETTLING = 15.0
 
-#: Shortest time between two looks at how long the client has been silent (seconds).
-TICK = 1.0
-
-#: An idle client is pinged after this time; one that does not answer within the same time again is dropped (seconds).
-PING_INTERVAL = 20.0
-
-
 #: Subscriptions and withdrawals that may wait for their turn; a session may hold 1,000 subscriptions.
 WAITING_DELIVERIES = 2_000
-
-
-class ConnectionEnded(Exception):
-    """The connection must be closed with ``code`` and ``reason``; ``detail`` is for the log."""
-
-    def __init__(self, code: int, reason: str = "", detail: str = "") -> None:
-        super().__init__(detail or reason)
-        self.code = code
-        self.reason = reason
-        self.detail = detail
 
 
 class _Denied(Exception):
@@ -146,9 +123,7 @@ class Connection:
         #: Whether its time is over, that of its token or of its rights, and nothing is taken any more.
         self._over = False
         self._grace: asyncio.TimerHandle | None = None
-        #: The next look at how long the client has been silent, and the ping if it was too long.
-        self._next_look: asyncio.TimerHandle | None = None
-        self._pinging: asyncio.Task[None] | None = None
+        self._heartbeat = Heartbeat(socket, self._guarded)
 
     @property
     def client_id(self) -> str | None:
@@ -195,16 +170,16 @@ class Connection:
         reading.add_done_callback(self._has_read)
         self._core.open.add(self)
         self._socket.take_at_once(self._take_at_once)
-        self._mind_silence()
+        self._heartbeat.look()
         try:
             return await self._ending or self._outcome(reading)
         finally:
             self._leave()
-            jobs = (reading, self._delivering, self._holding, self._pinging)
+            jobs = (reading, self._delivering, self._holding, self._heartbeat.end())
             try:
                 await cancel(*(job for job in jobs if job is not None))
                 # What they ended with refers to this connection, and would keep it in memory.
-                self._delivering = self._holding = self._pinging = None
+                self._delivering = self._holding = None
                 if self._turn_of_client is not None:
                     self._turn_of_client.release()
                 self._uploads.finish()
@@ -221,32 +196,12 @@ class Connection:
         error = task.exception()
         if error is None:
             return ConnectionEnded(1000, detail="the client went away")
-        return self._failure(error, "Failed to process message")
-
-    def _failure(self, error: BaseException, reason: str) -> ConnectionEnded:
-        """How ``error`` ends the connection. Without an error message: the client reconnects and asks again."""
-        if isinstance(error, ConnectionEnded):
-            return error
-        if isinstance(error, OutsideWindow):
-            return ConnectionEnded(1008, detail=TOO_FAR_BEHIND)
-        if isinstance(error, TooManyQuestions | QuestionNotAnswered):
-            return ConnectionEnded(1013, detail=f"Postgres is not asked about its policies: {type(error).__name__}")
-        if isinstance(error, RepairInterruptedError):
-            return ConnectionEnded(1012, detail=str(error))
-        if isinstance(error, TableStrayed):
-            # It comes back when the service knows as well, and is told.
-            return ConnectionEnded(1012, detail=str(error))
-        if isinstance(error, psycopg.OperationalError):
-            return ConnectionEnded(1013, detail=f"the database is not available: {type(error).__name__}")
-        trace = "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
-        self._core.emit(UnexpectedError("connection", trace))
-        return ConnectionEnded(1011, reason, type(error).__name__)
+        return ending_of(error, "Failed to process message", self._core.emit)
 
     def _leave(self) -> None:
         self._stop_stream()
-        for timer in (self._grace, self._next_look):
-            if timer is not None:
-                timer.cancel()
+        if self._grace is not None:
+            self._grace.cancel()
         if self._entry is not None:
             self._core.sessions.leave(self._entry)
 
@@ -290,7 +245,7 @@ class Connection:
             if self._subscriber is not None:
                 self._core.fanout.acknowledge(self._subscriber, position)
         except Exception as error:
-            ended = self._failure(error, "Failed to process message")
+            ended = ending_of(error, "Failed to process message", self._core.emit)
             self.end(ended.code, ended.reason, ended.detail)
         return True
 
@@ -340,19 +295,6 @@ class Connection:
                     self._send([output])
                 case protocol.Close():
                     return self.end(1008, detail="broke the protocol after its token had expired")
-
-    def _mind_silence(self) -> None:
-        """Looks when the client may have been silent for too long, and pings it then. Without a task: most are not."""
-        remaining = PING_INTERVAL - self._socket.silence
-        if remaining > 0:
-            self._next_look = self._loop.call_later(max(remaining, TICK), self._mind_silence)
-        else:
-            self._pinging = asyncio.create_task(self._guarded(self._ping))
-
-    async def _ping(self) -> None:
-        if not await self._socket.alive(PING_INTERVAL):
-            raise ConnectionEnded(1011, "Client not responding to pings")
-        self._next_look = self._loop.call_later(TICK, self._mind_silence)
 
     # ---- performing ----------------------------------------------------------------------------------------------
 
@@ -598,7 +540,7 @@ class Connection:
         try:
             await job()
         except Exception as error:
-            ended = self._failure(error, "Internal server error while sending data")
+            ended = ending_of(error, "Internal server error while sending data", self._core.emit)
             self.end(ended.code, ended.reason, ended.detail)
 
 

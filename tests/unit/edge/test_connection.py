@@ -18,9 +18,10 @@ from leyden.auth import Identity
 from leyden.edge.access.authenticator import Accepted
 from leyden.edge.access.authors import Authors, RolePolicy
 from leyden.edge.access.sessions import Sessions
-from leyden.edge.connection import Connection, ConnectionEnded
+from leyden.edge.connection import Connection
 from leyden.edge.core import Core
 from leyden.edge.delivery.fanout import FanOut
+from leyden.edge.endings import ConnectionEnded
 from leyden.edge.websocket.socket import Packet
 from leyden.events import Event, Peer, UnexpectedError
 from leyden.log.memory import MemoryLog
