@@ -11,12 +11,12 @@ function, type or operator is Postgres' own.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 from postgast import PgQueryError, parse, pg_query_pb2
 
 from leyden.model import Function, Table
@@ -26,6 +26,7 @@ from leyden.shapes.where.claims import UNSET_SETTINGS, USER_SETTINGS
 from leyden.shapes.where.conditions import Condition, Related, flag, moved
 from leyden.shapes.where.resolution import Operand, Refused, Untyped
 from leyden.shapes.where.sqltypes import BY_NAME, INT4, TEXT, type_of_column
+from leyden.shapes.where.subqueries import SELECT_FIELDS, conjuncts, named_tables, only_target, scalar, tables_of
 from leyden.shapes.where.syntax import Source, WhereError
 from leyden.shapes.where.tree import And, ClaimRef, ColumnRef, Constant, Expression, Or, walk
 
@@ -37,7 +38,6 @@ _A = pg_query_pb2
 _CLAIMS = "request.jwt.claims"
 _SCOPED_CLAIMS = "leyden.claims"
 _NO_TABLE = Table(0, "", (), (), "")
-_SELECT_FIELDS = {"target_list", "limit_option", "op"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +298,7 @@ class _Policy(Analysis):
     # ---- what needs no other value than the claims ---------------------------------------------------------------
 
     def _sub_link(self, link: Any) -> Operand:
-        value = _scalar(link)
+        value = scalar(link)
         if value is not None:
             return self.operand(value)
         select = link.subselect.select_stmt
@@ -314,18 +314,18 @@ class _Policy(Analysis):
 
     def _exists(self, select: Any, wanted: Operand | None = None) -> ColumnRef:
         """Whether ``select`` has a row; one that is equal to ``wanted``, if that is given."""
-        surplus = {field.name for field, _ in select.ListFields()} - _SELECT_FIELDS - {"from_clause", "where_clause"}
+        surplus = {field.name for field, _ in select.ListFields()} - SELECT_FIELDS - {"from_clause", "where_clause"}
         if surplus:
             raise Refused(f"{min(surplus).replace('_', ' ')} in a subquery is not supported")
         body = self._body
-        tables, conditions = _from(select.from_clause, finds_public=body is not None and body.function.finds_public)
+        tables, conditions = tables_of(select.from_clause, finds_public=body is not None and body.function.finds_public)
         if select.HasField("where_clause"):
             conditions.append(select.where_clause)
         aliases = [alias for alias, _ in tables]
         # Each condition is looked at as soon as the tables are there that it names.
         by_level: list[list[Any]] = [[] for _ in tables]
-        for one in itertools.chain.from_iterable(map(_conjuncts, conditions)):
-            named = list(_aliases(one))
+        for one in itertools.chain.from_iterable(map(conjuncts, conditions)):
+            named = list(named_tables(one))
             last = len(tables) - 1 if "" in named and body is not None else 0
             by_level[max([last, *(aliases.index(alias) for alias in named if alias in aliases)])].append(one)
         targets = [target.res_target.val for target in select.target_list]
@@ -461,7 +461,7 @@ class _Policy(Analysis):
                 document = self._inside(called[0])._document(called[1])
                 return document if document and document.is_json == (called[0].returns == "json") else None
             case "sub_link":
-                value = _scalar(node.sub_link)
+                value = scalar(node.sub_link)
                 return None if value is None else self._document(value)
         return None
 
@@ -512,78 +512,13 @@ def _must_be_true(tree: Expression) -> set[int]:
     return set()
 
 
-def _from(items: Sequence[Any], *, finds_public: bool) -> tuple[list[tuple[str, str]], list[Any]]:
-    """The tables of a FROM clause, each with the name that it has there, and the conditions of inner joins. With
-    ``finds_public``, a table without a schema is that of schema public."""
-    tables: list[tuple[str, str]] = []
-    conditions: list[Any] = []
-    pending = list(reversed(items))
-    while pending:
-        item = pending.pop()
-        if item.HasField("range_var"):
-            table = item.range_var
-            is_public = table.schemaname == "public" or (finds_public and not table.schemaname)
-            if not is_public or table.catalogname or not table.inh:
-                raise Refused(f"the table {shown(table.relname)} is not in schema public")
-            if table.alias.colnames:
-                raise Refused("other names for columns are not supported")
-            tables.append((table.alias.aliasname or table.relname, table.relname))
-        elif item.HasField("join_expr") and item.join_expr.jointype == _A.JOIN_INNER:
-            join = item.join_expr
-            if join.is_natural or join.using_clause or join.HasField("alias"):
-                raise Refused("a join is supported with ON only")
-            pending += [join.rarg, join.larg]
-            if join.HasField("quals"):
-                conditions.append(join.quals)
-        else:
-            raise Refused("only tables and inner joins can be looked at in a subquery")
-    if not tables:
-        raise Refused("a subquery without a table is not supported")
-    return tables, conditions
-
-
-def _conjuncts(node: Any) -> Iterator[Any]:
-    if node.HasField("bool_expr") and node.bool_expr.boolop == _A.AND_EXPR:
-        for argument in node.bool_expr.args:
-            yield from _conjuncts(argument)
-    else:
-        yield node
-
-
-def _aliases(message: Message) -> Iterator[str]:
-    """The names of tables that columns in it are named with; an empty one for a column without."""
-    if isinstance(message, _A.ColumnRef):
-        names = names_of(message.fields)
-        yield names[-2] if len(names) > 1 else ""
-        return
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for one in value if isinstance(value, Sequence) or hasattr(value, "add") else (value,):
-                yield from _aliases(one)
-
-
-def _scalar(link: Any) -> Any:
-    """The expression of ``(SELECT expression)``; ``None`` for any other subquery."""
-    if link.sub_link_type != _A.EXPR_SUBLINK:
-        return None
-    return _only_target(link.subselect)
-
-
-def _only_target(statement: Any) -> Any:
-    select = statement.select_stmt
-    surplus = {field.name for field, _ in select.ListFields()} - _SELECT_FIELDS
-    if surplus or len(select.target_list) != 1:
-        return None
-    return select.target_list[0].res_target.val
-
-
 def _body(function: Function) -> Any:
     """The expression that a function in SQL consists of."""
     try:
         statements = parse(function.body).stmts
     except (PgQueryError, DecodeError):
         statements = []
-    value = _only_target(statements[0].stmt) if len(statements) == 1 else None
+    value = only_target(statements[0].stmt) if len(statements) == 1 else None
     if value is None:
         raise Refused(f"the function {shown(function.name)} is more than one expression")
     return value
