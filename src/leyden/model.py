@@ -130,7 +130,8 @@ class Function:
     (empty for none) and types. ``callers`` are the roles that may call it.
 
     ``owner`` is the role that it runs as, if that is not its caller, and ``bypasses`` are the ids of tables of which
-    that role reads all rows. ``finds_public``: a table without a schema in it is that of schema public.
+    that role reads all rows. ``finds_public``: a table without a schema in it is that of schema public, unless it is
+    called within a function and has no search path of its own.
     """
 
     name: str
@@ -141,6 +142,7 @@ class Function:
     owner: str | None = None
     bypasses: frozenset[int] = frozenset()
     finds_public: bool = False
+    has_own_path: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +179,12 @@ class Policy:
 class ReadingRights:
     """What a database role may read of a table. ``columns`` are the names of those it may; ``None`` is all, also
     future ones. ``policies`` are those that hold for the role; ``None`` when row-level security is off.
-    ``loosely_compared`` are columns with a collation to which different texts can be equal."""
+    ``collated`` are columns with a collation of their own, by which texts may be equal, ordered
+    and mapped to upper and lower case otherwise than in the rest of the database."""
 
     columns: frozenset[str] | None = None
     policies: tuple[Policy, ...] | None = None
-    loosely_compared: frozenset[str] = frozenset()
+    collated: frozenset[str] = frozenset()
 
 
 #: By role, then by the table's id. A table that is not there cannot be read.

@@ -6,12 +6,11 @@ nothing through. Knows no catalog and no connection.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from leyden.model import Locale, Policy, ReadingRights, RightsByRole, Table
-from leyden.shapes.questions import Question, Unknown, unknown
+from leyden.shapes.questions import FLEETING_CLAIMS, Unknown, unknown
 from leyden.shapes.relations import Relation
 from leyden.shapes.where import Claims, Predicate, WhereError, folding
 from leyden.shapes.where.claims import bound
@@ -19,7 +18,7 @@ from leyden.shapes.where.conditions import Condition, Related, flag
 from leyden.shapes.where.policies import Other, Reader, parse_policy
 from leyden.shapes.where.predicate import predicate
 from leyden.shapes.where.resolution import Refused
-from leyden.shapes.where.tree import TRUE, Expression, Failure, walk
+from leyden.shapes.where.tree import TRUE, ClaimRef, Expression, walk
 
 
 class Forbidden(Exception):
@@ -38,16 +37,22 @@ class Allowed:
     predicate: Predicate
     relations: tuple[Relation, ...] = ()
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether Postgres is to say which."""
+        return any(one.question is not None for one in self.relations)
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """``condition`` is what the policies of ``table`` let through, ``None`` without row-level security. ``columns`` are
-    the names of those that may be read, ``None`` for all. What of the policies is ``unknown`` is asked of Postgres."""
+    """``condition`` is what the policies let through, ``None`` without row-level security. ``columns`` are the names
+    of those that may be read, ``None`` for all. What of the policies is ``unknown`` is asked of Postgres instead, and
+    so are they all ``if_failing`` for a client's claims."""
 
-    table: str
     condition: Condition | None = None
     columns: frozenset[str] | None = None
     unknown: Unknown | None = None
+    if_failing: Unknown | None = None
 
     @property
     def consulted(self) -> Iterator[Table]:
@@ -60,26 +65,34 @@ class Rule:
     def bind(self, claims: Claims) -> Allowed | None:
         """The rows that one client may read; ``None`` for all.
 
-        Raises :class:`Forbidden` when claims make a part of the policies fail, such as a user id that is no uuid. Any
-        part counts, whatever the others say. In which order Postgres looks at them is not defined (manual, "Expression
-        Evaluation Rules"), and what is compared with a column is even computed when a query is planned, to estimate how
-        many rows pass. So, as a rule, it refuses every query of a reader with such claims.
+        When claims make a part of the policies fail, such as a user id that is no uuid, or have a value that is not
+        computed here, Postgres is asked. In which order it looks at parts, and whether it comes to that one, is for it
+        to say: what a column is compared with it may compute already when it plans the query.
+
+        Raises :class:`Forbidden` if it cannot be asked, as they depend on claims that are another token's otherwise.
         """
         if self.unknown is not None:
-            return _asked(self.unknown.of(claims.user_id or "", claims.claims))
+            return _asked(self.unknown, claims)
         if self.condition is None:
             return None
-        parts = itertools.chain.from_iterable(map(walk, self.condition.trees()))
-        if any(isinstance(bound(one, claims), Failure) for one in parts):
-            raise Forbidden(f"A policy of table {self.table} fails for a claim of the token")
-        allowed = predicate(bound(self.condition.tree, claims))
+        failures: list[Expression] = []
+        own, *of_others = self.condition.trees()
+        tree = bound(own, claims, failures)
+        for one in of_others:
+            bound(one, claims, failures)
+        if failures:
+            if self.if_failing is None:
+                raise Forbidden("A policy fails for a claim of the token")
+            return _asked(self.if_failing, claims)
+        allowed = predicate(tree)
         if allowed.tree == TRUE:
             return None
         return Allowed(allowed, tuple(Relation(one, claims) for one in self.condition.related))
 
 
-def _asked(question: Question) -> Allowed:
+def _asked(unknown: Unknown, claims: Claims) -> Allowed:
     """The rows whose keys are among the answers."""
+    question = unknown.of(claims.user_id or "", claims.claims)
     relation = Relation(question.related, _NOBODY, question)
     return Allowed(predicate(flag(len(question.table.columns))), (relation,))
 
@@ -88,7 +101,7 @@ class _NotUnderstood(Forbidden):
     """A policy that can only be asked of Postgres."""
 
 
-_NO_RULE = Rule("")
+_NO_RULE = Rule()
 
 #: The table of answers is one reader's, so that what is asked of it needs no claims.
 _NOBODY = Claims(None, {})
@@ -145,11 +158,18 @@ class Rules:
                     f"Permission denied for column {column.name} of table {table.name}, "
                     "which is part of the key or cannot be NULL"
                 )
+
+        def asked(reason: str) -> Unknown:
+            return unknown(table, reader.role, reader.namespace, self._rights, reason)
+
         try:
-            return Rule(table.name, self._condition(table, rights, reader), columns)
+            condition = self._condition(table, rights, reader)
         except _NotUnderstood as reason:
-            asked = unknown(table, reader.role, reader.namespace, self._rights, reason.message)
-            return Rule(table.name, columns=columns, unknown=asked)
+            return Rule(columns=columns, unknown=asked(reason.message))
+        used = _claims_of(condition)
+        if not used or any(claim.path[:1] and claim.path[0] in FLEETING_CLAIMS for claim in used):
+            return Rule(condition, columns)
+        return Rule(condition, columns, if_failing=asked(f"A policy of table {table.name} fails for a claim"))
 
     def _condition(self, table: Table, rights: ReadingRights, reader: Reader) -> Condition | None:
         if rights.policies is None:
@@ -180,12 +200,14 @@ class Rules:
                 reader,
                 policy.functions,
                 collation_is_c=self._locale.order_is_bytes,
-                loosely_compared=rights.loosely_compared,
+                collated=rights.collated,
                 find=self._other,
                 related=related,
             )
         except WhereError as error:
             raise _NotUnderstood(refusal + error.message) from None
+        except RecursionError:
+            raise _NotUnderstood(f"{refusal}it is nested too deep") from None
 
     def _other(self, name: str) -> Other:
         """The table called ``name``, as a policy sees it."""
@@ -199,7 +221,12 @@ class Rules:
             condition = self._condition(table, rights, self._reader)
         except Forbidden as reason:
             raise Refused(reason.message) from None
-        return Other(table, condition, rights.columns, rights.loosely_compared)
+        return Other(table, condition, rights.columns, rights.collated)
+
+
+def _claims_of(condition: Condition | None) -> list[ClaimRef]:
+    trees = () if condition is None else condition.trees()
+    return [one for tree in trees for one in walk(tree) if isinstance(one, ClaimRef)]
 
 
 OPEN = Rules()

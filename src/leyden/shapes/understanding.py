@@ -176,13 +176,14 @@ def _readable(asked: Asked, facts: Facts, role: str) -> Check:
         has_policies = rule.condition is not None or rule.unknown is not None
         if has_policies and not asked.client.named:
             raise ClientNeeded("policies decide which rows are read")
-        rule.bind(asked.client.claims)
+        allowed = rule.bind(asked.client.claims)
     except Forbidden as forbidden:
         return Check(_ROLE_CHECK, "fail", forbidden.message)
     columns = "" if rule.columns is None else f"; of the columns only {', '.join(sorted(rule.columns))}"
     policies = "its policies decide" if has_policies else "has no row-level security"
-    if rule.unknown is not None:
-        policies += f", {rule.unknown.cost}: {rule.unknown.why}"
+    unknown = rule.unknown or (rule.if_failing if allowed is not None and allowed.is_asked else None)
+    if unknown is not None:
+        policies += f", {unknown.cost}: {unknown.why}"
     return Check(_ROLE_CHECK, "pass", f"as {printable(role)}: {policies}{columns}")
 
 

@@ -310,6 +310,8 @@ def _failure(error: psycopg.Error) -> str:
             )
         case psycopg.errors.InsufficientPrivilege():
             return f"the database role may not look ({said(error)}); use the service's role"
+        case psycopg.DataError():
+            return f"a policy fails for this client: {said(error)}"
         case psycopg.errors.QueryCanceled():
             return f"Postgres took longer than {_STATEMENT_TIMEOUT} seconds; explain one row, with --pk"
         case _:

@@ -45,6 +45,12 @@ WITH wanted AS (
       AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'leyden', 'electric')
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_proc'::regclass
                       AND d.objid = p.oid AND d.deptype = 'e')
+      -- which of several is called depends on types that are not known here
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc o
+                      WHERE o.pronamespace = p.pronamespace AND o.proname = p.proname AND o.oid <> p.oid)
+      -- any other setting may change what its body means
+      AND NOT EXISTS (SELECT FROM pg_catalog.unnest(p.proconfig) AS setting
+                      WHERE NOT pg_catalog.starts_with(setting, 'search_path='))
 ), caller AS (
     SELECT r.oid, r.rolname FROM pg_catalog.pg_roles r
     WHERE r.oid IN (SELECT oid FROM wanted UNION SELECT f.proowner FROM function f WHERE f.prosecdef)
@@ -96,10 +102,11 @@ SELECT pg_catalog.jsonb_build_object(
             SELECT coalesce(pg_catalog.jsonb_agg(a.attname ORDER BY a.attnum), '[]') FROM pg_catalog.pg_attribute a
             WHERE a.attrelid = e.oid AND a.attnum > 0 AND NOT a.attisdropped
               AND pg_catalog.has_column_privilege(w.oid, e.oid, a.attnum, 'SELECT')) ELSE '[]' END,
-        'loosely_compared', (
+        'collated', (
             SELECT coalesce(pg_catalog.jsonb_agg(a.attname ORDER BY a.attnum), '[]') FROM pg_catalog.pg_attribute a
             JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation
-            WHERE a.attrelid = e.oid AND NOT a.attisdropped AND NOT c.collisdeterministic),
+            WHERE a.attrelid = e.oid AND NOT a.attisdropped AND NOT (
+                c.collnamespace = 'pg_catalog'::regnamespace AND c.collname IN ('default', 'C', 'POSIX'))),
         'policies', CASE WHEN e.relrowsecurity THEN (
             SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                        'name', p.polname, 'permissive', p.polpermissive,
@@ -149,7 +156,8 @@ async def _visible(conn: Connection, xids: Collection[int]) -> set[int]:
 
 def parse_rights(text: str) -> RightsByRole:
     facts = json.loads(text)
-    functions = tuple(_function(one, facts["search_path"]) for one in facts.get("functions", ()))
+    found = (_function(one, facts["search_path"]) for one in facts.get("functions", ()))
+    functions = tuple(one for one in found if one is not None)
     rights: dict[str, dict[int, ReadingRights]] = {}
     for one in facts.get("rights", ()):
         columns = frozenset(one["columns"])
@@ -158,7 +166,7 @@ def parse_rights(text: str) -> RightsByRole:
             of_role[one["table"]] = ReadingRights(
                 columns=None if one["all_columns"] else columns,
                 policies=_policies(one["policies"], functions),
-                loosely_compared=frozenset(one["loosely_compared"]),
+                collated=frozenset(one["collated"]),
             )
     return rights
 
@@ -180,9 +188,12 @@ def _policies(found: Sequence[Mapping[str, Any]] | None, functions: tuple[Functi
     )
 
 
-def _function(obj: Mapping[str, Any], search_path: str) -> Function:
+def _function(obj: Mapping[str, Any], search_path: str) -> Function | None:
+    """``None`` for one whose body may mean other functions and operators than Postgres' own."""
     paths = [one.removeprefix(_PATH_SETTING) for one in obj["settings"] if one.startswith(_PATH_SETTING)]
     schemas = [one.strip().strip('"') for one in [*paths, search_path][0].split(",")]
+    if "pg_catalog" in schemas[1:]:  # where it stands; otherwise it comes first
+        return None
     found_in = [one for one in schemas if one not in _OTHER_SCHEMAS][:1]
     return Function(
         obj["name"],
@@ -193,6 +204,7 @@ def _function(obj: Mapping[str, Any], search_path: str) -> Function:
         owner=obj["owner"],
         bypasses=frozenset(obj["bypasses"]),
         finds_public=found_in == ["public"] and not ("$user" in schemas and obj["has_own_schema"]),
+        has_own_path=bool(paths),
     )
 
 

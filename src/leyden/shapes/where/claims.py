@@ -33,13 +33,16 @@ class Claims:
     claims: Mapping[str, Any]
 
 
-def bound(node: Expression, claims: Claims) -> Expression:
-    """``node`` with the claims of one client in place of the references to them."""
+def bound(node: Expression, claims: Claims, failures: list[Expression] | None = None) -> Expression:
+    """``node`` with the claims of one client in place of the references to them. The parts of it that cannot be
+    computed then are added to ``failures``, whether or not they decide anything."""
     try:
         if isinstance(node, ClaimRef):
             return Constant(TEXT, _text_of(claims, node))
-        return folding.rebuilt(node, [bound(part, claims) for part in parts(node)])
+        return folding.rebuilt(node, [bound(part, claims, failures) for part in parts(node)])
     except Unevaluable:
+        if failures is not None:
+            failures.append(node)
         return Failure(node.type)
 
 

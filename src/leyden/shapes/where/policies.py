@@ -25,18 +25,23 @@ from leyden.shapes.where.analysis import MAX_ITEMS, Analysis, bounded, check_fie
 from leyden.shapes.where.claims import UNSET_SETTINGS, USER_SETTINGS
 from leyden.shapes.where.conditions import Condition, Related, flag, moved
 from leyden.shapes.where.resolution import Operand, Refused, Untyped
-from leyden.shapes.where.sqltypes import BY_NAME, INT4, TEXT, type_of_column
+from leyden.shapes.where.sqltypes import BY_NAME, INT4, INTEGERS, TEXT, SqlType, type_of_column
 from leyden.shapes.where.subqueries import SELECT_FIELDS, conjuncts, named_tables, only_target, scalar, tables_of
 from leyden.shapes.where.syntax import Source, WhereError
-from leyden.shapes.where.tree import And, ClaimRef, ColumnRef, Constant, Expression, Or, walk
+from leyden.shapes.where.tree import TRUE, And, ClaimRef, ColumnRef, Constant, Expression, Or, parts, walk
 
 #: Functions whose bodies lead to functions, and tables that are looked at, within each other.
 MAX_DEPTH = 4
 MAX_TABLES = 6
 
+#: Operations of a condition with functions in it, and how deep they may be in each other.
+MAX_NODES = 2_000
+MAX_NESTING = 100
+
 _A = pg_query_pb2
 _CLAIMS = "request.jwt.claims"
 _SCOPED_CLAIMS = "leyden.claims"
+_CURRENT_SETTING = (["current_setting"], ["pg_catalog", "current_setting"])
 _NO_TABLE = Table(0, "", (), (), "")
 
 
@@ -48,7 +53,7 @@ class Other:
     table: Table
     condition: Condition | None = None
     columns: frozenset[str] | None = None
-    loosely_compared: frozenset[str] = frozenset()
+    collated: frozenset[str] = frozenset()
 
 
 #: Another table by its name. Raises :class:`leyden.shapes.where.resolution.Refused` for one that cannot be looked at.
@@ -83,12 +88,12 @@ def parse_policy(
     functions: Sequence[Function] = (),
     *,
     collation_is_c: bool,
-    loosely_compared: frozenset[str] = frozenset(),
+    collated: frozenset[str] = frozenset(),
     find: Find = _nothing_else,
     related: list[Related] | None = None,
 ) -> Expression:
-    """The condition ``text`` of a policy on ``table``; ``functions`` are those that it may call, ``loosely_compared``
-    columns whose collation finds different texts equal. What it asks of other tables is added to ``related``, which
+    """The condition ``text`` of a policy on ``table``; ``functions`` are those that it may call, ``collated``
+    columns with a collation of their own. What it asks of other tables is added to ``related``, which
     may hold that of other policies on the same table.
 
     Raises :class:`leyden.shapes.where.syntax.WhereError` for what cannot be expressed here.
@@ -98,7 +103,7 @@ def parse_policy(
     for function in functions:
         by_name.setdefault(function.name, []).append(function)
     surroundings = _Surroundings(reader, by_name, find, collation_is_c)
-    scope = _Scope(table.name, Other(table, loosely_compared=loosely_compared), 0)
+    scope = _Scope(table.name, Other(table, collated=collated), 0)
     policy = _Policy(source, surroundings, (scope,), scope.width, [] if related is None else related)
     return bounded(policy.whole(source.expression()))
 
@@ -131,6 +136,9 @@ class _Body:
     function: Function
     arguments: tuple[Expression, ...]
     depth: int
+    #: Columns of the row outside, and whether a table without a schema is that of schema public.
+    width: int
+    finds_public: bool
 
     def argument(self, name: str) -> Expression | None:
         names = [one for one, _ in self.function.arguments]
@@ -180,8 +188,7 @@ class _Policy(Analysis):
         return self.checked(self.condition(node))
 
     def checked(self, tree: Expression) -> Expression:
-        found = {one.index for one in walk(tree) if isinstance(one, ColumnRef)}
-        if self._only_if_true & found - _must_be_true(tree):
+        if self._only_if_true & _elsewhere(tree):
             raise WhereError("IN with a subquery is supported within AND and OR only, not within NOT", 0)
         return tree
 
@@ -205,8 +212,8 @@ class _Policy(Analysis):
             other, table = scope.other, scope.other.table
             for place, column in enumerate(table.columns):
                 if column.name == name:
-                    if name in other.loosely_compared:
-                        raise Refused(f"the collation of {shown(name)} is not deterministic")
+                    if name in other.collated:
+                        raise Refused(f"the collation of {shown(name)} is one of its own")
                     if other.columns is not None and name not in other.columns:
                         raise Refused(f"permission denied for column {shown(name)} of table {shown(table.name)}")
                     self._mentions += 1
@@ -221,6 +228,8 @@ class _Policy(Analysis):
         return self._argument(self._body.arguments[parameter.number - 1])
 
     def _argument(self, argument: Expression) -> Expression:
+        if self._scopes:
+            self._refuse_flags(argument, 0 if self._body is None else self._body.width)
         self._mentions += any(isinstance(one, ColumnRef) for one in walk(argument))
         return argument
 
@@ -231,7 +240,7 @@ class _Policy(Analysis):
 
     def _func_call(self, call: Any) -> Expression:
         names = names_of(call.funcname)
-        if names in (["current_setting"], ["pg_catalog", "current_setting"]):
+        if names in _CURRENT_SETTING:
             return self._setting(call)
         called = self._called(call)
         if called is None:
@@ -241,13 +250,15 @@ class _Policy(Analysis):
         for argument, (_, kind) in zip(call.args, function.arguments, strict=True):
             if kind not in BY_NAME:
                 raise Refused(f"the function {shown(function.name)} takes a {shown(kind)}")
-            arguments.append(resolution.typed(self.operand(argument), BY_NAME[kind]))
+            arguments.append(_passed(self.operand(argument), BY_NAME[kind]))
         inside = self._inside(function, tuple(arguments))
         try:
             result = inside.operand(body)
         except WhereError as error:  # whose place is one in the body
             raise Refused(f"in the function {shown(function.name)}, {error.reason}") from None
         self._only_if_true |= inside._only_if_true
+        if not isinstance(result, Untyped):
+            _refuse_large(result)
         if isinstance(result, Untyped) or result.type != BY_NAME.get(function.returns):
             raise Refused(f"the function {shown(function.name)} gives a value of another type than its body")
         return result
@@ -258,14 +269,26 @@ class _Policy(Analysis):
             return ClaimRef(())
         if name in (_CLAIMS, _SCOPED_CLAIMS):
             raise Refused(f"of the setting {name} only members can be used, as in ::jsonb ->> 'org'")
-        if len(call.args) == 2 and UNSET_SETTINGS.fullmatch(name):
+        if UNSET_SETTINGS.fullmatch(name) and self._may_be_unset(call):
             return Constant(TEXT, None)
         raise Refused(f"the setting {shown(name)} is not known here")
+
+    def _may_be_unset(self, call: Any) -> bool:
+        """Whether ``current_setting`` is told to give NULL then, not an error."""
+        return len(call.args) == 2 and self.operand(call.args[1]) == TRUE
 
     def _text_from(self, location: int) -> str:
         if self._body is None:
             return super()._text_from(location)
         return self._body.function.body.encode()[max(location, 0) :].decode("utf-8", "ignore")
+
+    @staticmethod
+    def _refuse_flags(operand: Operand, width: int) -> None:
+        """The flags of a row of so many columns stand where a longer row has columns."""
+        if not isinstance(operand, Untyped) and any(
+            isinstance(one, ColumnRef) and one.index >= width for one in walk(operand)
+        ):
+            raise Refused("what EXISTS gives is not supported within another subquery")
 
     # ---- functions of the database -------------------------------------------------------------------------------
 
@@ -292,7 +315,10 @@ class _Policy(Analysis):
             surroundings = replace(
                 surroundings, reader=reader, find=partial(_find_as_owner, function, surroundings.find)
             )
-        body = _Body(function, arguments, depth)
+        # A function without a search path of its own has that of the one which calls it.
+        outside = None if function.has_own_path else self._body
+        finds_public = function.finds_public if outside is None else outside.finds_public
+        body = _Body(function, arguments, depth, self._width, finds_public)
         return _Policy(self._source, surroundings, (), self._width, self._related, body)
 
     # ---- what needs no other value than the claims ---------------------------------------------------------------
@@ -318,7 +344,7 @@ class _Policy(Analysis):
         if surplus:
             raise Refused(f"{min(surplus).replace('_', ' ')} in a subquery is not supported")
         body = self._body
-        tables, conditions = tables_of(select.from_clause, finds_public=body is not None and body.function.finds_public)
+        tables, conditions = tables_of(select.from_clause, finds_public=body is not None and body.finds_public)
         if select.HasField("where_clause"):
             conditions.append(select.where_clause)
         aliases = [alias for alias, _ in tables]
@@ -335,6 +361,8 @@ class _Policy(Analysis):
         self, tables: list[tuple[str, str]], conditions: list[list[Any]], targets: list[Any], wanted: Operand | None
     ) -> ColumnRef:
         (alias, name), *others = tables
+        if wanted is not None:
+            self._refuse_flags(wanted, self._width)
         if len(self._scopes) > MAX_TABLES:
             raise Refused("too many tables within each other")
         scope = _Scope(alias, self._surroundings.find(name), self._width)
@@ -360,14 +388,19 @@ class _Policy(Analysis):
         return flag(self._width + len(self._related) - 1)
 
     def _coalesce_expr(self, coalesce: Any) -> Operand:
-        *others, last = coalesce.args
-        for argument in others:
+        kinds: set[SqlType] = set()
+        for place, argument in enumerate(coalesce.args, 1):
             value = self.operand(argument)
+            is_null = value.text is None if isinstance(value, Untyped) else value == Constant(value.type, None)
+            if not isinstance(value, Untyped):
+                kinds.add(value.type)
             if value == ClaimRef(()):  # everybody has a user id
-                return value
-            if not isinstance(value, Constant) or value.value is not None:
+                break
+            if not is_null and place < len(coalesce.args):
                 raise Refused("COALESCE is not supported here")
-        return self.operand(last)
+        if len(kinds) > 1:
+            raise Refused("COALESCE of several types is not supported")
+        return resolution.typed(value, *kinds) if kinds else value  # NULLs have a say in the type, too
 
     def _a_expr(self, expression: Any) -> Expression:
         if expression.kind == _A.AEXPR_NULLIF:
@@ -469,10 +502,11 @@ class _Policy(Analysis):
         """Where in the claims the object is whose JSON text ``node`` stands for, if it does. Such a text is never empty
         and never NULL."""
         match node.WhichOneof("node"):
-            case "func_call" if names_of(node.func_call.funcname)[-1] == "current_setting":
+            case "func_call" if names_of(node.func_call.funcname) in _CURRENT_SETTING:
                 name = _setting_name(node.func_call)
                 namespace = self._surroundings.reader.namespace
-                if name == _SCOPED_CLAIMS and namespace is not None:
+                # Without such claims it is not set.
+                if name == _SCOPED_CLAIMS and namespace is not None and self._may_be_unset(node.func_call):
                     return (namespace,)
                 return () if name == _CLAIMS else None
             case "a_expr" if node.a_expr.kind == _A.AEXPR_NULLIF:
@@ -489,6 +523,26 @@ class _Policy(Analysis):
         return None
 
 
+def _refuse_large(tree: Expression) -> None:
+    """With the bodies of functions in place of their calls, a short text can stand for any number of operations."""
+    pending, size = [(tree, 1)], 0
+    while pending:
+        node, depth = pending.pop()
+        size += 1
+        if size > MAX_NODES or depth > MAX_NESTING:
+            raise Refused("with the bodies of functions it is too long, or nested too deep")
+        pending += ((part, depth + 1) for part in parts(node))
+
+
+def _passed(operand: Operand, kind: SqlType) -> Expression:
+    """``operand`` as an argument of type ``kind``: as Postgres passes it without being told to cast."""
+    if not isinstance(operand, Untyped) and operand.type != kind:
+        widened = INTEGERS[: INTEGERS.index(kind)] if kind in INTEGERS else ()
+        if operand.type not in widened:
+            raise Refused(f"an argument of type {kind.name} is needed, not {operand.type.name}")
+    return resolution.typed(operand, kind)
+
+
 def _setting_name(call: Any) -> str:
     check_fields(call, Analysis.understood["func_call"])
     if not 1 <= len(call.args) <= 2:
@@ -502,14 +556,14 @@ def _setting_name(call: Any) -> str:
     return str(name.a_const.sval.sval).lower()
 
 
-def _must_be_true(tree: Expression) -> set[int]:
-    """Columns that stand in ``tree`` within AND and OR only."""
+def _elsewhere(tree: Expression) -> set[int]:
+    """Columns that stand in ``tree`` elsewhere than within AND and OR."""
     match tree:
-        case ColumnRef(index=index):
-            return {index}
+        case ColumnRef():
+            return set()
         case And() | Or():
-            return {index for one in tree.operands for index in _must_be_true(one)}
-    return set()
+            return {index for one in tree.operands for index in _elsewhere(one)}
+    return {one.index for one in walk(tree) if isinstance(one, ColumnRef)}
 
 
 def _body(function: Function) -> Any:
