@@ -38,8 +38,6 @@ _LOCKING = ("ALTER TABLE", "TRUNCATE", "CREATE POLICY", "ALTER POLICY", "DROP PO
 #: A client that was away for longer than the log reaches back, with a subscription that policies filter, starts afresh.
 _FORGETFUL_LOG = LOG_SIZES[0]
 
-_FOR_A_CLAIM = "fails for a claim of the token"
-
 #: Rows sent are shown with so many of the moments at which they could not be selected.
 _SHOWN = 5
 
@@ -255,19 +253,17 @@ class PoliciesWorld(World):
             yield f"  {sorted(moment.columns)} {moment.failure or moment.rows.get(str(row.key), '')}"
 
     def _unexpected_refusals(self) -> Iterator[Difference]:
-        """A subscription is refused for want of a privilege, because what a policy needs is not readable, or because
-        one fails for a claim."""
+        """A subscription is refused for want of a privilege, or because what a policy needs is not readable."""
         for client in self.clients:
             refusals, client.refusals = client.refusals, []
             for refusal in refusals:
                 self.counts["subscriptions refused"] += 1
-                self.counts["subscriptions refused for a claim"] += _FOR_A_CLAIM in str(refusal)
                 if not self._is_due(self._tokens_of[client.id], refusal):
                     asked_for = "; ".join(map(str, refusal.shapes))
                     yield Difference(f"{client.id} may not subscribe to {asked_for}: {refusal}")
 
     def _is_due(self, tokens: list[str], refusal: Refusal) -> bool:
-        named = set(re.findall(r"(?:ermission denied for (?:.* of )?|A policy of )table (\w+)", str(refusal)))
+        named = set(re.findall(r"ermission denied for (?:.* of )?table (\w+)", str(refusal)))
         since = self.history.at_time(refusal.asked_at)
         moments = (
             moment
@@ -282,7 +278,10 @@ class PoliciesWorld(World):
             return True
         if code == _START_ERROR.BEHIND_WINDOW and self._log_size == _FORGETFUL_LOG:
             return True
-        if code == _START_ERROR.SUBSCRIPTION_NOT_FOUND and any(map(random_policies.is_asked, self.happened)):
+        claims = (self._tokens[text].claims for text in self._tokens_of[client.id])
+        is_asked = any(map(random_policies.is_asked, self.happened))
+        fails = any(one["level"] == random_policies.NO_LEVEL for one in claims)
+        if code == _START_ERROR.SUBSCRIPTION_NOT_FOUND and (is_asked or fails):
             # What Postgres said is not kept for longer than somebody needs it, nor over a restart.
             return True
         return super()._may_begin_afresh(client, code)
@@ -306,6 +305,7 @@ class PoliciesWorld(World):
         while not watch.is_certain:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.01)
         # And what only Postgres can say is being asked.
-        questions = self.core.fanout.questions
-        while questions.first_unanswered(questions.known) is not None:  # noqa: ASYNC110
+        questions, asking = self.core.fanout.questions, self.service.asking
+        assert asking is not None
+        while asking.is_to_look or questions.has_doubts or questions.first_unanswered(questions.known) is not None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)

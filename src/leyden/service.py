@@ -40,7 +40,7 @@ from leyden.events import (
     UnexpectedError,
 )
 from leyden.log.memory import MemoryLog
-from leyden.model import Locale, Migration, Suspension, Table
+from leyden.model import Locale, Migration, RightsByRole, Suspension, Table
 from leyden.observe import Live, Metrics, Observers, log_and_audit
 from leyden.postgres import requirements, schema, sessions
 from leyden.postgres.checkpoints import Checkpoints
@@ -161,6 +161,8 @@ class Service:
         self._marks: Pool
         self._readers: Pool
         self._askers: Pool
+        #: What asks Postgres about policies, and its running.
+        self.asking: Asking | None = None
         self._asking: asyncio.Task[None] | None = None
         #: Of the database; until it is read, filters that depend on it are refused.
         self._locale = Locale(order_is_bytes=False)
@@ -349,7 +351,7 @@ class Service:
             self.dsn,
             roles,
             self.emit,
-            on_change=reading.change,
+            on_change=self._change_rights,
             on_doubt=reading.doubt,
             on_certainty=reading.certainty,
         )
@@ -357,6 +359,11 @@ class Service:
         watching = parts.create_task(watch.run())
         stack.push_async_callback(cancel, watching)
         await watch.loaded.wait()
+
+    async def _change_rights(self, rights: RightsByRole) -> None:
+        await self._reading.change(rights)
+        if self.asking is not None:
+            self.asking.look_soon()
 
     async def _read_rights(self) -> None:
         if self._rights_watch is not None:
@@ -491,6 +498,7 @@ class Service:
         """``asking`` takes the place of what asked in an earlier history."""
         if self._asking is not None:
             self._asking.cancel()
+        self.asking = asking
         self._asking = asyncio.create_task(asking.run())
         self._asking.add_done_callback(self._ended)
 

@@ -204,6 +204,11 @@ class Questions:
         if state is not None:
             self._doubted[question.id] = state
 
+    @property
+    def has_doubts(self) -> bool:
+        """Whether there are such questions."""
+        return bool(self._doubted)
+
     def note(self, transaction: Transaction) -> list[Question]:
         """The next transaction of the log. Returns the questions that it leaves unanswered."""
         if not self._states:

@@ -251,6 +251,29 @@ async def test_a_look_that_is_cut_off_changes_nothing(database: Database, monkey
         assert (database.log.head, database.shown(asked)) == (head, keys(b"a", b"b"))
 
 
+async def test_when_rights_change_answers_are_looked_at_before_their_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "TICK", 0.001)
+    asked = question()
+    database.commit(b"a", b"b")
+    async with database.serving():
+        await database.asking.ensure([asked])
+        await database.look(1)
+        database.rows = [(b"a",)]
+
+        database.asking.look_soon()
+        assert database.asking.is_to_look
+        await until(lambda: not database.asking.is_to_look)
+        await until(lambda: database.shown(asked) == keys(b"a"))
+
+        # A look that has begun before does not count.
+        database.once(lambda: (database.asking.look_soon(), database.rows.append((b"c",))))
+        await database.asking._look([asked])
+        assert database.asking.is_to_look
+        await until(lambda: database.shown(asked) == keys(b"a", b"c"))
+
+
 # ---- questions that are forgotten meanwhile --------------------------------------------------------------------------
 
 

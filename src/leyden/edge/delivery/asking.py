@@ -119,6 +119,8 @@ class Asking:
         #: the answer.
         self._look_at: dict[Question, float] = {}
         self._looked_until: dict[Question, int] = {}
+        #: How often that was forgotten.
+        self._changes = 0
         #: In how many rounds since the last answer it was cut off.
         self._cut_off: dict[Question, int] = {}
         #: When a question was last in use.
@@ -395,6 +397,17 @@ class Asking:
 
     # ---- looking again -------------------------------------------------------------------------------------------
 
+    def look_soon(self) -> None:
+        """Other rights are in force, and so there may be other answers, though nothing was written."""
+        self._look_at.clear()
+        self._looked_until.clear()
+        self._changes += 1
+
+    @property
+    def is_to_look(self) -> bool:
+        """Whether there are answers of before :meth:`look_soon`."""
+        return any(question not in self._look_at for question in self._questions.known)
+
     async def _keep_looking(self) -> None:
         while True:
             await asyncio.sleep(TICK)
@@ -422,7 +435,7 @@ class Asking:
     async def _look(self, due: Sequence[Question]) -> None:
         """Asks all of each question. If the answer is not what is known, it is to be asked with the next transaction,
         which comes soon."""
-        differing = []
+        differing, changes = [], self._changes
         async with covering(self._snapshots, self._fanout, self._log.head) as snapshot:
             position = snapshot.point.wal_position
             for question in due:
@@ -444,6 +457,8 @@ class Asking:
                     continue
                 if generation != self._questions.generation(question):
                     continue
+                if changes != self._changes:
+                    break
                 seconds = self._clock() - started
                 self._put_off_look(question, seconds)
                 self._emit(QuestionAnswered(question.table.name, "look", seconds))
