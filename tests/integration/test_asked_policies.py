@@ -154,6 +154,37 @@ async def test_where_a_policy_fails_for_all_rows_the_subscription_is_empty(runni
         assert await heard(alice) == [("insert", ["1", "alice", "p", "a"])]
 
 
+LEVEL = "(current_setting('request.jwt.claims')::jsonb ->> 'level')::int"
+OWN = "owner = current_setting('request.jwt.claims')::jsonb ->> 'sub'"
+
+
+@pytest.mark.parametrize(
+    ("condition", "is_refused"),
+    [
+        (f"current_setting('request.jwt.claims')::jsonb ->> 'kind' = 'staff' AND {LEVEL} > 3", False),
+        (f"length(body) < {LEVEL}", True),
+    ],
+)
+async def test_whether_a_claim_makes_policies_fail_is_for_postgres_to_say(
+    running: Running, place: Place, condition: str, is_refused: bool
+) -> None:
+    """They are understood, and looked at without Postgres for whom they do not fail."""
+    place.execute(f"ALTER POLICY own ON docs USING ({OWN})")
+    place.execute(f"CREATE POLICY level ON docs FOR SELECT USING ({condition})")
+    await asyncio.sleep(1.5)
+    async with (
+        client(running, level="none", kind="user") as alice,
+        client(running, "bob", level=4, kind="staff") as bob,
+    ):
+        assert await alice.subscribe("docs") == ([] if is_refused else ["1"])
+        assert sorted(await bob.subscribe("docs")) == ["1", "2"]
+        assert asked(running) == 1
+        place.execute("INSERT INTO docs VALUES ('3', 'alice', NULL, 'c')")
+        assert await heard(alice) == ([] if is_refused else [("insert", ["3", "alice", None, "c"])])
+        assert await heard(bob) == [("insert", ["3", "alice", None, "c"])]
+        assert {one.sqlstate for one in running.of(QuestionFailed)} == ({"22P02"} if is_refused else set())
+
+
 def asked(running: Running) -> int:
     """How often Postgres was asked because somebody came or something was written."""
     return sum(one.kind != "look" for one in running.of(QuestionAnswered))
