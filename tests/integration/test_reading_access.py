@@ -235,6 +235,21 @@ async def test_a_renewed_token_with_other_claims_that_a_policy_uses_ends_the_con
         assert (await alice.closed())[0] == 1012
 
 
+async def test_a_renewed_token_with_other_claims_ends_the_connection_though_it_was_sent_all_rows(
+    running: Running, place: Place
+) -> None:
+    is_admin = "current_setting('request.jwt.claims', true)::jsonb ->> 'level' = 'admin'"
+    place.execute(f"CREATE POLICY admin ON docs FOR SELECT USING ({is_admin})")
+    await asyncio.sleep(1.5)
+    async with client(running, level="admin") as alice:
+        assert sorted(await alice.subscribe("docs")) == ["1", "2", "u"]
+        await alice.authenticate(token("alice", level="user"), "device-of-alice")
+        place.execute("INSERT INTO docs VALUES ('3', NULL, 'bob', 'secret')")
+        assert (await alice.closed())[0] == 1012
+    async with client(running) as alice:
+        assert sorted(await alice.subscribe("docs")) == ["1", "u"]
+
+
 async def test_nothing_is_sent_while_the_rights_are_not_certain(running: Running, place: Place) -> None:
     async with client(running) as alice:
         await alice.subscribe("docs")

@@ -112,10 +112,19 @@ class Subscriptions:
         return all(self._is_unchanged(record, same_rights) for record in self._records.values())
 
     def _is_unchanged(self, record: SubscriptionRecord, same_rights: bool) -> bool:
-        if same_rights and not any(shape.uses_claims for shape in record.shapes):
+        before = self._parts[record.id]
+        if same_rights and not self._depends_on_claims(record, before):
             return True  # and need not be understood anew
-        before, now = self._parts[record.id], self._parts_of(record)
+        now = self._parts_of(record)
         return now is not None and now <= before
+
+    def _depends_on_claims(self, record: SubscriptionRecord, parts: Iterable[Part]) -> bool:
+        """Whether ``parts``, which are seen for it, may be others with other claims. The record says nothing of
+        policies that let all rows through for the claims of now."""
+        if any(shape.uses_claims for shape in record.shapes):
+            return True
+        rules = self._world.rules(self.role)
+        return any(rules.are_policed(part.tables.values()) for part in parts)
 
     def _parts_of(self, record: SubscriptionRecord) -> frozenset[Part] | None:
         """What is seen for a stored subscription; ``None`` if one of its shapes stands for other rows now."""

@@ -6,7 +6,7 @@ nothing through. Knows no catalog and no connection.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from leyden.model import Locale, Policy, ReadingRights, RightsByRole, Table
@@ -142,6 +142,11 @@ class Rules:
         if known is None or any(self._tables.get(other.name) != other for other in known.consulted):
             known = self._memo[key] = self._understood(table, self._reader)
         return known
+
+    def are_policed(self, tables: Iterable[Table]) -> bool:
+        """Whether policies decide about rows of any of them, even if they let all rows through."""
+        found = map(self._rights.get, (table.id for table in tables)) if self._reader is not None else ()
+        return any(rights is not None and rights.policies is not None for rights in found)
 
     def _understood(self, table: Table, reader: Reader) -> Rule:
         rights = self._rights.get(table.id)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from uuid import UUID
 
 import pytest
@@ -20,6 +21,7 @@ from leyden.model import (
     ClientRecord,
     Column,
     CreateTable,
+    ForeignKey,
     IncludeRecord,
     Locale,
     Migration,
@@ -31,6 +33,7 @@ from leyden.model import (
     Table,
 )
 from leyden.satellite import satellite_pb2 as pb
+from leyden.satellite import subscriptions
 from leyden.satellite.actions import (
     Acknowledge,
     Authenticate,
@@ -1028,11 +1031,13 @@ def test_arbitrary_bodies_never_raise(number: int, body: bytes) -> None:
 OWN = ReadingRights(policies=(Policy("own", True, "(id = current_setting('request.jwt.claim.sub'::text))"),))
 
 
-def reading(rights: ReadingRights, *subscribed: str) -> tuple[Client, FakeWorld]:
+def reading(
+    rights: ReadingRights, *subscribed: str, claims: Mapping[str, Any] | None = None, **world: Any
+) -> tuple[Client, FakeWorld]:
     """A client that reads as the role ``reader`` and has subscriptions."""
-    client = Client(rights={ITEMS.id: rights, NOTES.id: ReadingRights()})
+    client = Client(rights={ITEMS.id: rights, NOTES.id: ReadingRights()}, **world)
     client.authenticate()
-    client.session.authenticated(RECORD, {}, role="reader")
+    client.session.authenticated(RECORD, claims or {}, role="reader")
     client.start()
     for number, table in enumerate(subscribed):
         send, *_ = client.subscribe(str(UUID(int=100 + number)), shape(table))
@@ -1105,3 +1110,41 @@ def test_a_renewed_token_with_another_role_is_judged_anew(role: str, closes: boo
     client.authenticate()
     outputs = client.session.authenticated(RECORD, {}, role=role)
     assert (Close(1012, detail="the claims that a subscription depends on have changed") in outputs) is closes
+
+
+ADMIN = "(((current_setting('request.jwt.claims'::text, true))::jsonb ->> 'level'::text) = 'admin'::text)"
+OWN_OR_ALL = replace(OWN, policies=(*(OWN.policies or ()), Policy("admin", True, ADMIN)))
+REFERRING = replace(NOTES, foreign_keys=(ForeignKey("notes_id_fkey", ("id",), "items", ("id",)),))
+
+
+@pytest.mark.parametrize("table", ["items", "notes"])
+@pytest.mark.parametrize(
+    ("before", "after", "closes"),
+    [
+        ({"level": "admin"}, {"level": "user"}, True),
+        ({"level": "admin"}, {}, True),
+        ({"level": "admin"}, {"level": "admin", "other": 1}, False),
+        ({"level": "user"}, {"level": "admin"}, True),
+        ({"level": "user"}, {"level": "guest"}, False),
+    ],
+)
+def test_a_renewed_token_is_judged_anew_though_policies_let_all_rows_through(
+    table: str, before: dict[str, Any], after: dict[str, Any], closes: bool
+) -> None:
+    tables = {"items": ITEMS, "notes": REFERRING}  # notes bring items along
+    client, _ = reading(OWN_OR_ALL, table, claims=before, tables=tables)
+    client.authenticate()
+    outputs = client.session.authenticated(RECORD, after, role="reader")
+    assert [type(output) for output in outputs] == ([Send, Close] if closes else [Send])
+
+
+@pytest.mark.parametrize(("rights", "times"), [(ReadingRights(), 0), (OWN_OR_ALL, 1)])
+def test_a_renewed_token_costs_nothing_where_there_are_no_policies(
+    rights: ReadingRights, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, _ = reading(rights, "items", "notes", claims={"level": "admin"})
+    understood = Mock(wraps=subscriptions.resumed)
+    monkeypatch.setattr(subscriptions, "resumed", understood)
+    client.authenticate()
+    client.session.authenticated(RECORD, {"level": "admin", "other": 1}, role="reader")
+    assert understood.call_count == times
