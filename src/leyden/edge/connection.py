@@ -155,9 +155,13 @@ class Connection:
         it comes back for them."""
         close = next((one for one in self._session.rights_changed() if isinstance(one, protocol.Close)), None)
         if close is not None:
-            self._over = True
-            self._stop_stream()
-            self.end(close.code, close.reason, close.detail)
+            self.cut_off(close.code, close.reason, close.detail)
+
+    def cut_off(self, code: int, reason: str = "", detail: str = "") -> None:
+        """Asks for the connection to be closed; nothing more is sent to the client meanwhile."""
+        self._over = True
+        self._stop_stream()
+        self.end(code, reason, detail)
 
     def give_way(self) -> None:
         """A newer connection of the same client takes over."""

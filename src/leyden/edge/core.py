@@ -52,6 +52,9 @@ class OpenConnection(Protocol):
     def end(self, code: int, reason: str = "", detail: str = "") -> None:
         """Asks for it to be closed; ``detail`` is for the log."""
 
+    def cut_off(self, code: int, reason: str = "", detail: str = "") -> None:
+        """The same, and it is sent nothing more."""
+
 
 @dataclass(slots=True)
 class Core:

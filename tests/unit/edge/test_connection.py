@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, M
 from contextlib import asynccontextmanager
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from google.protobuf.message import Message
@@ -17,6 +18,7 @@ from leyden import cancellation
 from leyden.auth import Identity
 from leyden.edge.access.authenticator import Accepted
 from leyden.edge.access.authors import Authors, RolePolicy
+from leyden.edge.access.reading import Reading
 from leyden.edge.access.sessions import Sessions
 from leyden.edge.connection import Connection
 from leyden.edge.core import Core
@@ -30,6 +32,7 @@ from leyden.model import (
     Column,
     CreateTable,
     Delete,
+    Insert,
     Locale,
     Migration,
     Row,
@@ -281,6 +284,27 @@ async def test_nothing_is_delivered_after_a_delivery_that_failed(stage: Stage) -
     stage.subscribe()
     assert (await stage.serve()).code == 1011
     assert len(attempts) == 1
+
+
+async def test_nothing_more_is_sent_to_a_client_whose_rights_cannot_be_told(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.start()
+    stage.subscribe()
+    serving = asyncio.create_task(stage.serve())
+    while not stage.delivered:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    monkeypatch.setattr(stage, "rules", Mock(side_effect=RecursionError))
+    sent = len(stage.messages)
+    await Reading(None, lambda: stage.core).change({})
+    written = Transaction(1, 1, 1, None, (Insert(ITEMS, (b"9",), ("t",)),))
+    stage.log.append(written, 1)
+    stage.core.fanout.publish(written)
+    await stage.core.fanout.opened()  # for all others
+    ended = await serving
+    assert (ended.code, ended.detail) == (1011, "RecursionError")
+    assert len(stage.messages) == sent
+    assert [event.where for event in stage.events if isinstance(event, UnexpectedError)] == ["connection"]
 
 
 async def test_a_client_whose_position_is_lost_while_its_rows_are_withdrawn_starts_afresh(stage: Stage) -> None:

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from leyden.edge.access.reading import SLICE, Reading
+from leyden.events import Event, UnexpectedError
 from leyden.model import Column, Locale, ReadingRights, Table
 from leyden.shapes.rights import Forbidden
 
@@ -20,6 +21,8 @@ class Stage:
 
     def __init__(self, connections: int = 0) -> None:
         self.done: list[str] = []
+        self.events: list[Event] = []
+        self.emit = self.events.append
         note = self.done.append
         self.fanout = SimpleNamespace(pause=lambda: note("pause"), resume=lambda: note("resume"))
         self.open = [SimpleNamespace(rights_changed=lambda: note("changed")) for _ in range(connections)]
@@ -44,6 +47,20 @@ async def test_nothing_is_sent_while_connections_are_looked_at() -> None:
     assert stage.may_read()
     await stage.reading.change({})
     assert not stage.may_read()
+
+
+async def test_a_connection_that_cannot_be_judged_is_cut_off_and_the_others_go_on() -> None:
+    stage = Stage(connections=2)
+
+    def fail() -> None:
+        raise RecursionError
+
+    failing = SimpleNamespace(rights_changed=fail, cut_off=lambda *ended: stage.done.append(f"cut off {ended}"))
+    stage.open.insert(1, failing)
+    await stage.reading.change({"reader": {1: ReadingRights()}})
+    end = "cut off (1011, 'Internal server error while sending data', 'RecursionError')"
+    assert stage.done == ["pause", "changed", end, "changed", "resume"]
+    assert [type(event) for event in stage.events] == [UnexpectedError]
 
 
 async def test_a_change_in_doubt_does_not_end_the_doubt() -> None:

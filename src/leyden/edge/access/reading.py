@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from leyden.edge.core import Core
+from leyden.edge.core import Core, OpenConnection
+from leyden.edge.endings import ending_of
 from leyden.model import Locale, RightsByRole, Table
 from leyden.shapes.rights import Memo, Rules, rules_for
 
@@ -55,11 +56,20 @@ class Reading:
             return
         core.fanout.pause()
         for number, connection in enumerate(tuple(core.open), 1):
-            connection.rights_changed()
+            self._judge(connection, core)
             if number % SLICE == 0:
                 await asyncio.sleep(0)
         if self._is_certain:
             core.fanout.resume()
+
+    @staticmethod
+    def _judge(connection: OpenConnection, core: Core) -> None:
+        """One of which it cannot be told what it may see now is ended, and keeps nobody else waiting."""
+        try:
+            connection.rights_changed()
+        except Exception as error:
+            ended = ending_of(error, "Internal server error while sending data", core.emit)
+            connection.cut_off(ended.code, ended.reason, ended.detail)
 
     def doubt(self) -> None:
         """It is not certain that the rights are what they were."""
