@@ -365,6 +365,23 @@ async def test_nothing_that_was_written_after_a_change_of_rights_is_sent_by_the_
         assert (await alice.closed(2))[0] == 1012
 
 
+@pytest.mark.parametrize("ddl", ["DROP SCHEMA helpers CASCADE", "DROP ROUTINE helpers.mine(text) CASCADE"])
+async def test_nothing_that_was_written_with_the_end_of_what_a_policy_calls_is_sent(
+    running: Running, place: Place, ddl: str
+) -> None:
+    place.execute(
+        "CREATE SCHEMA helpers; GRANT USAGE ON SCHEMA helpers TO PUBLIC;"
+        "CREATE FUNCTION helpers.mine(text) RETURNS boolean LANGUAGE sql AS $$SELECT $1 = 'team'$$;"
+        "CREATE POLICY team ON docs USING (helpers.mine(owner))"
+    )
+    await asyncio.sleep(1.5)
+    async with client(running) as alice:
+        await alice.subscribe("docs")
+        place.execute(f"BEGIN; {ddl}; INSERT INTO docs VALUES ('8', NULL, 'team', 'secret'); COMMIT")
+        assert await heard(alice) == []
+        assert (await alice.closed(2))[0] == 1012
+
+
 async def test_first_rows_that_were_written_after_a_change_of_rights_are_not_selected_by_the_rights_before(
     running: Running, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,8 +37,8 @@ _FUNCTION_FILES = (
     "attach.sql",
 )
 
-#: Those of ``event_triggers.sql``.
-_EVENT_TRIGGERS = ("leyden_ddl", "leyden_drop", "leyden_rewrite", "leyden_rights")
+#: Those of ``event_triggers.sql``, which is run again where one of them is missing.
+_EVENT_TRIGGERS = ("leyden_ddl", "leyden_drop", "leyden_rewrite", "leyden_rights", "leyden_rights_drop")
 
 
 class SchemaTooNewError(Exception):
