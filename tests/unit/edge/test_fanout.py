@@ -667,3 +667,27 @@ async def test_other_rows_wait_for_the_end_of_a_pause(stage: Stage) -> None:
     assert not waiting.done()
     stage.fanout.resume()
     await waiting
+
+
+@pytest.mark.parametrize("goes_on", ["resume", "tick", "commit"])
+def test_a_client_that_cannot_be_sent_what_it_lacks_is_ended_alone(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, goes_on: str
+) -> None:
+    sockets = {name: stage.client(name, (table,))[1] for name, table in (("broken", A), ("other", B), ("last", B))}
+    stage.fanout.pause()
+    stage.commit(A, B)
+    send_behind = stage.fanout._send_behind
+
+    def send(subscriber: Subscriber, transaction: Transaction) -> None:
+        if subscriber.client_id == "broken":
+            raise RecursionError
+        send_behind(subscriber, transaction)
+
+    monkeypatch.setattr(stage.fanout, "_send_behind", send)
+    if goes_on != "resume":
+        stage.fanout._open.set()
+    {"resume": stage.fanout.resume, "tick": stage.fanout.tick, "commit": stage.commit}[goes_on]()
+
+    assert stage.dropped == ["broken"]
+    assert [len(sockets[name].packets) for name in sockets] == [0, 1, 1]
+    assert [type(event) for event in stage.events] == [UnexpectedError]

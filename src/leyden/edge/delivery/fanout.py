@@ -227,8 +227,7 @@ class FanOut:
 
     def resume(self) -> None:
         self._open.set()
-        for subscriber in tuple(self._waiting):
-            self.pump(subscriber)
+        self._pump_each(self._waiting)
 
     async def opened(self) -> None:
         """Returns once something may be sent, to be waited for before rows are sent otherwise."""
@@ -245,8 +244,7 @@ class FanOut:
 
     def tick(self) -> None:
         """To be called about once a second: a socket that was slow may have room again."""
-        for subscriber in tuple(self._waiting):
-            self.pump(subscriber)
+        self._pump_each(self._waiting)
         # Who is held is being sent rows as they were at its position.
         held = [subscriber.position for subscriber in self._waiting if subscriber.held]
         self.versions.trim(min([self._log.floor, *held]))
@@ -310,8 +308,7 @@ class FanOut:
             self._live_at = transaction.position
         except Exception as error:
             # A defect must not cost anybody a transaction: whoever reconnects gets it from the log.
-            trace = "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
-            self._emit(UnexpectedError("fan-out", trace))
+            self._tell(error)
             self.versions.clear()
             self.questions.clear()
             self._live_at = transaction.position
@@ -329,9 +326,7 @@ class FanOut:
 
     def answered(self, questions: Collection[Question]) -> None:
         """More is known of ``questions``: who waited for it goes on."""
-        for subscriber in tuple(self._waiting):
-            if not subscriber.view.questions.isdisjoint(questions):
-                self.pump(subscriber)
+        self._pump_each(one for one in self._waiting if not one.view.questions.isdisjoint(questions))
 
     def forget(self, questions: Collection[Question]) -> None:
         """What is known of ``questions`` holds no longer. Whoever depends on it comes back."""
@@ -353,8 +348,7 @@ class FanOut:
         author = self._by_client.get(transaction.origin) if transaction.origin is not None else None
         if transaction.migration is not None or author is not None or self._index.looks_at(transaction):
             self._distribute(transaction, author)
-        for subscriber in tuple(self._waiting):
-            self.pump(subscriber)
+        self._pump_each(self._waiting)
 
     def _distribute(self, transaction: Transaction, author: Subscriber | None) -> None:
         """To those in the live lane whom it concerns."""
@@ -476,6 +470,20 @@ class FanOut:
                 if self._is_blocked(subscriber) or (unanswered is not None and transaction.position >= unanswered):
                     return
                 self._send_behind(subscriber, transaction)
+
+    def _pump_each(self, subscribers: Iterable[Subscriber]) -> None:
+        """A defect that shows with one of them is not for the others to suffer from."""
+        for subscriber in tuple(subscribers):
+            try:
+                self.pump(subscriber)
+            except Exception as error:
+                self._tell(error)
+                self.leave(subscriber)
+                subscriber.dropped("a transaction could not be sent")
+
+    def _tell(self, error: Exception) -> None:
+        trace = "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
+        self._emit(UnexpectedError("fan-out", trace))
 
     @staticmethod
     def _is_blocked(subscriber: Subscriber) -> bool:
