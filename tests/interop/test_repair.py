@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from random import Random
 from typing import Any
+from urllib.request import urlopen
 
 import psycopg
 import pytest
@@ -50,11 +51,22 @@ async def away(
 ) -> Leyden:
     """A long time passes. The service that the client comes back to."""
     make_noise(conn)
+    await has_read(service, conn)
     if restart is None:
         return service
     port = int(service.url.rpartition(":")[2])
     await service.stop(restart)
     return await leyden(port=port, **TINY)
+
+
+async def has_read(service: Leyden, conn: psycopg.Connection[Any]) -> None:
+    """The service has read what was written so far. A client that came back before would be repaired, fall out of what
+    little is held of the log while the rest comes, and be repaired once more."""
+    found = conn.execute("SELECT pg_current_wal_insert_lsn()").fetchone()
+    sent = "SELECT sent_lsn >= %s FROM pg_stat_replication"
+    await until(lambda: conn.execute(sent, found).fetchone() == (True,))
+    for _ in range(3):  # its loop has had turns since
+        await asyncio.to_thread(lambda: urlopen(f"{service.url}/api/status").read())
 
 
 async def until(condition: Callable[[], bool]) -> None:
