@@ -406,6 +406,24 @@ async def test_a_client_that_answers_no_ping_is_dropped(running: Running, monkey
         await healthy.start()
 
 
+async def test_neither_does_one_that_answers_no_ping(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "PING_INTERVAL", 0.1)
+    monkeypatch.setattr(heartbeat, "TICK", 0.05)
+    gc.collect()
+    gc.disable()
+    try:
+        async with running.speaker() as dead:
+            await dead.authenticate(token())
+            left = [weakref.ref(one) for one in running.service.connections]
+            dead.websocket.transport.pause_reading()
+            await until(lambda: running.service.connections == ())
+            dead.websocket.transport.resume_reading()
+        assert len(left) == 1
+        await until(lambda: not any(one() for one in left))
+    finally:
+        gc.enable()
+
+
 async def test_stopping_closes_with_1001(settings: Settings) -> None:
     async with serving(settings) as running, running.speaker() as speaker:
         await speaker.authenticate(token())

@@ -249,8 +249,7 @@ class Connection:
             if self._subscriber is not None:
                 self._core.fanout.acknowledge(self._subscriber, position)
         except Exception as error:
-            ended = ending_of(error, "Failed to process message", self._core.emit)
-            self.end(ended.code, ended.reason, ended.detail)
+            self._end_by(error, "Failed to process message")
         return True
 
     # ---- minding -------------------------------------------------------------------------------------------------
@@ -544,8 +543,13 @@ class Connection:
         try:
             await job()
         except Exception as error:
-            ended = ending_of(error, "Internal server error while sending data", self._core.emit)
-            self.end(ended.code, ended.reason, ended.detail)
+            self._end_by(error, "Internal server error while sending data")
+
+    def _end_by(self, error: Exception, reason: str) -> None:
+        """Not where it is caught: it refers to that frame, and what refers back to it there keeps the connection in
+        memory."""
+        ended = ending_of(error, reason, self._core.emit)
+        self.end(ended.code, ended.reason, ended.detail)
 
 
 def credentials_of(identity: Identity) -> Credentials:

@@ -9,8 +9,10 @@ Numbered files create tables and run once each. The other files only hold functi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -38,7 +40,8 @@ _FUNCTION_FILES = (
 )
 
 #: Those of ``event_triggers.sql``, which is run again where one of them is missing.
-_EVENT_TRIGGERS = ("leyden_ddl", "leyden_drop", "leyden_rewrite", "leyden_rights", "leyden_rights_drop")
+_GUARD = ("leyden_ddl", "leyden_drop", "leyden_rewrite")
+_EVENT_TRIGGERS = (*_GUARD, "leyden_rights", "leyden_rights_drop")
 
 
 class SchemaTooNewError(Exception):
@@ -74,25 +77,26 @@ async def install(conn: psycopg.AsyncConnection[Any]) -> None:
 
 async def _install_guard(conn: psycopg.AsyncConnection[Any]) -> None:
     """Create the event triggers where the role may; remember in ``leyden.meta`` whether they are there."""
-    guarded = await is_guarded(conn)
-    if not guarded:
-        try:
+    if not await _are_on(conn, _EVENT_TRIGGERS):
+        with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
             async with conn.transaction():
                 await _run(conn, "event_triggers.sql")
-            guarded = True
-        except psycopg.errors.InsufficientPrivilege:
-            pass
+    guarded = await is_guarded(conn)
     if await _recall(conn, "ddl_guard") != guarded:
         await _remember(conn, "ddl_guard", guarded)
 
 
 async def is_guarded(conn: psycopg.AsyncConnection[Any]) -> bool:
-    """Whether the event triggers are there and switched on."""
+    """Whether the event triggers that guard tables are there and switched on."""
+    return await _are_on(conn, _GUARD)
+
+
+async def _are_on(conn: psycopg.AsyncConnection[Any], triggers: Sequence[str]) -> bool:
     cursor = await conn.execute(
-        "SELECT count(*) FROM pg_event_trigger WHERE evtname = ANY (%s) AND evtenabled = 'A'", (list(_EVENT_TRIGGERS),)
+        "SELECT count(*) FROM pg_event_trigger WHERE evtname = ANY (%s) AND evtenabled = 'A'", (list(triggers),)
     )
     row = await cursor.fetchone()
-    return row is not None and row[0] == len(_EVENT_TRIGGERS)
+    return row is not None and row[0] == len(triggers)
 
 
 async def _installed_migration(conn: psycopg.AsyncConnection[Any]) -> int:

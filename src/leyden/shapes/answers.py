@@ -219,7 +219,9 @@ class Questions:
         for state in concerned.values():
             question = state.question
             looks_at = question.looks_at
-            is_whole = question.id in self._doubted or looks_at is None or not looks_at.isdisjoint(tables)
+            is_whole = (
+                question.is_whole or question.id in self._doubted or looks_at is None or not looks_at.isdisjoint(tables)
+            )
             ((_, keys),) = written.of(question.table)
             state.unanswered.append(Unanswered(transaction.position, transaction.xid, keys, is_whole))
         self._doubted.clear()

@@ -30,7 +30,8 @@ class Question:
     """What may ``reader`` select of ``table``? Two with equal keys are the same question, whoever asks.
 
     ``looks_at`` are the ids of the tables that the policies look at besides, as far as they name them; ``None`` when
-    it may be any. ``why`` says what of the policies is not understood, for people.
+    it may be any. ``why`` says what of the policies is not understood, for people. If it ``is_whole`` it is always
+    asked of all rows: Postgres may refuse that, though not if asked of some.
     """
 
     key: str
@@ -38,6 +39,7 @@ class Question:
     reader: Author = field(compare=False)
     looks_at: frozenset[int] | None = field(compare=False)
     why: str = field(compare=False)
+    is_whole: bool = field(default=False, compare=False)
     #: The description of the table of answers: the primary keys of the rows that may be selected.
     answers: Table = field(init=False, compare=False)
 
@@ -75,16 +77,18 @@ class Unknown:
     policies: str
     looks_at: frozenset[int] | None
     why: str
+    is_whole: bool = False
 
     @property
     def cost(self) -> str:
         """What asking costs, for people."""
+        rows = "all rows" if self.is_whole else "the rows written"
         if self.looks_at is None:
             when = "of any table, for all rows"
         elif self.looks_at:
-            when = f"of {self.table.name} for the rows written, and of the tables its policies name for all rows"
+            when = f"of {self.table.name} for {rows}, and of the tables its policies name for all rows"
         else:
-            when = f"of {self.table.name}, for the rows written"
+            when = f"of {self.table.name}, for {rows}"
         return f"asked of Postgres for each reader, once for each change {when}"
 
     def of(self, user_id: str, claims: Mapping[str, object]) -> Question:
@@ -94,11 +98,17 @@ class Unknown:
         reader = Author(user_id, _json(lasting), None if scoped is None else _json(scoped), self.role)
         described = [self.table.id, repr(self.table), self.policies, reader.role, user_id, reader.claims]
         key = sha256(json.dumps(described).encode()).hexdigest()
-        return Question(key, self.table, reader, self.looks_at, self.why)
+        return Question(key, self.table, reader, self.looks_at, self.why, self.is_whole)
 
 
 def unknown(
-    table: Table, role: str, namespace: str | None, rights: Mapping[int, ReadingRights], reason: str
+    table: Table,
+    role: str,
+    namespace: str | None,
+    rights: Mapping[int, ReadingRights],
+    reason: str,
+    *,
+    is_whole: bool = False,
 ) -> Unknown:
     """What is to be asked of ``table`` as ``rights`` describe its policies; ``reason`` says why it is not computed."""
     looks_at = _looked_at(table, rights)
@@ -107,7 +117,7 @@ def unknown(
     for other in sorted(others & rights.keys() - {table.id}):
         columns = rights[other].columns
         described.append([other, None if columns is None else sorted(columns), _described(rights[other].policies)])
-    return Unknown(table, role, namespace, json.dumps(described), looks_at, reason)
+    return Unknown(table, role, namespace, json.dumps(described), looks_at, reason, is_whole)
 
 
 def _described(policies: Sequence[Policy] | None) -> list[object] | None:

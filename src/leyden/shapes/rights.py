@@ -1,13 +1,14 @@
 """What a client may read of a table: the policies and privileges of its database role, made ready for shapes.
 
 Owns how policies are joined (PostgreSQL manual, "Row Security Policies"), and that whatever is not understood lets
-nothing through. Knows no catalog and no connection.
+nothing through here, but is asked of Postgres. Knows no catalog and no connection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 
 from leyden.model import Locale, Policy, ReadingRights, RightsByRole, Table
 from leyden.shapes.questions import FLEETING_CLAIMS, Unknown, unknown
@@ -52,7 +53,7 @@ class Rule:
     condition: Condition | None = None
     columns: frozenset[str] | None = None
     unknown: Unknown | None = None
-    if_failing: Unknown | None = None
+    if_failing: Callable[[], Unknown] | None = None
 
     @property
     def consulted(self) -> Iterator[Table]:
@@ -83,7 +84,7 @@ class Rule:
         if failures:
             if self.if_failing is None:
                 raise Forbidden("A policy fails for a claim of the token")
-            return _asked(self.if_failing, claims)
+            return _asked(self.if_failing(), claims)
         allowed = predicate(tree)
         if allowed.tree == TRUE:
             return None
@@ -164,9 +165,7 @@ class Rules:
                     "which is part of the key or cannot be NULL"
                 )
 
-        def asked(reason: str) -> Unknown:
-            return unknown(table, reader.role, reader.namespace, self._rights, reason)
-
+        asked = partial(unknown, table, reader.role, reader.namespace, self._rights)
         try:
             condition = self._condition(table, rights, reader)
         except _NotUnderstood as reason:
@@ -174,7 +173,9 @@ class Rules:
         used = _claims_of(condition)
         if not used or any(claim.path[:1] and claim.path[0] in FLEETING_CLAIMS for claim in used):
             return Rule(condition, columns)
-        return Rule(condition, columns, if_failing=asked(f"A policy of table {table.name} fails for a claim"))
+        # Few ever need it, and it describes all that policies may look at.
+        why = f"A policy of table {table.name} fails for a claim"
+        return Rule(condition, columns, if_failing=cache(partial(asked, why, is_whole=True)))
 
     def _condition(self, table: Table, rights: ReadingRights, reader: Reader) -> Condition | None:
         if rights.policies is None:

@@ -181,7 +181,9 @@ def _readable(asked: Asked, facts: Facts, role: str) -> Check:
         return Check(_ROLE_CHECK, "fail", forbidden.message)
     columns = "" if rule.columns is None else f"; of the columns only {', '.join(sorted(rule.columns))}"
     policies = "its policies decide" if has_policies else "has no row-level security"
-    unknown = rule.unknown or (rule.if_failing if allowed is not None and allowed.is_asked else None)
+    unknown = rule.unknown
+    if unknown is None and rule.if_failing is not None and allowed is not None and allowed.is_asked:
+        unknown = rule.if_failing()
     if unknown is not None:
         policies += f", {unknown.cost}: {unknown.why}"
     return Check(_ROLE_CHECK, "pass", f"as {printable(role)}: {policies}{columns}")

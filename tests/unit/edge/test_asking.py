@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any, cast
 
 import psycopg
@@ -272,6 +273,29 @@ async def test_when_rights_change_answers_are_looked_at_before_their_time(
         await database.asking._look([asked])
         assert database.asking.is_to_look
         await until(lambda: database.shown(asked) == keys(b"a", b"c"))
+
+
+async def test_a_first_answer_of_before_a_change_of_rights_is_looked_at_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "TICK", 0.001)
+    asked = question()
+    database.commit(b"a", b"b")
+    database.once(lambda: (database.asking.look_soon(), database.rows.clear()))
+    async with database.serving():
+        await database.asking.ensure([asked])
+        await until(lambda: not database.asking.is_to_look)
+        await until(lambda: database.shown(asked) == set())
+
+
+async def test_what_may_fail_if_all_rows_are_looked_at_is_always_asked_of_all(database: Database) -> None:
+    some, whole = question("ann"), replace(question("bob"), is_whole=True)
+    async with database.serving():
+        await database.asking.ensure([some, whole])
+        database.asked.clear()
+        database.commit(b"a")
+        await database.settled()
+        assert sorted(database.asked, key=str) == [("ann", {(b"a",)}), ("bob", None)]
 
 
 # ---- questions that are forgotten meanwhile --------------------------------------------------------------------------

@@ -158,8 +158,11 @@ class Asking:
             if not asking:
                 return
             await asyncio.wait(asking)
-            for task in asking:
-                task.result()
+            try:
+                for task in asking:
+                    task.result()
+            finally:
+                del asking, task  # an error that refers to them through this frame would keep its reader's connection
 
     async def answered(self, questions: Iterable[Question], position: int) -> None:
         """Returns once all ``questions`` are answered for every transaction up to ``position``, or forgotten."""
@@ -193,7 +196,7 @@ class Asking:
             await self._load_answers(question)
 
     async def _load_answers(self, question: Question) -> None:
-        questions, versions = self._questions, self._fanout.versions
+        questions, versions, changes = self._questions, self._fanout.versions, self._changes
         try:
             self._begin_loading(question)
             started = self._clock()
@@ -216,7 +219,8 @@ class Asking:
                 raise QuestionNotAnswered from None
             raise
         seconds = self._clock() - started
-        self._put_off_look(question, seconds)
+        if changes == self._changes:
+            self._put_off_look(question, seconds)
         self._emit(QuestionAnswered(question.table.name, "first", seconds))
 
     def _begin_loading(self, question: Question) -> None:
@@ -444,23 +448,24 @@ class Asking:
                 if self._looked_until.get(question) == position:
                     self._look_at[question] = self._clock() + LOOK_INTERVAL
                     continue
-                self._looked_until[question] = position
                 started = self._clock()
                 generation = self._questions.generation(question)
+                answer: _Answer | None = None
                 try:
                     answer = await self._asked(question, snapshot, None)
                 except _Forgotten:
                     continue
                 except _CutOff:
-                    self._looked_until.pop(question, None)
-                    self._put_off_look(question, self._clock() - started)
-                    continue
+                    pass
+                if changes != self._changes:
+                    break  # all are due again
                 if generation != self._questions.generation(question):
                     continue
-                if changes != self._changes:
-                    break
                 seconds = self._clock() - started
                 self._put_off_look(question, seconds)
+                if answer is None:
+                    continue
+                self._looked_until[question] = position
                 self._emit(QuestionAnswered(question.table.name, "look", seconds))
                 # What was written meanwhile is asked about anyway, and its answer is still to come.
                 if self._questions.is_at_rest(question) and isinstance(answer, Comparison) and answer.differs:

@@ -392,7 +392,9 @@ class FanOut:
                 if not self._feeds_asking[question.id]:
                     del self._feeds_asking[question.id]
             for part in subscriber.view.parts:
-                del self._feeds_of[part][feed]
+                if part not in self._feeds_of:
+                    continue  # which failed as it was to be added
+                self._feeds_of[part].pop(feed, None)
                 if not self._feeds_of[part]:
                     del self._feeds_of[part]
                     self._index.remove(part)
@@ -408,8 +410,8 @@ class FanOut:
                 self._feeds_asking.setdefault(question.id, {})[feed] = None
             for part in subscriber.view.parts:
                 if part not in self._feeds_of:
-                    self._feeds_of[part] = {}
                     self._index.add(part)
+                    self._feeds_of[part] = {}
                 self._feeds_of[part][feed] = None
         self._feeds[feed].add(subscriber)
 

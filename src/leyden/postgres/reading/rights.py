@@ -189,7 +189,7 @@ def _policies(found: Sequence[Mapping[str, Any]] | None, functions: tuple[Functi
 
 
 def _function(obj: Mapping[str, Any], search_path: str) -> Function | None:
-    """``None`` for one whose body may mean other functions and operators than Postgres' own."""
+    """``None`` for one whose search path has other schemas before Postgres' own functions and operators."""
     paths = [one.removeprefix(_PATH_SETTING) for one in obj["settings"] if one.startswith(_PATH_SETTING)]
     schemas = [one.strip().strip('"') for one in [*paths, search_path][0].split(",")]
     if "pg_catalog" in schemas[1:]:  # where it stands; otherwise it comes first

@@ -2,7 +2,7 @@
 
 Bound by the server from the verified token and nothing else. A claim is read as Postgres reads a member of a jsonb
 document; one that is missing is NULL. One that has no single text, a number with a fraction or an exponent, is an
-evaluation error: such a client is sent nothing rather than a guess.
+evaluation error: in a filter, such a client is sent nothing rather than a guess; in a policy, Postgres is asked.
 """
 
 from __future__ import annotations
