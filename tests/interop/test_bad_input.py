@@ -353,9 +353,10 @@ async def test_an_upload_that_cannot_be_applied_is_refused_alone(
             "SELECT sqlstate, message FROM leyden.rejected WHERE client_id = %s", [speaker.name]
         ).fetchall()
         assert (name, refused) == (name, [(sqlstate, reason)])
-        written = bystander.conn.execute(
-            "SELECT content FROM items WHERE id = %s", [id_of(800_000 + number)]
-        ).fetchone()
+        good_row = "SELECT content FROM items WHERE id = %s"
+        async with asyncio.timeout(10):  # the stream may be a moment ahead of what others see
+            while not (written := bystander.conn.execute(good_row, [id_of(800_000 + number)]).fetchone()):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         assert (name, written) == (name, ("as ever",))
         await bystander.assert_receives_rows()
     strangers = bystander.conn.execute("SELECT count(*) FROM items WHERE content IS DISTINCT FROM 'as ever'").fetchone()
