@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Mapping
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 import psycopg
 
@@ -46,23 +42,6 @@ async def open_client(
     """Opens a client with an empty local database; it is not connected yet."""
     config = {"auth": {"clientId": client_id or f"device-{client}"}}
     await driver("open", client=client, url=service.url, schema=schema, config=config)
-
-
-async def has_heard_of_tables(service: Leyden) -> None:
-    """The service knows the tables that are electrified by now. It hears of them with the stream, a moment later."""
-    async with await psycopg.AsyncConnection.connect(service.dsn) as conn:
-        found = await (await conn.execute("SELECT max(version) FROM leyden.versions")).fetchone()
-    version = "" if found is None or found[0] is None else str(found[0])
-
-    def migrations() -> bytes:
-        with contextlib.suppress(HTTPError):  # it is not ready
-            archive: bytes = urlopen(f"{service.url}/api/migrations?dialect=sqlite").read()
-            return archive
-        return b""
-
-    async with asyncio.timeout(20):
-        while version.encode() not in await asyncio.to_thread(migrations):  # noqa: ASYNC110 - another process
-            await asyncio.sleep(0.02)
 
 
 async def connected(

@@ -12,7 +12,7 @@ import pytest
 from interop.client import Driver, DriverError
 from interop.conftest import Factory, ServiceFactory
 from interop.service import Leyden
-from interop.tables import complaints, connected, has_heard_of_tables
+from interop.tables import complaints, connected
 
 SCHEMA: dict[str, Any] = {
     "tables": {
@@ -97,7 +97,6 @@ async def test_rows_move_with_those_that_they_hang_on(service: Leyden, driver: F
     client = await driver()
     with psycopg.connect(service.dsn, autocommit=True) as conn:
         conn.execute(TABLES)
-        await has_heard_of_tables(service)
         await connected(client, service, "a", schema=SCHEMA)
         await client("sync", client="a", table="projects", wait=True, **OPEN)
         await settled(client, conn)
@@ -124,7 +123,6 @@ async def test_a_client_comes_back_to_what_moved_meanwhile(
     port = int(service.url.rpartition(":")[2])
     with psycopg.connect(service.dsn, autocommit=True) as conn:
         conn.execute(TABLES)
-        await has_heard_of_tables(service)
         await connected(client, service, "a", schema=SCHEMA)
         await client("sync", client="a", table="projects", wait=True, **OPEN)
         await settled(client, conn)
@@ -145,7 +143,6 @@ async def test_what_another_shape_holds_stays_when_one_is_given_up(service: Leyd
     client = await driver()
     with psycopg.connect(service.dsn, autocommit=True) as conn:
         conn.execute(TABLES)
-        await has_heard_of_tables(service)
         await connected(client, service, "a", schema=SCHEMA)
         await client("sync", client="a", table="issues", key="all", include={"comments": True}, wait=True)
         await client("sync", client="a", table="users", key="users", wait=True)
@@ -165,7 +162,6 @@ async def test_includes_that_cannot_be_served_are_refused_and_the_client_goes_on
     client = await driver()
     with psycopg.connect(service.dsn, autocommit=True) as conn:
         conn.execute(TABLES)
-        await has_heard_of_tables(service)
         await connected(client, service, "a", schema=SCHEMA)
         filtered = [{"foreignKey": ["author_id"], "select": {"tablename": "users", "where": "this.id = 1"}}]
         nowhere = [{"foreignKey": ["nowhere"], "select": {"tablename": "users"}}]

@@ -30,9 +30,10 @@ RESTARTS = pytest.mark.parametrize(
 REPAIRED = "client repaired"
 
 
-def prepare(conn: psycopg.Connection[Any], rows: int) -> None:
+async def prepare(service: Leyden, conn: psycopg.Connection[Any], rows: int) -> None:
     create_items(conn, rows)
     make_noise_table(conn)
+    await has_read(service, conn)
 
 
 def make_noise_table(conn: psycopg.Connection[Any]) -> None:
@@ -60,8 +61,8 @@ async def away(
 
 
 async def has_read(service: Leyden, conn: psycopg.Connection[Any]) -> None:
-    """The service has read what was written so far. A client that came back before would be repaired, fall out of what
-    little is held of the log while the rest comes, and be repaired once more."""
+    """The service has read what was written so far. A client that came before would fall out of what little is held of
+    the log while the rest comes, and be repaired, or be repaired once more."""
     found = conn.execute("SELECT pg_current_wal_insert_lsn()").fetchone()
     sent = "SELECT sent_lsn >= %s FROM pg_stat_replication"
     await until(lambda: conn.execute(sent, found).fetchone() == (True,))
@@ -113,7 +114,7 @@ async def test_a_client_of_a_whole_table(
     client = await driver()
     service = await leyden(**TINY)
     with psycopg.connect(service.dsn, autocommit=True) as conn:
-        prepare(conn, 10)
+        await prepare(service, conn, 10)
         await connected(client, service, "a", "items")
         await client("disconnect", client="a")
         conn.execute("INSERT INTO items VALUES (%s, 'new', 11)", [id_of(11)])
@@ -142,7 +143,7 @@ async def test_rows_that_came_to_a_filter_or_left_it_and_writes_of_ones_own(
     client = await driver()
     service = await leyden(**TINY)
     with psycopg.connect(service.dsn, autocommit=True) as conn:
-        prepare(conn, 30)
+        await prepare(service, conn, 30)
         await connected(client, service, "a")
         await client("sync", client="a", table="items", where=big, wait=True)
         await client("disconnect", client="a")
@@ -180,7 +181,7 @@ async def test_ones_own_writes_are_in_sight_all_the_time(leyden: ServiceFactory,
     client = await driver()
     service = await leyden(**TINY)
     with psycopg.connect(service.dsn, autocommit=True) as conn:
-        prepare(conn, 3)
+        await prepare(service, conn, 3)
         await connected(client, service, "a", "items")
         await client("disconnect", client="a")
         await client("run", client="a", sql="UPDATE items SET content = 'mine' WHERE n = 1")
@@ -207,6 +208,7 @@ async def test_rows_that_moved_with_those_that_they_hang_on(
     with psycopg.connect(service.dsn, autocommit=True) as conn:
         conn.execute(linked.TABLES)
         make_noise_table(conn)
+        await has_read(service, conn)
         await connected(client, service, "a", schema=linked.SCHEMA)
         await client("sync", client="a", table="projects", wait=True, **linked.OPEN)
         await linked.settled(client, conn)
@@ -241,6 +243,7 @@ async def test_much_that_moved_never_breaks_the_clients_foreign_keys(leyden: Ser
             " INSERT INTO issues SELECT 10000 + n, 'x', 10, 1000 + n % 500 FROM generate_series(1, 6000) n;"
             " INSERT INTO issues SELECT 20000 + n, 'x', 11, 1500 + n % 500 FROM generate_series(1, 6000) n"
         )
+        await has_read(service, conn)
         config = {"auth": {"clientId": "device-a"}, "foreignKeyChecksDownstream": "enabled"}
         await client("open", client="a", url=service.url, schema=linked.SCHEMA, config=config)
         token = (await client("token", claims={"sub": "user-a"}))["token"]
@@ -261,7 +264,7 @@ async def test_columns_that_were_added(leyden: ServiceFactory, driver: Factory, 
     client = await driver()
     service = await leyden(**TINY)
     with psycopg.connect(service.dsn, autocommit=True) as conn:
-        prepare(conn, 5)
+        await prepare(service, conn, 5)
         await connected(client, service, "a", "items")
         await client("disconnect", client="a")
         conn.execute("UPDATE items SET content = 'before' WHERE n = 1")
@@ -300,7 +303,7 @@ async def test_rows_that_changed_hands_and_nothing_of_those_that_were_never_ones
     client = await driver()
     service = await leyden(**TINY)
     with psycopg.connect(service.dsn, autocommit=True) as conn:
-        prepare(conn, 0)
+        await prepare(service, conn, 0)
         conn.execute("ALTER TABLE items ADD COLUMN electric_user_id text")
         for n in range(1, 9):
             owner = "user-a" if n < 5 else "bob"
@@ -326,7 +329,7 @@ async def test_an_echo_that_was_missed_comes_again(leyden: ServiceFactory, drive
     client = await driver()
     service = await leyden(**TINY)
     with psycopg.connect(service.dsn, autocommit=True) as conn:
-        prepare(conn, 3)
+        await prepare(service, conn, 3)
         if refused:
             conn.execute("CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no'; END$$")
             conn.execute(
@@ -363,7 +366,7 @@ async def test_rows_written_while_a_client_is_repaired(leyden: ServiceFactory, d
     service = await leyden(**{**TINY, "ELECTRIC_TXN_CACHE_SIZE": "64k"})
     with psycopg.connect(service.dsn, autocommit=True) as conn:
         conn.execute(linked.TABLES)
-        prepare(conn, 2000)
+        await prepare(service, conn, 2000)
         schema = {"tables": {**linked.SCHEMA["tables"], **ITEMS["tables"]}, "migrations": []}
         await connected(client, service, "a", schema=schema)
         await client("sync", client="a", table="projects", wait=True, **linked.OPEN)
@@ -411,7 +414,7 @@ async def test_a_client_that_falls_too_far_behind_while_it_is_connected(
     client = await driver()
     service = await leyden(**TINY)
     with psycopg.connect(service.dsn, autocommit=True) as conn:
-        prepare(conn, 3)
+        await prepare(service, conn, 3)
         async with choked_link(int(service.url.rpartition(":")[2])) as link:
             service.url = link.url
             await connected(client, service, "a", "items")
@@ -433,7 +436,7 @@ async def test_a_client_that_is_cut_off_in_the_middle_is_repaired_from_the_begin
     client = await driver()
     service = await leyden(**TINY)
     with psycopg.connect(service.dsn, autocommit=True) as conn:
-        prepare(conn, 3)
+        await prepare(service, conn, 3)
         async with choked_link(int(service.url.rpartition(":")[2])) as link:
             service.url = link.url
             await connected(client, service, "a", "items")
@@ -462,7 +465,7 @@ async def test_a_subscription_that_was_given_up_stays_so(leyden: ServiceFactory,
     client = await driver()
     service = await leyden(**TINY)
     with psycopg.connect(service.dsn, autocommit=True) as conn:
-        prepare(conn, 3)
+        await prepare(service, conn, 3)
         conn.execute("CREATE TABLE other (id int4 PRIMARY KEY); CALL electric.electrify('other')")
         conn.execute("INSERT INTO other VALUES (1), (2)")
         await connected(client, service, "a", "items", schema=both)
@@ -487,7 +490,7 @@ async def test_a_subscription_given_up_unheard_is_given_up_afterwards(leyden: Se
     client = await driver()
     service = await leyden(**TINY)
     with psycopg.connect(service.dsn, autocommit=True) as conn:
-        prepare(conn, 20)
+        await prepare(service, conn, 20)
         async with choked_link(int(service.url.rpartition(":")[2])) as link:
             direct, service.url = service.url, link.url
             await connected(client, service, "a")
@@ -519,7 +522,7 @@ async def test_who_cannot_be_repaired_starts_afresh(leyden: ServiceFactory, driv
     client = await driver()
     service = await leyden(**TINY)
     with psycopg.connect(service.dsn, autocommit=True) as conn:
-        prepare(conn, 3)
+        await prepare(service, conn, 3)
         await connected(client, service, "a", "items")
         await client("disconnect", client="a")
         if why.startswith("nothing"):

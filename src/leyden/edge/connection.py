@@ -8,6 +8,7 @@ GONE batches) and uploads.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NoReturn, Protocol
 
@@ -59,6 +60,10 @@ EXPIRED_GRACE = 5.0
 #: time for which a client that goes on calling is answered.
 SETTLING = 3.0
 LONGEST_SETTLING = 15.0
+
+#: How long a call to subscribe may wait for a table or a right that is not known yet (seconds); the client gives its
+#: calls up after 3.
+LOOKING_AGAIN = 2.0
 
 #: Subscriptions and withdrawals that may wait for their turn; a session may hold 1,000 subscriptions.
 WAITING_DELIVERIES = 2_000
@@ -333,9 +338,9 @@ class Connection:
                 case protocol.SeekCheckpoint(position):
                     checkpoint = await self._core.checkpoints.find(position)
                     await self._perform(self._session.checkpoint_found(checkpoint))
-                case protocol.ReadRights():
-                    await self._core.read_rights()
-                    await self._perform(self._session.rights_read())
+                case protocol.LookAgain(rights):
+                    await self._look_again(rights=rights)
+                    await self._perform(self._session.looked_again())
                 case protocol.StartStream():
                     await self._start_stream(output)
                 case protocol.StopStream():
@@ -471,17 +476,28 @@ class Connection:
                     self._answered_at = self._loop.time()
                 self._socket.send(Packet([encode(output.message)]))
 
+    async def _look_again(self, *, rights: bool) -> None:
+        with contextlib.suppress(TimeoutError):  # then it is answered by what is known
+            async with asyncio.timeout(LOOKING_AGAIN):
+                await self._core.catch_up()
+                if rights:
+                    await self._core.read_rights()
+
     async def _start_stream(self, start: protocol.StartStream) -> None:
         core = self._core
         await core.loader.prepare(start.view.trees)
         if self._over:
             return
-        view, position = start.view, start.position
+        view = start.view
+        # Nobody who has nothing yet can be too far behind, however much was written since it asked.
+        position = begins = core.fanout.head if start.position is None else start.position
         tables = list(view.described.values())
         if start.repair is None:
             payloads: list[bytes] = []
-            for number, migration in enumerate(start.migrations, 1):
-                others_follow = number < len(start.migrations)
+            known = start.known
+            migrations = [] if known is None else [one for one in core.world.migrations if one.version > known]
+            for number, migration in enumerate(migrations, 1):
+                others_follow = number < len(migrations)
                 payloads += core.encoder.migration(migration, start.dialect, position, others_follow=others_follow)
             # As the rows of the log will be at first; each migration on the way announces what it changes.
             payloads += core.encoder.relations(core.fanout.described_at(position, tables))
@@ -489,9 +505,9 @@ class Connection:
                 self._socket.send(Packet(payloads))
         else:
             # Up to here it is brought without the log. Nothing that it uploads now can be below: its echo will follow.
-            position = core.fanout.head
+            begins = core.fanout.head
         subscriber = Subscriber(
-            self._client_id(), self._socket, start.dialect, view, position, self._dropped, lambda: self._session.tables
+            self._client_id(), self._socket, start.dialect, view, begins, self._dropped, lambda: self._session.tables
         )
         self._subscriber = subscriber
         deliveries = self._deliveries = Deliveries(
@@ -511,7 +527,7 @@ class Connection:
         if start.repair is not None:
             deliveries.repair(start.repair)
             self._work_off(deliveries)
-        core.emit(ReplicationResumed(self.number, start.position, len(tables)))
+        core.emit(ReplicationResumed(self.number, position, len(tables)))
         core.fanout.join(subscriber)
 
     def _stop_stream(self) -> None:

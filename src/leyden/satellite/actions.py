@@ -50,9 +50,11 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadRights:
-    """Shapes were refused by what was known of the rights of the client's database role, which lags behind the catalog:
-    read them anew, then call :meth:`Session.rights_read`."""
+class LookAgain:
+    """Shapes were refused by what is known of the tables and, with ``rights``, of what the client's database role may
+    read, which lags behind Postgres: catch up with it, then call :meth:`Session.looked_again`."""
+
+    rights: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +122,15 @@ class Repair:
 
 @dataclass(frozen=True, slots=True)
 class StartStream:
-    """Stream transactions after ``position``, as ``view`` sees them. First send ``migrations`` at that position. With a
-    ``repair``, bring the client up to date otherwise, and stream what comes after that. ``cancellation`` is the last
-    that the client was told of."""
+    """Stream transactions after ``position``, as ``view`` sees them; with ``None`` after the log's head of that moment,
+    to a client that has nothing yet. First send the migrations after the version ``known`` at that position; ``None``
+    if it has all from before. With a ``repair``, bring the client up to date otherwise, and stream what comes after
+    that. ``cancellation`` is the last that the client was told of."""
 
-    position: int
+    position: int | None
     view: View
     dialect: Dialect
-    migrations: tuple[Migration, ...] = ()
+    known: str | None = None
     repair: Repair | None = None
     cancellation: int = 0
 
@@ -174,7 +177,7 @@ Output = (
     | KeepSubscriptions
     | MissEchoes
     | DropSubscriptions
-    | ReadRights
+    | LookAgain
     | Hold
     | SeekCheckpoint
     | StartStream

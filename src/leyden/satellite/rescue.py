@@ -20,7 +20,7 @@ from collections.abc import Collection, Sequence
 from leyden.model import SubscriptionRecord
 from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb
-from leyden.satellite.actions import Close, DropSubscriptions, Output, Send, StartStream
+from leyden.satellite.actions import Close, DropSubscriptions, Output, Send, StartStream, Withdraw
 
 #: How long the client may take to subscribe again (seconds). It does so after its call to start and one to give up
 #: what it no longer wants; each of its calls fails after 3 s.
@@ -62,7 +62,7 @@ class Rescue:
 
     @property
     def _gives_up_others(self) -> bool:
-        return len(self._held) > 1
+        return any(isinstance(one, Withdraw) for one in self._held)
 
     @property
     def does_harm(self) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
-from leyden.model import Checkpoint, ClientRecord, CreateEnum, Migration, SubscriptionRecord, Table
+from leyden.model import Checkpoint, ClientRecord, CreateEnum, SubscriptionRecord, Table
 from leyden.satellite import rpc
 from leyden.satellite import satellite_pb2 as pb
 from leyden.satellite.actions import (
@@ -27,9 +27,9 @@ from leyden.satellite.actions import (
     ForgetSubscriptions,
     Hold,
     KeepSubscriptions,
+    LookAgain,
     MissEchoes,
     Output,
-    ReadRights,
     Refused,
     Repair,
     SeekCheckpoint,
@@ -117,7 +117,7 @@ class Session:
         self._sends_again = False
         #: Calls with a lower number were made on an earlier connection, by the same process.
         self._first_call = 0
-        #: A call to subscribe that waits for the rights of its database role to be read anew.
+        #: A call to subscribe that waits for another look at what is known of Postgres.
         self._asking: tuple[pb.SatRpcRequest, pb.SatSubsReq] | None = None
         #: While the client is told to let go of a delivery of an earlier connection.
         self._rescue: Rescue | None = None
@@ -339,7 +339,7 @@ class Session:
                 )
             known = call.schema_version if call.HasField("schema_version") else ""
             self._subscriptions.clear()
-            stream = StartStream(self._world.head, View(), dialect, self._migrations_after(known))
+            stream = StartStream(None, View(), dialect, known)
             rescued = self._cut_off(client, ())
             before: list[Output] = [ForgetSubscriptions(_ids(rescued))]
             is_behind = True
@@ -349,11 +349,9 @@ class Session:
             if not self._world.holds(position.wal):
                 self._seeking = _Seeking(request, call, position, dialect)
                 return [SeekCheckpoint(position.wal)]
-            # Those that the stream brings as well are skipped by the client the second time.
-            missing = () if position.version is None else self._migrations_after(position.version)
-            stream = StartStream(
-                position.wal, View(self._subscriptions.parts), dialect, missing, cancellation=position.cancellation
-            )
+            # Migrations that the stream brings as well are skipped by the client the second time.
+            view = View(self._subscriptions.parts)
+            stream = StartStream(position.wal, view, dialect, position.version, cancellation=position.cancellation)
             rescued = self._cut_off(client, call.subscription_ids)
             before = [self._keep(call.subscription_ids, position, rescued)]
             is_behind = False
@@ -423,8 +421,8 @@ class Session:
         if not rescued:
             return [*outputs, *uploading, stream]
         self._rescue = Rescue(rescued, stream)
-        if stream.repair is not None:
-            # The stream of a repair begins when it starts, not where the client is: echoes from before would be missed.
+        if stream.repair is not None or stream.position is None:
+            # The stream begins where the log is when it starts: echoes from before would be missed.
             for output in uploading:
                 self._rescue.hold(output)
             uploading = []
@@ -439,9 +437,6 @@ class Session:
         if isinstance(outputs[-1], Close):
             self._state = _State.CLOSED
         return outputs
-
-    def _migrations_after(self, version: str) -> tuple[Migration, ...]:
-        return tuple(migration for migration in self._world.migrations if migration.version > version)
 
     def _start_error(self, request: pb.SatRpcRequest, code: _START_ERROR.Code.ValueType, message: str) -> _Refuse:
         error = _START_ERROR(code=code, message=message)
@@ -542,9 +537,10 @@ class Session:
             try:
                 shapes = self._subscriptions.plan(call)
             except ShapesRefusedError as refused:
-                if self._subscriptions.role is not None and self._asking is None:
+                by_rights = self._subscriptions.role is not None
+                if self._asking is None and (by_rights or refused.misses_table):
                     self._asking = request, call
-                    return [ReadRights()]
+                    return [LookAgain(by_rights)]
                 error = refused.error
         if error is not None:
             answer.err.CopyFrom(error)
@@ -554,8 +550,8 @@ class Session:
         self._subscriptions.add(record, shapes)
         return [Send(rpc.success(request, answer)), Deliver(record, shapes)]
 
-    def rights_read(self) -> list[Output]:
-        """What database roles may read is known as it was after the shell was asked for it."""
+    def looked_again(self) -> list[Output]:
+        """What :class:`LookAgain` asked for is known as it was after that, if it could be had in time."""
         if self._state is _State.CLOSED or self._asking is None:
             return []
         try:

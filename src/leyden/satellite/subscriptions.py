@@ -50,6 +50,9 @@ class ShapesRefusedError(Exception):
     def __init__(self, error: Error) -> None:
         super().__init__(error.message)
         self.error = error
+        not_found = Error.ShapeReqError.TABLE_NOT_FOUND
+        #: Whether a table is not known that may have come since.
+        self.misses_table = any(one.code == not_found for one in error.shape_request_error)
 
 
 class Subscriptions:

@@ -65,8 +65,8 @@ class Stage:
     def __init__(self) -> None:
         self.log = MemoryLog(1 << 20)
         self.events: list[Event] = []
-        #: Awaited before the stream starts, and before a snapshot.
-        self.before_start = self.before_snapshot = nothing
+        #: Awaited before the stream starts, before a snapshot, and while the stream catches up with Postgres.
+        self.before_start = self.before_snapshot = self.on_catching_up = nothing
         self.positions = Positions("e")
         encoder = Encoder(self.positions)
         self.core = Core(
@@ -93,7 +93,7 @@ class Stage:
     # ---- world
 
     instance_id = "leyden-1"
-    tables = {"items": ITEMS}  # noqa: RUF012 - nobody changes it
+    tables: Mapping[str, Table] = MappingProxyType({"items": ITEMS})
     migrations: Sequence[Migration] = ()
     locale = Locale(order_is_bytes=True)
     suspended: Mapping[str, Suspension] = MappingProxyType({})
@@ -164,7 +164,8 @@ class Stage:
     async def cancel_subscriptions(self, *_: object) -> int:
         return 1
 
-    async def catch_up(self) -> None: ...
+    async def catch_up(self) -> None:
+        await self.on_catching_up()
 
     async def prepare(self, trees: object) -> None: ...
 
@@ -193,6 +194,11 @@ class Stage:
         begun = [message.subscription_id for message in self.messages if isinstance(message, pb.SatSubsDataBegin)]
         ends = [message for message in self.messages if isinstance(message, pb.SatSubsDataEnd)]
         return begun[: len(ends)]
+
+    @property
+    def answers_to_subscribe(self) -> list[pb.SatSubsResp]:
+        answers = [one for one in self.messages if isinstance(one, pb.SatRpcResponse) and one.method == rpc.SUBSCRIBE]
+        return [pb.SatSubsResp.FromString(one.message) for one in answers]
 
     def call(self, method: str, request: Message) -> None:
         number = next(self._numbers)
@@ -320,6 +326,57 @@ async def test_a_client_whose_position_is_lost_while_its_rows_are_withdrawn_star
     ended = await stage.serve()
     assert (ended.code, ended.detail) == (1008, "too far behind: its position is no longer held")
     assert not any(isinstance(event, UnexpectedError) for event in stage.events)
+
+
+async def test_a_client_that_has_nothing_yet_is_never_too_far_behind(stage: Stage) -> None:
+    late = Migration("2", 2, 1, (CreateTable(ITEMS),))
+
+    async def go_on() -> None:
+        stage.log.append(Transaction(1, 1, 1, None, (Delete(ITEMS, (b"9",)),)), 1)
+        stage.migrations = [*stage.migrations, late]
+        stage.log.append(Transaction(2, 2, 1, None, (), migration=late), 1)
+        stage.log.trim(2)
+
+    stage.before_start = go_on
+    stage.point = SnapshotPoint(3, 3, frozenset(), 2)
+    stage.migrations = [Migration("1", 1, 1, (CreateTable(ITEMS),))]
+    stage.start()
+    stage.subscribe()
+    serving = asyncio.create_task(stage.serve())
+    async with asyncio.timeout(5):
+        while not stage.delivered and not serving.done():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert stage.delivered == [SUBSCRIPTION]
+    versions = [op.migrate.version for log in stage.messages if isinstance(log, pb.SatOpLog) for op in log.ops]
+    assert [version for version in versions if version] == ["1", "2"]
+    stage.go_away()
+    await serving
+
+
+@pytest.mark.parametrize("comes", [True, False])
+async def test_a_table_that_is_not_known_may_be_on_its_way(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, *, comes: bool
+) -> None:
+    monkeypatch.setattr("leyden.edge.connection.LOOKING_AGAIN", 0.01)
+    stage.tables = {}
+
+    async def catch_up() -> None:
+        if not comes:
+            await asyncio.Event().wait()
+        stage.tables = {"items": ITEMS}
+
+    stage.on_catching_up = catch_up
+    stage.start()
+    stage.subscribe()
+    serving = asyncio.create_task(stage.serve())
+    async with asyncio.timeout(5):
+        while len(stage.answers_to_subscribe) == 0:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    stage.go_away()
+    await serving
+    (answer,) = stage.answers_to_subscribe
+    refused = [error.message for error in answer.err.shape_request_error]
+    assert refused == ([] if comes else ["Unknown table items"])
 
 
 async def test_an_acknowledgement_is_taken_at_once_when_nothing_else_is_going_on(stage: Stage) -> None:

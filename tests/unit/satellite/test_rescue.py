@@ -27,7 +27,7 @@ from leyden.satellite.actions import (
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.rescue import HELD_FOR, cut_off
 from leyden.shapes.view import View
-from unit.satellite.test_session import ITEMS, M1, M2, RECORD, S1, S2, SUBS_ERROR, Client, answer, shape
+from unit.satellite.test_session import ITEMS, RECORD, S1, S2, SUBS_ERROR, Client, answer, shape
 from views import whole
 
 S3, S4 = (S1[:-1] + digit for digit in "ab")
@@ -116,6 +116,15 @@ def test_so_is_one_that_has_to_be_repaired_which_uploads_when_its_stream_has_sta
     assert uploading.message.method == "startReplication"
 
 
+def test_a_client_that_has_to_be_repaired_is_told_as_well() -> None:
+    client = back()
+    client.start(lsn=b"e-49", subscription_ids=[S1])
+    client.session.checkpoint_found(Checkpoint(40, 7))
+    drop, _ = outputs = client.subscribe(S4, shape("notes"))
+    assert drop == DropSubscriptions((S2, S3))
+    assert (subscribed(outputs).subscription_id, subscribed(outputs).HasField("err")) == (S2, True)
+
+
 def test_a_new_process_is_not_held() -> None:
     client = back(first_call=1)
     keep, *_, stream = client.start(lsn=b"e-60", subscription_ids=[S1])
@@ -160,7 +169,9 @@ def test_a_client_that_does_not_come_anew_in_time_gets_its_stream(*, is_told: bo
 
 def test_a_first_stream_begins_with_the_migrations() -> None:
     client, _ = held(sql_dialect=pb.SatInStartReplicationReq.SQLITE)
-    assert client.session.hold_is_over()[-1] == StartStream(100, View(), Dialect.SQLITE, (M1, M2))
+    stream, uploading = client.session.hold_is_over()[-2:]
+    assert stream == StartStream(None, View(), Dialect.SQLITE, "")
+    assert isinstance(uploading, Send)  # from the head of that moment, as after a repair
 
 
 def test_a_subscription_that_is_given_up_meanwhile_ends_when_the_stream_has_started() -> None:

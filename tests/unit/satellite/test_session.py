@@ -42,9 +42,9 @@ from leyden.satellite.actions import (
     DropSubscriptions,
     ForgetSubscriptions,
     KeepSubscriptions,
+    LookAgain,
     MissEchoes,
     Output,
-    ReadRights,
     Refused,
     Repair,
     SeekCheckpoint,
@@ -353,14 +353,14 @@ def test_a_fresh_start_forgets_answers_asks_for_uploads_and_sends_the_migrations
     assert (upload.message.method, upload.message.request_id) == ("startReplication", 0)
     # all that it has not heard of: it has missed what came before
     assert pb.SatInStartReplicationReq.FromString(upload.message.message).lsn == b""
-    assert stream == StartStream(100, View(), Dialect.SQLITE, (M1, M2))
+    assert stream == StartStream(None, View(), Dialect.SQLITE, "")
 
 
 def test_a_fresh_start_gets_the_migrations_that_it_lacks_in_its_dialect() -> None:
     dialect = pb.SatInStartReplicationReq.POSTGRES
     *_, stream = authenticated().start(schema_version="20240101", sql_dialect=dialect)
 
-    assert stream == StartStream(100, View(), Dialect.POSTGRESQL, (M2,))
+    assert stream == StartStream(None, View(), Dialect.POSTGRESQL, "20240101")
 
 
 def test_a_resumed_client_continues_with_its_subscriptions() -> None:
@@ -377,7 +377,7 @@ def test_a_resumed_client_continues_with_its_subscriptions() -> None:
 def test_a_client_cut_off_between_its_first_migrations_gets_the_missing_ones() -> None:
     *_, stream = authenticated().start(lsn=b"e-60-20240101")
 
-    assert stream == StartStream(60, View(), Dialect.SQLITE, (M2,))
+    assert stream == StartStream(60, View(), Dialect.SQLITE, "20240101")
 
 
 def test_a_subscription_that_is_not_listed_is_void() -> None:
@@ -507,7 +507,8 @@ def test_who_comes_back_to_a_suspended_table_keeps_the_subscription_and_gets_not
 def test_a_suspended_table_is_refused_to_new_subscribers_with_the_reason() -> None:
     client = authenticated(tables={"notes": NOTES}, suspended={"items": WHY})
     client.start()
-    (send,) = client.subscribe(S1, shape("items"))
+    assert client.subscribe(S1, shape("items")) == [LookAgain(rights=False)]
+    (send,) = client.session.looked_again()
     (error,) = answer(send, pb.SatSubsResp).err.shape_request_error
 
     assert error.code == SUBS_ERROR.ShapeReqError.TABLE_NOT_FOUND
@@ -782,7 +783,9 @@ def test_an_id_in_use_is_refused() -> None:
 def test_every_bad_shape_is_named() -> None:
     empty = pb.SatShapeReq(request_id="r3")
     filtered = shape("notes", R2, where="this.m = 1")
-    (send,) = streaming().subscribe(S1, shape("secrets"), filtered, empty, shape("items", "r4"))
+    client = streaming()
+    assert client.subscribe(S1, shape("secrets"), filtered, empty, shape("items", "r4")) == [LookAgain(rights=False)]
+    (send,) = client.session.looked_again()
     error = answer(send, pb.SatSubsResp).err
 
     assert error.message == "Could not establish a subscription due to errors on requests"
@@ -1008,7 +1011,7 @@ def test_the_recorded_first_connection_of_the_stock_client_is_served() -> None:
     assert isinstance(verify, Authenticate)
     session.authenticated(replace(RECORD, client_id=verify.client_id), {})
     *_, stream = session.receive(frames[1])
-    assert stream == StartStream(100, View(), Dialect.SQLITE)
+    assert stream == StartStream(None, View(), Dialect.SQLITE, "20240101000000_100")
     (send,) = session.receive(frames[3])  # a filter on a column that is not there
     errors = answer(send, pb.SatSubsResp).err.shape_request_error
     assert [error.code for error in errors] == [SUBS_ERROR.ShapeReqError.INVALID_WHERE_CLAUSE]
@@ -1056,8 +1059,8 @@ def test_what_is_delivered_is_what_the_role_may_read() -> None:
 def test_a_table_that_the_role_may_not_read_is_refused() -> None:
     client, world = reading(OWN)
     world.rights = {}
-    assert client.subscribe(S1, shape("items")) == [ReadRights()]
-    (send,) = client.session.rights_read()
+    assert client.subscribe(S1, shape("items")) == [LookAgain(rights=True)]
+    (send,) = client.session.looked_again()
     (error,) = answer(send, pb.SatSubsResp).err.shape_request_error
     assert error.message == "Permission denied for table items"
 
@@ -1065,20 +1068,20 @@ def test_a_table_that_the_role_may_not_read_is_refused() -> None:
 def test_what_was_granted_a_moment_ago_may_be_read() -> None:
     client, world = reading(OWN)
     world.rights = {}
-    assert client.subscribe(S1, shape("items")) == [ReadRights()]
+    assert client.subscribe(S1, shape("items")) == [LookAgain(rights=True)]
     world.rights = {ITEMS.id: OWN}
-    send, deliver = client.session.rights_read()
+    send, deliver = client.session.looked_again()
     assert not answer(send, pb.SatSubsResp).HasField("err")
     assert isinstance(deliver, Deliver)
-    assert client.session.rights_read() == []  # asked for once
+    assert client.session.looked_again() == []  # asked for once
 
 
-def test_rights_read_after_the_end_are_of_no_use() -> None:
+def test_a_look_after_the_end_is_of_no_use() -> None:
     client, world = reading(OWN)
     world.rights = {}
     client.subscribe(S1, shape("items"))
     client.send(pb.SatErrorResp())
-    assert client.session.rights_read() == []
+    assert client.session.looked_again() == []
 
 
 def test_when_rights_change_those_who_read_the_same_stay() -> None:
