@@ -465,6 +465,36 @@ def test_python_and_sql_agree_even_where_servers_or_locales_do_not(
     assert module_database.as_printed(predicate) == [predicate.matches(row) for row in module_database.rows]
 
 
+def test_columns_with_a_collation_of_their_own_are_compared_by_that_of_the_database(cluster: EmbeddedPostgres) -> None:
+    """As the live stream compares them, which knows of no other. Two of them together Postgres would not compare."""
+    clauses = (
+        "this.t = 'a'", "this.t <> 'a'", "this.t IN ('a', 'x')", "this.t LIKE 'a%'", "this.t < 'B'", "this.t = this.v",
+        "this.t || this.v = 'aA'", "this.v BETWEEN 'A' AND 'Z'", "lower(this.t) = 'a'", "this.t ILIKE 'A'",
+        "this.t::int4 = 16", "NOT (this.t = 'A') OR this.v IS NULL",
+    )  # fmt: skip
+    for dsn in fresh_database(cluster, "template1"):
+        with psycopg.connect(session_conninfo(dsn), autocommit=True) as conn:
+            database = Database(conn)
+            conn.execute('ALTER TABLE items ALTER t TYPE text COLLATE ucs_basic, ALTER v TYPE varchar COLLATE "C"')
+            database.hold(
+                [row_of({"t": t, "v": v}) for t, v in itertools.product(("a", "A", "b", "B", "16"), repeat=2)]
+            )
+            for clause in clauses:
+                predicate = parse_where(clause, TABLE, collation_is_c=True).bind(NOBODY)
+                assert database.as_printed(predicate) == [predicate.matches(row) for row in database.rows], clause
+
+
+@pytest.mark.parametrize("clause", ["this.t = 'x'", "this.v IN ('x', 'y')", "this.t = 'x' AND this.i4 = 1"])
+def test_an_index_on_a_text_is_used(cluster: EmbeddedPostgres, clause: str) -> None:
+    for dsn in fresh_database(cluster, "template1"):
+        with psycopg.connect(session_conninfo(dsn), autocommit=True) as conn:
+            database = Database(conn)
+            conn.execute("CREATE INDEX by_t ON items (t); CREATE INDEX by_v ON items (v); SET enable_seqscan = off")
+            predicate = parse_where(clause, TABLE, collation_is_c=True).bind(NOBODY)
+            plan = database.run(sql.SQL("EXPLAIN SELECT FROM items AS this WHERE {}").format(predicate.sql))
+            assert "Index Cond" in str(plan), plan
+
+
 # ---- ownership, claims, injection -------------------------------------------------------------------------------
 
 

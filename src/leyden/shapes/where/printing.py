@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
-from leyden.shapes.where.sqltypes import BOOL, SqlType
+from leyden.shapes.where.casts import AS_PRINTED
+from leyden.shapes.where.sqltypes import BOOL, TEXT, SqlType
 from leyden.shapes.where.templates import template
 from leyden.shapes.where.tree import (
     And,
@@ -35,6 +36,10 @@ from leyden.shapes.where.values import codec_of
 
 _NULL_BOOL = template("NULL::pg_catalog.bool")
 _TRUE, _FALSE = sql.SQL("true"), sql.SQL("false")
+
+#: The live stream compares texts as the database does by default. So does the SQL, for columns that have a collation of
+#: their own as well; for all others this changes nothing, and their indexes are used.
+_BY_DEFAULT = sql.SQL('({} COLLATE pg_catalog."default")')
 
 _COMPARISONS = {
     "=": template("({} [=] {})"),
@@ -63,6 +68,10 @@ def condition(node: Expression) -> sql.Composable:
 
 def _type_name(kind: SqlType) -> sql.Identifier:
     return sql.Identifier("public" if kind.labels is not None else "pg_catalog", kind.name)
+
+
+def _column(node: ColumnRef) -> sql.Identifier:
+    return sql.Identifier("this", node.name)
 
 
 def _constant(node: Constant) -> sql.Composable:
@@ -107,8 +116,10 @@ class Printer:
                 return _constant(node)
             case Failure():
                 return _NULL_BOOL if self._careful else sql.SQL("error")
-            case ColumnRef(name=name):
-                return sql.Identifier("this", name)
+            case ColumnRef():
+                return _BY_DEFAULT.format(_column(node)) if node.type == TEXT else _column(node)
+            case Call(operation=operation, arguments=(ColumnRef() as column,)) if operation is AS_PRINTED:
+                return _BY_DEFAULT.format(template("CAST({} AS pg_catalog.text)").format(_column(column)))
             case Call(operation=operation):
                 if operation.sql is None:
                     raise ValueError(f"{operation.name} is for constants, which have no operations left")
@@ -122,7 +133,7 @@ class Printer:
                 return form.format(self.value(operand), sql.SQL("{}::pg_catalog.text").format(sql.Literal(pattern)))
             case NullTest(operand=operand, negated=negated):
                 form = sql.SQL("({} IS NOT NULL)") if negated else sql.SQL("({} IS NULL)")
-                return form.format(self.value(operand))
+                return form.format(_column(operand) if isinstance(operand, ColumnRef) else self.value(operand))
             case TruthTest(operand=operand, value=value, negated=negated):
                 form = sql.SQL("({} IS NOT {})") if negated else sql.SQL("({} IS {})")
                 return form.format(self.value(operand), _TRUE if value else _FALSE)
