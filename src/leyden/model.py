@@ -131,7 +131,8 @@ class Function:
 
     ``owner`` is the role that it runs as, if that is not its caller, and ``bypasses`` are the ids of tables of which
     that role reads all rows. ``finds_public``: a table without a schema in it is that of schema public, unless it is
-    called within a function and has no search path of its own.
+    called within a function and has no search path of its own. ``ambiguous`` are names of functions and operators that,
+    without a schema, may mean another one than Postgres' own, depending on types.
     """
 
     name: str
@@ -143,6 +144,7 @@ class Function:
     bypasses: frozenset[int] = frozenset()
     finds_public: bool = False
     has_own_path: bool = False
+    ambiguous: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -496,6 +496,17 @@ ODD = {
         " $$SELECT lower($1) = 'acme'$$",
         "seen(org)",
     ),
+    "a function that fits better than Postgres' own": (
+        "CREATE FUNCTION lower(varchar) RETURNS text LANGUAGE sql IMMUTABLE AS $$SELECT 'acme'$$;"
+        "CREATE FUNCTION seen(varchar) RETURNS boolean LANGUAGE sql AS $$SELECT lower($1) = 'acme'$$",
+        "seen(org)",
+    ),
+    "an operator that fits better than Postgres' own": (
+        "CREATE FUNCTION never(varchar, varchar) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT false';"
+        "CREATE OPERATOR = (FUNCTION = never, LEFTARG = varchar, RIGHTARG = varchar);"
+        "CREATE FUNCTION seen(varchar) RETURNS boolean LANGUAGE sql AS 'SELECT $1 IN ($1)'",
+        "seen(org)",
+    ),
     "a setting by another function": (
         "CREATE SCHEMA util; GRANT USAGE ON SCHEMA util TO PUBLIC;"
         "CREATE FUNCTION util.current_setting(text, boolean) RETURNS text LANGUAGE sql AS"
@@ -532,6 +543,18 @@ def test_what_means_something_else_than_it_seems_means_it_here_too(place: Place,
         if statements:
             place.conn.execute(statements)  # type: ignore[arg-type]
         with place.policies((condition, True, "SELECT", "PUBLIC")):
+            place.compare(table, ANN_CLAIMS)
+
+
+def test_with_an_empty_search_path_there_is_none_but_postgres_own(place: Place, table: Table) -> None:
+    with place.conn.transaction(force_rollback=True):
+        place.conn.execute(
+            "CREATE FUNCTION lower(varchar) RETURNS text LANGUAGE sql IMMUTABLE AS $$SELECT 'acme'$$;"
+            "CREATE FUNCTION seen(varchar) RETURNS boolean LANGUAGE sql SET search_path = '' AS"
+            " $$SELECT lower($1) = 'acme'$$"
+        )
+        with place.policies(("seen(org)", True, "SELECT", "PUBLIC")):
+            assert place.rule(table).unknown is None
             place.compare(table, ANN_CLAIMS)
 
 

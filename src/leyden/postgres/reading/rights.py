@@ -51,6 +51,24 @@ WITH wanted AS (
       -- any other setting may change what its body means
       AND NOT EXISTS (SELECT FROM pg_catalog.unnest(p.proconfig) AS setting
                       WHERE NOT pg_catalog.starts_with(setting, 'search_path='))
+), ambiguous AS (
+    -- of the names of Postgres' own functions and operators those that others have as well, which may fit better; not
+    -- those for the types of extensions, which nothing turns into unasked
+    SELECT p.proname AS name FROM pg_catalog.pg_proc p
+    WHERE p.pronamespace <> 'pg_catalog'::regnamespace
+      AND EXISTS (SELECT FROM pg_catalog.pg_proc o
+                  WHERE o.proname = p.proname AND o.pronamespace = 'pg_catalog'::regnamespace)
+      AND NOT EXISTS (SELECT FROM pg_catalog.unnest(p.proargtypes::oid[]) AS a(type)
+                      JOIN pg_catalog.pg_type t ON t.oid = a.type
+                      WHERE t.typnamespace <> 'pg_catalog'::regnamespace AND t.typtype = 'b')
+    UNION
+    SELECT p.oprname FROM pg_catalog.pg_operator p
+    WHERE p.oprnamespace <> 'pg_catalog'::regnamespace
+      AND EXISTS (SELECT FROM pg_catalog.pg_operator o
+                  WHERE o.oprname = p.oprname AND o.oprnamespace = 'pg_catalog'::regnamespace)
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_type t
+                      WHERE t.oid IN (p.oprleft, p.oprright)
+                        AND t.typnamespace <> 'pg_catalog'::regnamespace AND t.typtype = 'b')
 ), caller AS (
     SELECT r.oid, r.rolname FROM pg_catalog.pg_roles r
     WHERE r.oid IN (SELECT oid FROM wanted UNION SELECT f.proowner FROM function f WHERE f.prosecdef)
@@ -93,6 +111,7 @@ WITH wanted AS (
 )
 SELECT pg_catalog.jsonb_build_object(
     'search_path', (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'),
+    'ambiguous', (SELECT coalesce(pg_catalog.jsonb_agg(a.name ORDER BY a.name), '[]') FROM ambiguous a),
     'functions', (SELECT coalesce(pg_catalog.jsonb_agg(d.document ORDER BY d.oid), '[]') FROM described d),
     'rights', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
         'role', w.rolname,
@@ -156,7 +175,8 @@ async def _visible(conn: Connection, xids: Collection[int]) -> set[int]:
 
 def parse_rights(text: str) -> RightsByRole:
     facts = json.loads(text)
-    found = (_function(one, facts["search_path"]) for one in facts.get("functions", ()))
+    ambiguous = frozenset(facts.get("ambiguous", ()))
+    found = (_function(one, facts["search_path"], ambiguous) for one in facts.get("functions", ()))
     functions = tuple(one for one in found if one is not None)
     rights: dict[str, dict[int, ReadingRights]] = {}
     for one in facts.get("rights", ()):
@@ -188,7 +208,7 @@ def _policies(found: Sequence[Mapping[str, Any]] | None, functions: tuple[Functi
     )
 
 
-def _function(obj: Mapping[str, Any], search_path: str) -> Function | None:
+def _function(obj: Mapping[str, Any], search_path: str, ambiguous: frozenset[str]) -> Function | None:
     """``None`` for one whose search path has other schemas before Postgres' own functions and operators."""
     paths = [one.removeprefix(_PATH_SETTING) for one in obj["settings"] if one.startswith(_PATH_SETTING)]
     schemas = [one.strip().strip('"') for one in [*paths, search_path][0].split(",")]
@@ -205,6 +225,7 @@ def _function(obj: Mapping[str, Any], search_path: str) -> Function | None:
         bypasses=frozenset(obj["bypasses"]),
         finds_public=found_in == ["public"] and not ("$user" in schemas and obj["has_own_schema"]),
         has_own_path=bool(paths),
+        ambiguous=frozenset() if paths and schemas == [""] else ambiguous,
     )
 
 

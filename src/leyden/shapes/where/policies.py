@@ -16,17 +16,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
-from google.protobuf.message import DecodeError
-from postgast import PgQueryError, parse, pg_query_pb2
+from postgast import pg_query_pb2
 
 from leyden.model import Function, Table
 from leyden.shapes.where import folding, resolution
 from leyden.shapes.where.analysis import MAX_ITEMS, Analysis, bounded, check_fields, names_of, shown
+from leyden.shapes.where.bodies import expression_of
 from leyden.shapes.where.claims import UNSET_SETTINGS, USER_SETTINGS
 from leyden.shapes.where.conditions import Condition, Related, flag, moved
 from leyden.shapes.where.resolution import Operand, Refused, Untyped
 from leyden.shapes.where.sqltypes import BY_NAME, INT4, INTEGERS, TEXT, SqlType, type_of_column
-from leyden.shapes.where.subqueries import SELECT_FIELDS, conjuncts, named_tables, only_target, scalar, tables_of
+from leyden.shapes.where.subqueries import SELECT_FIELDS, conjuncts, named_tables, scalar, tables_of
 from leyden.shapes.where.syntax import Source, WhereError
 from leyden.shapes.where.tree import TRUE, And, ClaimRef, ColumnRef, Constant, Expression, Or, parts, walk
 
@@ -304,7 +304,7 @@ class _Policy(Analysis):
             raise Refused(f"permission denied for function {shown(function.name)}")
         if self._body is not None and self._body.depth >= MAX_DEPTH:
             raise Refused(f"the function {shown(function.name)} leads to too many others")
-        return function, _body(function)
+        return function, expression_of(function)
 
     def _inside(self, function: Function, arguments: tuple[Expression, ...] = ()) -> _Policy:
         """For the body of ``function``, which sees no columns but those of its own."""
@@ -564,18 +564,6 @@ def _elsewhere(tree: Expression) -> set[int]:
         case And() | Or():
             return {index for one in tree.operands for index in _elsewhere(one)}
     return {one.index for one in walk(tree) if isinstance(one, ColumnRef)}
-
-
-def _body(function: Function) -> Any:
-    """The expression that a function in SQL consists of."""
-    try:
-        statements = parse(function.body).stmts
-    except (PgQueryError, DecodeError):
-        statements = []
-    value = only_target(statements[0].stmt) if len(statements) == 1 else None
-    if value is None:
-        raise Refused(f"the function {shown(function.name)} is more than one expression")
-    return value
 
 
 __all__ = ["Find", "Other", "Reader", "WhereError", "parse_policy"]

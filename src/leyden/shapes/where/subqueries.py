@@ -65,10 +65,15 @@ def named_tables(message: Message) -> Iterator[str]:
         names = names_of(message.fields)
         yield names[-2] if len(names) > 1 else ""
         return
+    for one in inner(message):
+        yield from named_tables(one)
+
+
+def inner(message: Message) -> Iterator[Message]:
+    """The messages in it, without those within them."""
     for field, value in message.ListFields():
         if field.message_type is not None:
-            for one in value if isinstance(value, Sequence) or hasattr(value, "add") else (value,):
-                yield from named_tables(one)
+            yield from value if isinstance(value, Sequence) or hasattr(value, "add") else (value,)
 
 
 def scalar(link: Any) -> Any:
