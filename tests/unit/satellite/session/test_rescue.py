@@ -27,7 +27,7 @@ from leyden.satellite.actions import (
 from leyden.satellite.migrations import Dialect
 from leyden.satellite.rescue import HELD_FOR, cut_off
 from leyden.shapes.view import View
-from unit.satellite.test_session import ITEMS, RECORD, S1, S2, SUBS_ERROR, Client, answer, shape
+from unit.satellite.conversation import ITEMS, RECORD, S1, S2, SUBS_ERROR, Client, answer, shape
 from views import whole
 
 S3, S4 = (S1[:-1] + digit for digit in "ab")
