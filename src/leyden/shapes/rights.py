@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
+from typing import NoReturn
 
 from leyden.model import Locale, Policy, ReadingRights, RightsByRole, Table
 from leyden.shapes.questions import FLEETING_CLAIMS, Unknown, unknown
@@ -48,7 +49,7 @@ class Allowed:
 class Rule:
     """``condition`` is what the policies let through, ``None`` without row-level security. ``columns`` are the names
     of those that may be read, ``None`` for all. What of the policies is ``unknown`` is asked of Postgres instead, and
-    so are they all ``if_failing`` for a client's claims."""
+    so are they all ``if_failing`` for a client's claims; where that cannot be, it raises :class:`Forbidden`."""
 
     condition: Condition | None = None
     columns: frozenset[str] | None = None
@@ -82,13 +83,16 @@ class Rule:
         for one in of_others:
             bound(one, claims, failures)
         if failures:
-            if self.if_failing is None:
-                raise Forbidden("A policy fails for a claim of the token")
+            assert self.if_failing is not None, "a policy without claims cannot fail for them"
             return _asked(self.if_failing(), claims)
         allowed = predicate(tree)
         if allowed.tree == TRUE:
             return None
         return Allowed(allowed, tuple(Relation(one, claims) for one in self.condition.related))
+
+
+def _refuse(message: str) -> NoReturn:
+    raise Forbidden(message)
 
 
 def _asked(unknown: Unknown, claims: Claims) -> Allowed:
@@ -171,10 +175,13 @@ class Rules:
         except _NotUnderstood as reason:
             return Rule(columns=columns, unknown=asked(reason.message))
         used = _claims_of(condition)
-        if not used or any(claim.path[:1] and claim.path[0] in FLEETING_CLAIMS for claim in used):
+        if not used:
             return Rule(condition, columns)
+        why = f"A policy of table {table.name} fails for a claim of the token"
+        fleeting = {str(claim.path[0]) for claim in used if claim.path and claim.path[0] in FLEETING_CLAIMS}
+        if fleeting:
+            return Rule(condition, columns, if_failing=partial(_refuse, f"{why}, and its policies use {min(fleeting)}"))
         # Few ever need it, and it describes all that policies may look at.
-        why = f"A policy of table {table.name} fails for a claim"
         return Rule(condition, columns, if_failing=cache(partial(asked, why, is_whole=True)))
 
     def _condition(self, table: Table, rights: ReadingRights, reader: Reader) -> Condition | None:
