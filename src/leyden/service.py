@@ -26,6 +26,7 @@ from leyden.edge.access.enforcement import Access
 from leyden.edge.access.reading import Reading
 from leyden.edge.admission import AdmissionPolicy
 from leyden.edge.app import close_all, create_app
+from leyden.edge.catching_up import CatchingUp
 from leyden.edge.core import Core, OpenConnection
 from leyden.edge.delivery.asking import ROUNDS_AT_ONCE, Asking
 from leyden.edge.delivery.fanout import FanOut
@@ -164,6 +165,7 @@ class Service:
         #: What asks Postgres about policies, and its running.
         self.asking: Asking | None = None
         self._asking: asyncio.Task[None] | None = None
+        self._catching_up: CatchingUp | None = None
         #: Of the database; until it is read, filters that depend on it are refused.
         self._locale = Locale(order_is_bytes=False)
         self._core: Core | None = None
@@ -419,6 +421,8 @@ class Service:
         finally:
             if self._asking is not None:
                 await cancel(self._asking)
+            if self._catching_up is not None:
+                await self._catching_up.end()
             await cancel(running)
 
     def _let_go_of(self, table: Table) -> None:
@@ -438,10 +442,14 @@ class Service:
             if self._rights_watch is not None:
                 self._rights_watch.begin_history()
 
-        async def catch_up() -> None:
+        async def reach_now() -> None:
             async with self._marks.connection() as conn:
                 position = await replication.mark(conn)
             await replication.reach(position)
+
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+        catch_up = self._catching_up = CatchingUp(reach_now)
 
         async def moment() -> None:
             async with self._marks.connection() as conn:

@@ -12,6 +12,8 @@ import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NoReturn, Protocol
 
+import psycopg
+
 from leyden.auth import ErrorDetail, Identity, Refusal, UnknownKey, wire_message
 from leyden.cancellation import cancel
 from leyden.edge.access.authenticator import TryAgainLater
@@ -124,7 +126,7 @@ class Connection:
         self._ending: asyncio.Future[ConnectionEnded | None] = self._loop.create_future()
         #: When a call of the client was answered last (the loop's time).
         self._answered_at = float("-inf")
-        self._renewed_at = float("-inf")
+        self._renewed_at = self._looks_again_from = float("-inf")
         #: Whether its time is over, that of its token or of its rights, and nothing is taken any more.
         self._over = False
         self._grace: asyncio.TimerHandle | None = None
@@ -307,9 +309,9 @@ class Connection:
     # ---- performing ----------------------------------------------------------------------------------------------
 
     async def _perform(self, outputs: list[protocol.Output]) -> None:
-        for output in outputs:
-            if self._over:
-                return  # the session ended while an earlier output was being performed
+        for number, output in enumerate(outputs):
+            if self._over:  # the session ended while an earlier output was being performed
+                return self._put_off(outputs[number:])
             match output:
                 case protocol.Send():
                     self._send([output])
@@ -338,8 +340,8 @@ class Connection:
                 case protocol.SeekCheckpoint(position):
                     checkpoint = await self._core.checkpoints.find(position)
                     await self._perform(self._session.checkpoint_found(checkpoint))
-                case protocol.LookAgain(rights):
-                    await self._look_again(rights=rights)
+                case protocol.LookAgain():
+                    await self._look_again(output)
                     await self._perform(self._session.looked_again())
                 case protocol.StartStream():
                     await self._start_stream(output)
@@ -476,12 +478,21 @@ class Connection:
                     self._answered_at = self._loop.time()
                 self._socket.send(Packet([encode(output.message)]))
 
-    async def _look_again(self, *, rights: bool) -> None:
-        with contextlib.suppress(TimeoutError):  # then it is answered by what is known
+    async def _look_again(self, look: protocol.LookAgain) -> None:
+        """If it cannot be had in time, the call is answered by what is known; so are those that follow at once, which
+        the client has made at the same time and waits for as long."""
+        began = self._loop.time()
+        if began < self._looks_again_from:
+            return
+        with contextlib.suppress(TimeoutError, psycopg.OperationalError):
             async with asyncio.timeout(LOOKING_AGAIN):
-                await self._core.catch_up()
-                if rights:
+                if look.tables:
+                    await self._core.catch_up()
+                if look.rights:
                     await self._core.read_rights()
+        ended = self._loop.time()
+        if ended - began > LOOKING_AGAIN / 2:
+            self._looks_again_from = ended + SETTLING
 
     async def _start_stream(self, start: protocol.StartStream) -> None:
         core = self._core
@@ -489,13 +500,15 @@ class Connection:
         if self._over:
             return
         view = start.view
-        # Nobody who has nothing yet can be too far behind, however much was written since it asked.
-        position = begins = core.fanout.head if start.position is None else start.position
+        # Who has nothing yet cannot be too far behind, however much was written since it asked.
+        position = core.fanout.head if start.position is None else start.position
+        # Who is repaired is brought there without the log. Nothing that it uploads now can be below: its echo follows.
+        after = position if start.repair is None else core.fanout.head
         tables = list(view.described.values())
         if start.repair is None:
             payloads: list[bytes] = []
-            known = start.known
-            migrations = [] if known is None else [one for one in core.world.migrations if one.version > known]
+            missing = start.migrations_after
+            migrations = [] if missing is None else [one for one in core.world.migrations if one.version > missing]
             for number, migration in enumerate(migrations, 1):
                 others_follow = number < len(migrations)
                 payloads += core.encoder.migration(migration, start.dialect, position, others_follow=others_follow)
@@ -503,11 +516,8 @@ class Connection:
             payloads += core.encoder.relations(core.fanout.described_at(position, tables))
             if payloads:
                 self._socket.send(Packet(payloads))
-        else:
-            # Up to here it is brought without the log. Nothing that it uploads now can be below: its echo will follow.
-            begins = core.fanout.head
         subscriber = Subscriber(
-            self._client_id(), self._socket, start.dialect, view, begins, self._dropped, lambda: self._session.tables
+            self._client_id(), self._socket, start.dialect, view, after, self._dropped, lambda: self._session.tables
         )
         self._subscriber = subscriber
         deliveries = self._deliveries = Deliveries(

@@ -51,9 +51,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class LookAgain:
-    """Shapes were refused by what is known of the tables and, with ``rights``, of what the client's database role may
-    read, which lags behind Postgres: catch up with it, then call :meth:`Session.looked_again`."""
+    """Shapes were refused by what is known of ``tables``, or of the ``rights`` of the client's database role. Both lag
+    behind Postgres: catch up with it, then call :meth:`Session.looked_again`."""
 
+    tables: bool
     rights: bool
 
 
@@ -123,14 +124,14 @@ class Repair:
 @dataclass(frozen=True, slots=True)
 class StartStream:
     """Stream transactions after ``position``, as ``view`` sees them; with ``None`` after the log's head of that moment,
-    to a client that has nothing yet. First send the migrations after the version ``known`` at that position; ``None``
-    if it has all from before. With a ``repair``, bring the client up to date otherwise, and stream what comes after
-    that. ``cancellation`` is the last that the client was told of."""
+    to a client that has nothing yet. First send at that position the ``migrations_after`` a version, all of them after
+    ``""`` and none after ``None``. With a ``repair``, bring the client up to date otherwise, and stream what comes
+    after that. ``cancellation`` is the last that the client was told of."""
 
     position: int | None
     view: View
     dialect: Dialect
-    known: str | None = None
+    migrations_after: str | None = None
     repair: Repair | None = None
     cancellation: int = 0
 

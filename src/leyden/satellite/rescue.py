@@ -61,6 +61,11 @@ class Rescue:
         return len(self._held) >= HELD_OUTPUTS
 
     @property
+    def holds_request(self) -> bool:
+        """Whether the client is still to be asked for its uploads."""
+        return any(isinstance(one, Send) for one in self._held)
+
+    @property
     def _gives_up_others(self) -> bool:
         return any(isinstance(one, Withdraw) for one in self._held)
 

@@ -510,6 +510,8 @@ class Session:
         if not self.streaming:
             raise self._rpc_error(request, pb.SatErrorResp.INVALID_REQUEST, "replication is not started")
         self._state = _State.AUTHENTICATED
+        if self._rescue is not None and self._rescue.holds_request:
+            self._awaiting_start = None  # it was never sent
         self._rescue = None
         return [StopStream(), Send(rpc.success(request, pb.SatInStopReplicationResp()))]
 
@@ -537,10 +539,10 @@ class Session:
             try:
                 shapes = self._subscriptions.plan(call)
             except ShapesRefusedError as refused:
-                by_rights = self._subscriptions.role is not None
-                if self._asking is None and (by_rights or refused.misses_table):
+                look = LookAgain(tables=refused.misses_table, rights=self._subscriptions.role is not None)
+                if self._asking is None and (look.tables or look.rights):
                     self._asking = request, call
-                    return [LookAgain(by_rights)]
+                    return [look]
                 error = refused.error
         if error is not None:
             answer.err.CopyFrom(error)

@@ -51,7 +51,7 @@ class ShapesRefusedError(Exception):
         super().__init__(error.message)
         self.error = error
         not_found = Error.ShapeReqError.TABLE_NOT_FOUND
-        #: Whether a table is not known that may have come since.
+        #: Whether it is for a table that may have come since, or be served again.
         self.misses_table = any(one.code == not_found for one in error.shape_request_error)
 
 

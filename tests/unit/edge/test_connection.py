@@ -11,6 +11,7 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
 from unittest.mock import Mock
 
+import psycopg
 import pytest
 from google.protobuf.message import Message
 
@@ -351,6 +352,54 @@ async def test_a_client_that_has_nothing_yet_is_never_too_far_behind(stage: Stag
     assert [version for version in versions if version] == ["1", "2"]
     stage.go_away()
     await serving
+
+
+async def test_a_call_is_answered_though_the_token_ends_while_it_is_looked_again(stage: Stage) -> None:
+    stage.tables = {}
+
+    async def expire() -> None:
+        stage.connection.end_session("expired")
+
+    stage.on_catching_up = expire
+    stage.start()
+    stage.subscribe()
+    stage.go_away()
+    await stage.serve()
+    assert len(stage.answers_to_subscribe) == 1
+
+
+async def test_if_postgres_is_gone_a_call_is_answered_by_what_is_known(stage: Stage) -> None:
+    stage.tables = {}
+
+    async def fail() -> None:
+        raise psycopg.OperationalError
+
+    stage.on_catching_up = fail
+    stage.start()
+    stage.subscribe()
+    stage.go_away()
+    assert (await stage.serve()).code == 1000
+    assert len(stage.answers_to_subscribe) == 1
+
+
+async def test_calls_made_at_the_same_time_do_not_wait_one_after_the_other(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leyden.edge.connection.LOOKING_AGAIN", 0.01)
+    stage.tables = {}
+    looks: list[None] = []
+
+    async def hang() -> None:
+        looks.append(None)
+        await asyncio.Event().wait()
+
+    stage.on_catching_up = hang
+    stage.start()
+    for subscription in (SUBSCRIPTION, OTHER_SUBSCRIPTION):
+        stage.subscribe(subscription)
+    stage.go_away()
+    await stage.serve()
+    assert (len(stage.answers_to_subscribe), len(looks)) == (2, 1)
 
 
 @pytest.mark.parametrize("comes", [True, False])

@@ -63,7 +63,7 @@ def test_what_is_delivered_is_what_the_role_may_read() -> None:
 def test_a_table_that_the_role_may_not_read_is_refused() -> None:
     client, world = reading(OWN)
     world.rights = {}
-    assert client.subscribe(S1, shape("items")) == [LookAgain(rights=True)]
+    assert client.subscribe(S1, shape("items")) == [LookAgain(tables=False, rights=True)]
     (send,) = client.session.looked_again()
     (error,) = answer(send, pb.SatSubsResp).err.shape_request_error
     assert error.message == "Permission denied for table items"
@@ -72,7 +72,7 @@ def test_a_table_that_the_role_may_not_read_is_refused() -> None:
 def test_what_was_granted_a_moment_ago_may_be_read() -> None:
     client, world = reading(OWN)
     world.rights = {}
-    assert client.subscribe(S1, shape("items")) == [LookAgain(rights=True)]
+    assert client.subscribe(S1, shape("items")) == [LookAgain(tables=False, rights=True)]
     world.rights = {ITEMS.id: OWN}
     send, deliver = client.session.looked_again()
     assert not answer(send, pb.SatSubsResp).HasField("err")

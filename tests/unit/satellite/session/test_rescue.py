@@ -244,6 +244,13 @@ def test_uploads_are_taken_meanwhile() -> None:
     assert isinstance(write, Write)
 
 
+def test_a_client_that_stops_before_it_was_asked_for_its_uploads_is_asked_when_it_starts_again() -> None:
+    client, _ = held(sql_dialect=pb.SatInStartReplicationReq.SQLITE)
+    client.call("stopReplication", b"")
+    outputs = client.start(sql_dialect=pb.SatInStartReplicationReq.SQLITE)
+    assert [one for one in outputs if isinstance(one, Send) and isinstance(one.message, pb.SatRpcRequest)]
+
+
 def test_a_client_that_stops_and_starts_once_more_is_not_held_again() -> None:
     client, _ = held()
     stop, _ = client.call("stopReplication", b"")

@@ -231,7 +231,7 @@ def test_who_comes_back_to_a_suspended_table_keeps_the_subscription_and_gets_not
 def test_a_suspended_table_is_refused_to_new_subscribers_with_the_reason() -> None:
     client = authenticated(tables={"notes": NOTES}, suspended={"items": WHY})
     client.start()
-    assert client.subscribe(S1, shape("items")) == [LookAgain(rights=False)]
+    assert client.subscribe(S1, shape("items")) == [LookAgain(tables=True, rights=False)]
     (send,) = client.session.looked_again()
     (error,) = answer(send, pb.SatSubsResp).err.shape_request_error
 

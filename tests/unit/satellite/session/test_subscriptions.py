@@ -112,7 +112,9 @@ def test_every_bad_shape_is_named() -> None:
     empty = pb.SatShapeReq(request_id="r3")
     filtered = shape("notes", R2, where="this.m = 1")
     client = streaming()
-    assert client.subscribe(S1, shape("secrets"), filtered, empty, shape("items", "r4")) == [LookAgain(rights=False)]
+    assert client.subscribe(S1, shape("secrets"), filtered, empty, shape("items", "r4")) == [
+        LookAgain(tables=True, rights=False)
+    ]
     (send,) = client.session.looked_again()
     error = answer(send, pb.SatSubsResp).err
 
