@@ -131,8 +131,8 @@ class Function:
 
     ``owner`` is the role that it runs as, if that is not its caller, and ``bypasses`` are the ids of tables of which
     that role reads all rows. ``finds_public``: a table without a schema in it is that of schema public, unless it is
-    called within a function and has no search path of its own. ``ambiguous`` are names of functions and operators that,
-    without a schema, may mean another one than Postgres' own, depending on types.
+    called within a function and has no search path of its own. ``namesakes`` are names of functions and operators of
+    Postgres' own under which it may find others that fit better, with the same exception; ``::`` stands for casts.
     """
 
     name: str
@@ -144,7 +144,7 @@ class Function:
     bypasses: frozenset[int] = frozenset()
     finds_public: bool = False
     has_own_path: bool = False
-    ambiguous: frozenset[str] = frozenset()
+    namesakes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class Policy:
     the search path; ``functions`` are those of the database that it may call, as far as they can be looked into.
 
     ``relations`` are the ids of the tables that it names, its own among them, and ``calls`` the functions. With
-    ``has_views`` it looks at others through them.
+    ``has_views`` it looks at others through them. ``namesakes`` are as for functions.
     """
 
     name: str
@@ -175,6 +175,7 @@ class Policy:
     relations: frozenset[int] = frozenset()
     calls: tuple[Call, ...] = ()
     has_views: bool = False
+    namesakes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

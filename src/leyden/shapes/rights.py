@@ -214,6 +214,7 @@ class Rules:
                 policy.functions,
                 collation_is_c=self._locale.order_is_bytes,
                 collated=rights.collated,
+                namesakes=policy.namesakes,
                 find=self._other,
                 related=related,
             )

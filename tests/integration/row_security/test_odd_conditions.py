@@ -66,6 +66,32 @@ ODD = {
         "CREATE FUNCTION seen(varchar) RETURNS boolean LANGUAGE sql AS 'SELECT $1 IN ($1)'",
         "seen(org)",
     ),
+    "a namesake with a default of another type": (
+        "CREATE FUNCTION lower(varchar, mood[] DEFAULT NULL) RETURNS text LANGUAGE sql IMMUTABLE AS $$SELECT 'x'$$;"
+        "CREATE FUNCTION seen(varchar) RETURNS boolean LANGUAGE sql AS $$SELECT lower($1) = 'acme'$$",
+        "seen(org)",
+    ),
+    "IS DISTINCT FROM, which is printed without its operator": (
+        "CREATE FUNCTION never(varchar, varchar) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT false';"
+        "CREATE OPERATOR = (FUNCTION = never, LEFTARG = varchar, RIGHTARG = varchar)",
+        "org IS NOT DISTINCT FROM 'acme'::varchar",
+    ),
+    "the same within a subquery": (
+        "CREATE FUNCTION never(varchar, varchar) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT false';"
+        "CREATE OPERATOR = (FUNCTION = never, LEFTARG = varchar, RIGHTARG = varchar)",
+        "exists (select from projects p where p.team::varchar is distinct from docs.org)",
+    ),
+    "a cast by another function": (
+        "CREATE FUNCTION to_uuid(text) RETURNS uuid LANGUAGE sql IMMUTABLE AS 'SELECT NULL::uuid';"
+        "CREATE CAST (text AS uuid) WITH FUNCTION to_uuid(text)",
+        "uid = auth.uid()",
+    ),
+    "a function that poses as Postgres' own": (
+        "SET LOCAL allow_system_table_mods = on;"
+        "CREATE FUNCTION pg_catalog.lower(varchar) RETURNS text LANGUAGE sql IMMUTABLE AS $$SELECT 'acme'$$;"
+        "CREATE FUNCTION seen(varchar) RETURNS boolean LANGUAGE sql AS $$SELECT lower($1) = 'acme'$$",
+        "seen(org)",
+    ),
     "a setting by another function": (
         "CREATE SCHEMA util; GRANT USAGE ON SCHEMA util TO PUBLIC;"
         "CREATE FUNCTION util.current_setting(text, boolean) RETURNS text LANGUAGE sql AS"
@@ -105,12 +131,14 @@ def test_what_means_something_else_than_it_seems_means_it_here_too(place: Place,
             place.compare(table, ANN_CLAIMS)
 
 
-def test_with_an_empty_search_path_there_is_none_but_postgres_own(place: Place, table: Table) -> None:
+@pytest.mark.parametrize("path", ["''", "pg_catalog", "pg_catalog, pg_temp"])
+def test_on_some_search_paths_there_is_none_but_postgres_own(place: Place, table: Table, path: str) -> None:
     with place.conn.transaction(force_rollback=True):
         place.conn.execute(
             "CREATE FUNCTION lower(varchar) RETURNS text LANGUAGE sql IMMUTABLE AS $$SELECT 'acme'$$;"
-            "CREATE FUNCTION seen(varchar) RETURNS boolean LANGUAGE sql SET search_path = '' AS"
-            " $$SELECT lower($1) = 'acme'$$"
+            "CREATE FUNCTION is_acme(varchar) RETURNS boolean LANGUAGE sql AS $$SELECT lower($1) = 'acme'$$;"
+            f"CREATE FUNCTION seen(varchar) RETURNS boolean LANGUAGE sql SET search_path = {path} AS"  # type: ignore[arg-type]
+            " $$SELECT lower($1) <> '' AND public.is_acme($1)$$"
         )
         with place.policies(("seen(org)", True, "SELECT", "PUBLIC")):
             assert place.rule(table).unknown is None

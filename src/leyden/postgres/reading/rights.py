@@ -51,24 +51,24 @@ WITH wanted AS (
       -- any other setting may change what its body means
       AND NOT EXISTS (SELECT FROM pg_catalog.unnest(p.proconfig) AS setting
                       WHERE NOT pg_catalog.starts_with(setting, 'search_path='))
+), namesake AS MATERIALIZED (
+    -- what others have made under the names of Postgres' own functions and operators: it may fit better, by its types
+    SELECT 'pg_catalog.pg_proc'::regclass AS class, p.oid, p.proname AS name, p.proargtypes::oid[] AS types
+    FROM pg_catalog.pg_proc p
+    WHERE p.oid >= 16384 AND p.proname IN (SELECT o.proname FROM pg_catalog.pg_proc o WHERE o.oid < 16384)
+    UNION ALL
+    SELECT 'pg_catalog.pg_operator'::regclass, p.oid, p.oprname, ARRAY[p.oprleft, p.oprright]
+    FROM pg_catalog.pg_operator p
+    WHERE p.oid >= 16384 AND p.oprname IN (SELECT o.oprname FROM pg_catalog.pg_operator o WHERE o.oid < 16384)
 ), ambiguous AS (
-    -- of the names of Postgres' own functions and operators those that others have as well, which may fit better; not
-    -- those for the types of extensions, which nothing turns into unasked
-    SELECT p.proname AS name FROM pg_catalog.pg_proc p
-    WHERE p.pronamespace <> 'pg_catalog'::regnamespace
-      AND EXISTS (SELECT FROM pg_catalog.pg_proc o
-                  WHERE o.proname = p.proname AND o.pronamespace = 'pg_catalog'::regnamespace)
-      AND NOT EXISTS (SELECT FROM pg_catalog.unnest(p.proargtypes::oid[]) AS a(type)
-                      JOIN pg_catalog.pg_type t ON t.oid = a.type
-                      WHERE t.typnamespace <> 'pg_catalog'::regnamespace AND t.typtype = 'b')
-    UNION
-    SELECT p.oprname FROM pg_catalog.pg_operator p
-    WHERE p.oprnamespace <> 'pg_catalog'::regnamespace
-      AND EXISTS (SELECT FROM pg_catalog.pg_operator o
-                  WHERE o.oprname = p.oprname AND o.oprnamespace = 'pg_catalog'::regnamespace)
-      AND NOT EXISTS (SELECT FROM pg_catalog.pg_type t
-                      WHERE t.oid IN (p.oprleft, p.oprright)
-                        AND t.typnamespace <> 'pg_catalog'::regnamespace AND t.typtype = 'b')
+    SELECT DISTINCT n.name FROM namesake n
+    -- an extension's is for types of its own, into which nothing else is turned unasked
+    WHERE NOT (EXISTS (SELECT FROM pg_catalog.pg_depend d
+                       WHERE d.classid = n.class AND d.objid = n.oid AND d.deptype = 'e')
+               AND EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid = ANY (n.types) AND t.oid >= 16384))
+    UNION ALL
+    SELECT '::' WHERE EXISTS (SELECT FROM pg_catalog.pg_cast c
+                              WHERE c.oid >= 16384 AND c.castsource < 16384 AND c.casttarget < 16384)
 ), caller AS (
     SELECT r.oid, r.rolname FROM pg_catalog.pg_roles r
     WHERE r.oid IN (SELECT oid FROM wanted UNION SELECT f.proowner FROM function f WHERE f.prosecdef)
@@ -111,7 +111,7 @@ WITH wanted AS (
 )
 SELECT pg_catalog.jsonb_build_object(
     'search_path', (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'),
-    'ambiguous', (SELECT coalesce(pg_catalog.jsonb_agg(a.name ORDER BY a.name), '[]') FROM ambiguous a),
+    'namesakes', (SELECT coalesce(pg_catalog.jsonb_agg(a.name ORDER BY a.name), '[]') FROM ambiguous a),
     'functions', (SELECT coalesce(pg_catalog.jsonb_agg(d.document ORDER BY d.oid), '[]') FROM described d),
     'rights', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
         'role', w.rolname,
@@ -148,6 +148,8 @@ SELECT pg_catalog.jsonb_build_object(
 
 #: What may stand on a search path besides the schema that tables are found in.
 _OTHER_SCHEMAS = frozenset(("$user", "pg_catalog", "pg_temp"))
+#: All that is on a search path on which no functions and operators are found but Postgres' own.
+_POSTGRES_OWN = frozenset(("", "pg_catalog", "pg_temp"))
 _PATH_SETTING = "search_path="
 
 
@@ -175,8 +177,8 @@ async def _visible(conn: Connection, xids: Collection[int]) -> set[int]:
 
 def parse_rights(text: str) -> RightsByRole:
     facts = json.loads(text)
-    ambiguous = frozenset(facts.get("ambiguous", ()))
-    found = (_function(one, facts["search_path"], ambiguous) for one in facts.get("functions", ()))
+    namesakes = frozenset(facts.get("namesakes", ()))
+    found = (_function(one, facts["search_path"], namesakes) for one in facts.get("functions", ()))
     functions = tuple(one for one in found if one is not None)
     rights: dict[str, dict[int, ReadingRights]] = {}
     for one in facts.get("rights", ()):
@@ -185,13 +187,15 @@ def parse_rights(text: str) -> RightsByRole:
             of_role = rights.setdefault(one["role"], {})
             of_role[one["table"]] = ReadingRights(
                 columns=None if one["all_columns"] else columns,
-                policies=_policies(one["policies"], functions),
+                policies=_policies(one["policies"], functions, namesakes),
                 collated=frozenset(one["collated"]),
             )
     return rights
 
 
-def _policies(found: Sequence[Mapping[str, Any]] | None, functions: tuple[Function, ...]) -> tuple[Policy, ...] | None:
+def _policies(
+    found: Sequence[Mapping[str, Any]] | None, functions: tuple[Function, ...], namesakes: frozenset[str]
+) -> tuple[Policy, ...] | None:
     if found is None:
         return None
     return tuple(
@@ -203,12 +207,13 @@ def _policies(found: Sequence[Mapping[str, Any]] | None, functions: tuple[Functi
             relations=frozenset(one["relations"]),
             calls=tuple(Call(*called) for called in one["calls"]),
             has_views=one["has_views"],
+            namesakes=namesakes,
         )
         for one in found
     )
 
 
-def _function(obj: Mapping[str, Any], search_path: str, ambiguous: frozenset[str]) -> Function | None:
+def _function(obj: Mapping[str, Any], search_path: str, namesakes: frozenset[str]) -> Function | None:
     """``None`` for one whose search path has other schemas before Postgres' own functions and operators."""
     paths = [one.removeprefix(_PATH_SETTING) for one in obj["settings"] if one.startswith(_PATH_SETTING)]
     schemas = [one.strip().strip('"') for one in [*paths, search_path][0].split(",")]
@@ -225,7 +230,7 @@ def _function(obj: Mapping[str, Any], search_path: str, ambiguous: frozenset[str
         bypasses=frozenset(obj["bypasses"]),
         finds_public=found_in == ["public"] and not ("$user" in schemas and obj["has_own_schema"]),
         has_own_path=bool(paths),
-        ambiguous=frozenset() if paths and schemas == [""] else ambiguous,
+        namesakes=frozenset() if _POSTGRES_OWN.issuperset(schemas) else namesakes,
     )
 
 

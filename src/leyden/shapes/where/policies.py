@@ -11,7 +11,7 @@ function, type or operator is Postgres' own.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -20,8 +20,8 @@ from postgast import pg_query_pb2
 
 from leyden.model import Function, Table
 from leyden.shapes.where import folding, resolution
-from leyden.shapes.where.analysis import MAX_ITEMS, Analysis, bounded, check_fields, names_of, shown
-from leyden.shapes.where.bodies import expression_of
+from leyden.shapes.where.analysis import MAX_ITEMS, Analysis, bounded, check_fields, location_of, names_of, shown
+from leyden.shapes.where.bodies import expression_of, refuse_namesakes
 from leyden.shapes.where.claims import UNSET_SETTINGS, USER_SETTINGS
 from leyden.shapes.where.conditions import Condition, Related, flag, moved
 from leyden.shapes.where.resolution import Operand, Refused, Untyped
@@ -89,12 +89,13 @@ def parse_policy(
     *,
     collation_is_c: bool,
     collated: frozenset[str] = frozenset(),
+    namesakes: Collection[str] = (),
     find: Find = _nothing_else,
     related: list[Related] | None = None,
 ) -> Expression:
     """The condition ``text`` of a policy on ``table``; ``functions`` are those that it may call, ``collated``
-    columns with a collation of their own. What it asks of other tables is added to ``related``, which
-    may hold that of other policies on the same table.
+    columns with a collation of their own, ``namesakes`` as in :class:`leyden.model.Policy`. What it asks of other
+    tables is added to ``related``, which may hold that of other policies on the same table.
 
     Raises :class:`leyden.shapes.where.syntax.WhereError` for what cannot be expressed here.
     """
@@ -105,7 +106,12 @@ def parse_policy(
     surroundings = _Surroundings(reader, by_name, find, collation_is_c)
     scope = _Scope(table.name, Other(table, collated=collated), 0)
     policy = _Policy(source, surroundings, (scope,), scope.width, [] if related is None else related)
-    return bounded(policy.whole(source.expression()))
+    node = source.expression()
+    try:
+        refuse_namesakes(node, namesakes, is_printed=True)
+    except Refused as refused:
+        raise source.error(refused.reason, location_of(node)) from None
+    return bounded(policy.whole(node))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +142,8 @@ class _Body:
     function: Function
     arguments: tuple[Expression, ...]
     depth: int
-    #: Columns of the row outside, and whether a table without a schema is that of schema public.
+    #: Columns of the row outside.
     width: int
-    finds_public: bool
 
     def argument(self, name: str) -> Expression | None:
         names = [one for one, _ in self.function.arguments]
@@ -304,7 +309,16 @@ class _Policy(Analysis):
             raise Refused(f"permission denied for function {shown(function.name)}")
         if self._body is not None and self._body.depth >= MAX_DEPTH:
             raise Refused(f"the function {shown(function.name)} leads to too many others")
-        return function, expression_of(function)
+        body = expression_of(function)
+        refuse_namesakes(body, self._inherited(function).namesakes, is_printed=False)
+        return function, body
+
+    def _inherited(self, function: Function) -> Function:
+        """``function`` with what it finds by name: on its own search path, or on that of the one which calls it."""
+        if function.has_own_path or self._body is None:
+            return function
+        outside = self._body.function
+        return replace(function, finds_public=outside.finds_public, namesakes=outside.namesakes)
 
     def _inside(self, function: Function, arguments: tuple[Expression, ...] = ()) -> _Policy:
         """For the body of ``function``, which sees no columns but those of its own."""
@@ -315,10 +329,7 @@ class _Policy(Analysis):
             surroundings = replace(
                 surroundings, reader=reader, find=partial(_find_as_owner, function, surroundings.find)
             )
-        # A function without a search path of its own has that of the one which calls it.
-        outside = None if function.has_own_path else self._body
-        finds_public = function.finds_public if outside is None else outside.finds_public
-        body = _Body(function, arguments, depth, self._width, finds_public)
+        body = _Body(self._inherited(function), arguments, depth, self._width)
         return _Policy(self._source, surroundings, (), self._width, self._related, body)
 
     # ---- what needs no other value than the claims ---------------------------------------------------------------
@@ -344,7 +355,7 @@ class _Policy(Analysis):
         if surplus:
             raise Refused(f"{min(surplus).replace('_', ' ')} in a subquery is not supported")
         body = self._body
-        tables, conditions = tables_of(select.from_clause, finds_public=body is not None and body.finds_public)
+        tables, conditions = tables_of(select.from_clause, finds_public=body is not None and body.function.finds_public)
         if select.HasField("where_clause"):
             conditions.append(select.where_clause)
         aliases = [alias for alias, _ in tables]

@@ -10,6 +10,7 @@ from postgast import pg_query_pb2
 
 from leyden.shapes.where.analysis import names_of, shown
 from leyden.shapes.where.resolution import Refused
+from leyden.shapes.where.syntax import messages_in
 
 #: What may be set in a SELECT besides its tables and its condition.
 SELECT_FIELDS = {"target_list", "limit_option", "op"}
@@ -65,15 +66,8 @@ def named_tables(message: Message) -> Iterator[str]:
         names = names_of(message.fields)
         yield names[-2] if len(names) > 1 else ""
         return
-    for one in inner(message):
+    for one in messages_in(message):
         yield from named_tables(one)
-
-
-def inner(message: Message) -> Iterator[Message]:
-    """The messages in it, without those within them."""
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            yield from value if isinstance(value, Sequence) or hasattr(value, "add") else (value,)
 
 
 def scalar(link: Any) -> Any:

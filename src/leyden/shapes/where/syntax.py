@@ -9,9 +9,10 @@ it is bounded from its tokens before it sees them, because out of stack it takes
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from postgast import PgQueryError, parse, pg_query_pb2, scan
 
 #: Bytes of a clause. A thousand uuids in a list fit.
@@ -186,3 +187,10 @@ _NEUTRAL = frozenset(
         _Token.C_COMMENT,
     )
 )
+
+
+def messages_in(message: Message) -> Iterator[Message]:
+    """The parts of a node of the parse tree, without theirs."""
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            yield from value if isinstance(value, Sequence) or hasattr(value, "add") else (value,)
