@@ -132,7 +132,8 @@ class Function:
     ``owner`` is the role that it runs as, if that is not its caller, and ``bypasses`` are the ids of tables of which
     that role reads all rows. ``finds_public``: a table without a schema in it is that of schema public, unless it is
     called within a function and has no search path of its own. ``namesakes`` are names of functions and operators of
-    Postgres' own under which it may find others that fit better, with the same exception; ``::`` stands for casts.
+    Postgres' own under which it may find others that fit better, with the same exception; ``::`` stands for casts,
+    and for what has been put among Postgres' own.
     """
 
     name: str

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import NoReturn
 
-from leyden.model import Locale, Policy, ReadingRights, RightsByRole, Table
+from leyden.model import Function, Locale, Policy, ReadingRights, RightsByRole, Table
 from leyden.shapes.questions import FLEETING_CLAIMS, Unknown, unknown
 from leyden.shapes.relations import Relation
 from leyden.shapes.where import Claims, Predicate, WhereError, folding
@@ -184,7 +184,9 @@ class Rules:
         # Few ever need it, and it describes all that policies may look at.
         return Rule(condition, columns, if_failing=cache(partial(asked, why, is_whole=True)))
 
-    def _condition(self, table: Table, rights: ReadingRights, reader: Reader) -> Condition | None:
+    def _condition(
+        self, table: Table, rights: ReadingRights, reader: Reader, caller: Function | None = None
+    ) -> Condition | None:
         if rights.policies is None:
             return None
         if table.id in self._entered:
@@ -192,7 +194,9 @@ class Rules:
         self._entered.append(table.id)
         try:
             related: list[Related] = []
-            conditions = {one.name: self._policy(one, table, rights, reader, related) for one in rights.policies}
+            conditions = {
+                one.name: self._policy(one, table, rights, reader, related, caller) for one in rights.policies
+            }
         finally:
             self._entered.pop()
         permissive = [conditions[policy.name] for policy in rights.policies if policy.permissive]
@@ -201,7 +205,13 @@ class Rules:
         return Condition(folding.all_of([*restrictive, folding.any_of(permissive)]), tuple(related))
 
     def _policy(
-        self, policy: Policy, table: Table, rights: ReadingRights, reader: Reader, related: list[Related]
+        self,
+        policy: Policy,
+        table: Table,
+        rights: ReadingRights,
+        reader: Reader,
+        related: list[Related],
+        caller: Function | None,
     ) -> Expression:
         refusal = f"The policy {policy.name} of table {table.name} cannot be followed: "
         if not self._locale.letters_are_usual:
@@ -216,6 +226,7 @@ class Rules:
                 collated=rights.collated,
                 namesakes=policy.namesakes,
                 find=self._other,
+                caller=caller,
                 related=related,
             )
         except WhereError as error:
@@ -223,8 +234,8 @@ class Rules:
         except RecursionError:
             raise _NotUnderstood(f"{refusal}it is nested too deep") from None
 
-    def _other(self, name: str) -> Other:
-        """The table called ``name``, as a policy sees it."""
+    def _other(self, name: str, caller: Function | None) -> Other:
+        """The table called ``name``, as a policy sees it, or the body of ``caller``."""
         table = self._tables.get(name)
         rights = None if table is None else self._rights.get(table.id)
         if table is None:
@@ -232,7 +243,7 @@ class Rules:
         if rights is None or self._reader is None:
             raise Refused(f"permission denied for table {name}")
         try:
-            condition = self._condition(table, rights, self._reader)
+            condition = self._condition(table, rights, self._reader, caller)
         except Forbidden as reason:
             raise Refused(reason.message) from None
         return Other(table, condition, rights.columns, rights.collated)

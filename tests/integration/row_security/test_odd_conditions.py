@@ -86,8 +86,35 @@ ODD = {
         "CREATE CAST (text AS uuid) WITH FUNCTION to_uuid(text)",
         "uid = auth.uid()",
     ),
-    "a function that poses as Postgres' own": (
-        "SET LOCAL allow_system_table_mods = on;"
+    "a cast of an enum by another function": (
+        "CREATE FUNCTION mood_text(mood) RETURNS text LANGUAGE sql IMMUTABLE AS $$SELECT 'hidden'$$;"
+        "CREATE CAST (mood AS text) WITH FUNCTION mood_text(mood)",
+        "feels::text = 'calm'",
+    ),
+    "a path that is handed on through a policy": (
+        "CREATE SCHEMA private; CREATE TABLE private.members AS SELECT * FROM public.members WHERE project = 1;"
+        "GRANT USAGE ON SCHEMA private TO PUBLIC; GRANT SELECT ON private.members TO PUBLIC;"
+        "CREATE FUNCTION inner_one(int) RETURNS boolean LANGUAGE sql AS"
+        " 'SELECT EXISTS (SELECT FROM members m WHERE m.project = $1)';"
+        "ALTER TABLE projects ENABLE ROW LEVEL SECURITY;"
+        "CREATE POLICY q ON projects FOR SELECT USING (inner_one(id));"
+        "CREATE FUNCTION seen(int) RETURNS boolean LANGUAGE sql SET search_path = private AS"
+        " 'SELECT EXISTS (SELECT FROM public.projects p WHERE p.id = $1)'",
+        "seen(n)",
+    ),
+    "a schema whose name is a quote": (
+        'CREATE SCHEMA """"; GRANT USAGE ON SCHEMA """" TO PUBLIC;'
+        'CREATE FUNCTION """".lower(varchar) RETURNS text LANGUAGE sql IMMUTABLE AS $$SELECT \'x\'$$;'
+        'CREATE FUNCTION seen(varchar) RETURNS boolean LANGUAGE sql SET search_path = """" AS'
+        " $$SELECT lower($1) = 'acme'$$",
+        "seen(org)",
+    ),
+    "an operator among Postgres' own": (
+        "CREATE FUNCTION never(varchar, varchar) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT false';"
+        "CREATE OPERATOR pg_catalog.= (FUNCTION = never, LEFTARG = varchar, RIGHTARG = varchar)",
+        "org = 'acme'::varchar",
+    ),
+    "a function among Postgres' own": (
         "CREATE FUNCTION pg_catalog.lower(varchar) RETURNS text LANGUAGE sql IMMUTABLE AS $$SELECT 'acme'$$;"
         "CREATE FUNCTION seen(varchar) RETURNS boolean LANGUAGE sql AS $$SELECT lower($1) = 'acme'$$",
         "seen(org)",

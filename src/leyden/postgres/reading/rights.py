@@ -53,11 +53,13 @@ WITH wanted AS (
                       WHERE NOT pg_catalog.starts_with(setting, 'search_path='))
 ), namesake AS MATERIALIZED (
     -- what others have made under the names of Postgres' own functions and operators: it may fit better, by its types
-    SELECT 'pg_catalog.pg_proc'::regclass AS class, p.oid, p.proname AS name, p.proargtypes::oid[] AS types
+    SELECT 'pg_catalog.pg_proc'::regclass AS class, p.oid, p.proname AS name, p.pronamespace AS namespace,
+        -- without those that may be left out
+        (p.proargtypes::oid[])[0:p.pronargs - p.pronargdefaults - 1] AS types
     FROM pg_catalog.pg_proc p
     WHERE p.oid >= 16384 AND p.proname IN (SELECT o.proname FROM pg_catalog.pg_proc o WHERE o.oid < 16384)
     UNION ALL
-    SELECT 'pg_catalog.pg_operator'::regclass, p.oid, p.oprname, ARRAY[p.oprleft, p.oprright]
+    SELECT 'pg_catalog.pg_operator'::regclass, p.oid, p.oprname, p.oprnamespace, ARRAY[p.oprleft, p.oprright]
     FROM pg_catalog.pg_operator p
     WHERE p.oid >= 16384 AND p.oprname IN (SELECT o.oprname FROM pg_catalog.pg_operator o WHERE o.oid < 16384)
 ), ambiguous AS (
@@ -67,8 +69,14 @@ WITH wanted AS (
                        WHERE d.classid = n.class AND d.objid = n.oid AND d.deptype = 'e')
                AND EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid = ANY (n.types) AND t.oid >= 16384))
     UNION ALL
-    SELECT '::' WHERE EXISTS (SELECT FROM pg_catalog.pg_cast c
-                              WHERE c.oid >= 16384 AND c.castsource < 16384 AND c.casttarget < 16384)
+    -- what shows nowhere: casts by a function, and what has been put among Postgres' own
+    SELECT '::' WHERE EXISTS (
+        SELECT FROM pg_catalog.pg_cast c
+        JOIN pg_catalog.pg_type s ON s.oid = c.castsource
+        JOIN pg_catalog.pg_type t ON t.oid = c.casttarget
+        WHERE c.oid >= 16384 AND c.castmethod = 'f'
+          AND (s.oid < 16384 OR s.typtype = 'e') AND (t.oid < 16384 OR t.typtype = 'e'))
+      OR EXISTS (SELECT FROM namesake n WHERE n.namespace = 'pg_catalog'::regnamespace)
 ), caller AS (
     SELECT r.oid, r.rolname FROM pg_catalog.pg_roles r
     WHERE r.oid IN (SELECT oid FROM wanted UNION SELECT f.proowner FROM function f WHERE f.prosecdef)
@@ -148,8 +156,8 @@ SELECT pg_catalog.jsonb_build_object(
 
 #: What may stand on a search path besides the schema that tables are found in.
 _OTHER_SCHEMAS = frozenset(("$user", "pg_catalog", "pg_temp"))
-#: All that is on a search path on which no functions and operators are found but Postgres' own.
-_POSTGRES_OWN = frozenset(("", "pg_catalog", "pg_temp"))
+#: All that is on a search path on which no functions and operators are found but Postgres' own; as Postgres prints it.
+_POSTGRES_OWN = frozenset(('""', "pg_catalog", "pg_temp"))
 _PATH_SETTING = "search_path="
 
 
@@ -216,7 +224,8 @@ def _policies(
 def _function(obj: Mapping[str, Any], search_path: str, namesakes: frozenset[str]) -> Function | None:
     """``None`` for one whose search path has other schemas before Postgres' own functions and operators."""
     paths = [one.removeprefix(_PATH_SETTING) for one in obj["settings"] if one.startswith(_PATH_SETTING)]
-    schemas = [one.strip().strip('"') for one in [*paths, search_path][0].split(",")]
+    path = [*paths, search_path][0]
+    schemas = [one.strip().strip('"') for one in path.split(",")]
     if "pg_catalog" in schemas[1:]:  # where it stands; otherwise it comes first
         return None
     found_in = [one for one in schemas if one not in _OTHER_SCHEMAS][:1]
@@ -230,7 +239,7 @@ def _function(obj: Mapping[str, Any], search_path: str, namesakes: frozenset[str
         bypasses=frozenset(obj["bypasses"]),
         finds_public=found_in == ["public"] and not ("$user" in schemas and obj["has_own_schema"]),
         has_own_path=bool(paths),
-        namesakes=frozenset() if _POSTGRES_OWN.issuperset(schemas) else namesakes,
+        namesakes=frozenset() if _POSTGRES_OWN.issuperset(path.split(", ")) else namesakes,
     )
 
 

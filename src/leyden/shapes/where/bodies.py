@@ -22,8 +22,8 @@ _BETWEEN = frozenset(
 #: Postgres prints these without the operator that they compare with.
 _HIDING = frozenset((_A.AEXPR_DISTINCT, _A.AEXPR_NOT_DISTINCT, _A.AEXPR_NULLIF))
 
-#: Stands for casts among the names of operators. Which function a cast calls is never to be seen.
-CAST = "::"
+#: Among ``namesakes``: what is meant is not to be seen anywhere (see :class:`leyden.model.Function`).
+UNSEEN = "::"
 
 
 def expression_of(function: Function) -> Any:
@@ -44,7 +44,7 @@ def expression_of(function: Function) -> Any:
 def refuse_namesakes(node: Message, namesakes: Collection[str], *, is_printed: bool) -> None:
     """Raises :class:`leyden.shapes.where.resolution.Refused` if ``node`` may mean one of them. If it ``is_printed`` by
     Postgres, what has no schema is Postgres' own, unless the operator is not to be seen."""
-    found = namesakes and {CAST, *_operations(node, is_printed)}.intersection(namesakes)
+    found = namesakes and {UNSEEN, *_operations(node, is_printed)}.intersection(namesakes)
     if found:
         raise Refused(f"{shown(min(found))} may be another than Postgres' own")
 

@@ -56,19 +56,21 @@ class Other:
     collated: frozenset[str] = frozenset()
 
 
-#: Another table by its name. Raises :class:`leyden.shapes.where.resolution.Refused` for one that cannot be looked at.
-Find = Callable[[str], Other]
+#: Another table by its name, and the function in whose body it is looked at, if there is one: its search path holds for
+#: the policies of that table as well. Raises :class:`leyden.shapes.where.resolution.Refused` for one that cannot be
+#: looked at.
+Find = Callable[[str, Function | None], Other]
 
 
-def _find_as_owner(function: Function, find: Find, name: str) -> Other:
+def _find_as_owner(function: Function, find: Find, name: str, caller: Function | None) -> Other:
     """The table called ``name`` for a function that runs as its owner."""
-    other = find(name)
+    other = find(name, caller)
     if other.table.id not in function.bypasses:
         raise Refused(f"the owner of the function {shown(function.name)} does not read all of table {shown(name)}")
     return replace(other, condition=None, columns=None)
 
 
-def _nothing_else(name: str) -> Other:
+def _nothing_else(name: str, _caller: Function | None) -> Other:
     raise Refused(f"the table {shown(name)} is not known here")
 
 
@@ -91,11 +93,13 @@ def parse_policy(
     collated: frozenset[str] = frozenset(),
     namesakes: Collection[str] = (),
     find: Find = _nothing_else,
+    caller: Function | None = None,
     related: list[Related] | None = None,
 ) -> Expression:
     """The condition ``text`` of a policy on ``table``; ``functions`` are those that it may call, ``collated``
-    columns with a collation of their own, ``namesakes`` as in :class:`leyden.model.Policy`. What it asks of other
-    tables is added to ``related``, which may hold that of other policies on the same table.
+    columns with a collation of their own, ``namesakes`` as in :class:`leyden.model.Policy`. ``caller`` is the
+    function in whose body the table is looked at, if there is one. What the policy asks of other tables is added to
+    ``related``, which may hold that of other policies on the same table.
 
     Raises :class:`leyden.shapes.where.syntax.WhereError` for what cannot be expressed here.
     """
@@ -103,7 +107,7 @@ def parse_policy(
     by_name: dict[str, list[Function]] = {}
     for function in functions:
         by_name.setdefault(function.name, []).append(function)
-    surroundings = _Surroundings(reader, by_name, find, collation_is_c)
+    surroundings = _Surroundings(reader, by_name, find, caller, collation_is_c)
     scope = _Scope(table.name, Other(table, collated=collated), 0)
     policy = _Policy(source, surroundings, (scope,), scope.width, [] if related is None else related)
     node = source.expression()
@@ -119,6 +123,7 @@ class _Surroundings:
     reader: Reader
     functions: Mapping[str, Sequence[Function]]
     find: Find
+    caller: Function | None
     text_has_order: bool
 
 
@@ -313,11 +318,16 @@ class _Policy(Analysis):
         refuse_namesakes(body, self._inherited(function).namesakes, is_printed=False)
         return function, body
 
+    @property
+    def _outside(self) -> Function | None:
+        """In whose body this stands, be it in the policy of a table that is looked at there."""
+        return self._surroundings.caller if self._body is None else self._body.function
+
     def _inherited(self, function: Function) -> Function:
         """``function`` with what it finds by name: on its own search path, or on that of the one which calls it."""
-        if function.has_own_path or self._body is None:
+        outside = self._outside
+        if function.has_own_path or outside is None:
             return function
-        outside = self._body.function
         return replace(function, finds_public=outside.finds_public, namesakes=outside.namesakes)
 
     def _inside(self, function: Function, arguments: tuple[Expression, ...] = ()) -> _Policy:
@@ -376,7 +386,7 @@ class _Policy(Analysis):
             self._refuse_flags(wanted, self._width)
         if len(self._scopes) > MAX_TABLES:
             raise Refused("too many tables within each other")
-        scope = _Scope(alias, self._surroundings.find(name), self._width)
+        scope = _Scope(alias, self._surroundings.find(name, self._outside), self._width)
         scopes = (*self._scopes, scope)
         inside = _Policy(self._source, self._surroundings, scopes, scope.width, [], self._body)
         found = [inside.condition(one) for one in conditions[0]]
