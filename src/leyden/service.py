@@ -61,6 +61,9 @@ from leyden.shapes.questions import Question
 from leyden.shapes.rights import Rules
 from leyden.shapes.where import ownership
 
+#: For Postgres to say where it stands, before who waits for it is told that it does not answer (seconds).
+MARK_TIMEOUT = 30.0
+
 #: What it asks of migrations that the service may not create event triggers.
 UNGUARDED = (
     "let a superuser start Leyden once, which creates its event triggers, or end each migration that alters an"
@@ -443,8 +446,11 @@ class Service:
                 self._rights_watch.begin_history()
 
         async def reach_now() -> None:
-            async with self._marks.connection() as conn:
-                position = await replication.mark(conn)
+            try:
+                async with asyncio.timeout(MARK_TIMEOUT), self._marks.connection() as conn:
+                    position = await replication.mark(conn)
+            except TimeoutError:
+                raise psycopg.OperationalError("Postgres does not answer") from None
             await replication.reach(position)
 
         if self._catching_up is not None:

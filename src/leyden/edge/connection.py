@@ -165,7 +165,7 @@ class Connection:
             self.cut_off(close.code, close.reason, close.detail)
 
     def cut_off(self, code: int, reason: str = "", detail: str = "") -> None:
-        """Asks for the connection to be closed; nothing more is sent to the client meanwhile."""
+        """Asks for the connection to be closed; nothing but answers to calls is sent to the client meanwhile."""
         self._over = True
         self._stop_stream()
         self.end(code, reason, detail)
@@ -288,7 +288,8 @@ class Connection:
 
     def _end_when_settled(self, at_the_latest: float) -> None:
         now = self._loop.time()
-        settled = min(self._answered_at + SETTLING, at_the_latest)
+        is_busy = self._turn.locked()  # perhaps with a call that is still to be answered
+        settled = min((now if is_busy else self._answered_at) + SETTLING, at_the_latest)
         if now < settled:
             self._loop.call_later(settled - now, self._end_when_settled, at_the_latest)
             return
@@ -303,6 +304,8 @@ class Connection:
             match output:
                 case protocol.Send(message) if isinstance(message, pb.SatRpcResponse):
                     self._send([output])
+                case protocol.LookAgain():
+                    self._put_off(self._session.looked_again())
                 case protocol.Close():
                     return self.end(1008, detail="broke the protocol after its token had expired")
 

@@ -53,7 +53,7 @@ class OpenConnection(Protocol):
         """Asks for it to be closed; ``detail`` is for the log."""
 
     def cut_off(self, code: int, reason: str = "", detail: str = "") -> None:
-        """The same, and it is sent nothing more."""
+        """The same, and it is sent nothing more but answers to its calls."""
 
 
 @dataclass(slots=True)

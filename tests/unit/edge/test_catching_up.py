@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import weakref
 
 import psycopg
 import pytest
@@ -17,9 +20,8 @@ class Postgres:
         self.runs: list[asyncio.Future[None]] = []
 
     async def catch_up(self) -> None:
-        run = asyncio.get_running_loop().create_future()
-        self.runs.append(run)
-        await run
+        self.runs.append(asyncio.get_running_loop().create_future())
+        await self.runs[-1]
 
 
 @pytest.fixture
@@ -89,6 +91,50 @@ async def test_a_failure_is_that_of_all_who_waited_for_it(postgres: Postgres, ca
     await later
 
 
+async def test_a_run_that_nobody_waits_for_holds_nobody_up(postgres: Postgres, catching_up: CatchingUp) -> None:
+    stuck = asyncio.create_task(catching_up())
+    await turns()
+    impatient = asyncio.create_task(catching_up())
+    await turns()
+    for one in (impatient, stuck):
+        one.cancel()
+    await turns()
+    assert postgres.runs[0].cancelled()
+    later = asyncio.create_task(catching_up())
+    await turns()
+    postgres.runs[1].set_result(None)
+    await later
+
+
+async def test_failures_keep_nobody_in_memory(postgres: Postgres, catching_up: CatchingUp) -> None:
+    class Caller:
+        async def call(self) -> None:
+            with contextlib.suppress(ValueError):
+                await catching_up()
+
+    callers: list[weakref.ref[Caller]] = []
+    gc.disable()
+    try:
+        waiting = []
+        for number in range(5):  # each while the one before it runs
+            caller = Caller()
+            callers.append(weakref.ref(caller))
+            waiting.append(asyncio.create_task(caller.call()))
+            del caller
+            await turns()
+            if number:
+                postgres.runs[number - 1].set_exception(ValueError("no"))
+                await turns()
+        postgres.runs[-1].set_exception(ValueError("no"))
+        await asyncio.gather(*waiting)
+        waiting.clear()
+        postgres.runs.clear()
+        await turns()
+        assert [one() for one in callers] == [None] * 5
+    finally:
+        gc.enable()
+
+
 async def test_at_the_end_nobody_waits_for_ever(postgres: Postgres, catching_up: CatchingUp) -> None:
     waiting = asyncio.create_task(catching_up())
     await turns()
@@ -97,3 +143,5 @@ async def test_at_the_end_nobody_waits_for_ever(postgres: Postgres, catching_up:
     await catching_up.end()
     outcomes = await asyncio.gather(waiting, later, return_exceptions=True)
     assert list(map(type, outcomes)) == [psycopg.OperationalError] * 2
+    with pytest.raises(psycopg.OperationalError):
+        await catching_up()

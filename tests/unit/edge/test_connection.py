@@ -368,6 +368,37 @@ async def test_a_call_is_answered_though_the_token_ends_while_it_is_looked_again
     assert len(stage.answers_to_subscribe) == 1
 
 
+async def test_a_call_that_comes_after_the_end_of_the_token_is_answered_at_once(stage: Stage) -> None:
+    stage.tables = {}
+    stage.start()
+    serving = asyncio.create_task(stage.serve())
+    while not stage.streaming:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    stage.connection.end_session("expired")
+    stage.subscribe()
+    stage.go_away()
+    await serving
+    assert len(stage.answers_to_subscribe) == 1
+
+
+async def test_a_call_under_way_is_answered_before_the_connection_ends_with_its_token(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leyden.edge.connection.SETTLING", 0.01)
+    stage.tables = {}
+
+    async def expire() -> None:
+        monkeypatch.setattr(stage.connection, "_answered_at", float("-inf"))  # long ago
+        stage.connection.end_session("expired")
+
+    stage.on_catching_up = expire
+    stage.start()
+    stage.subscribe()
+    assert (await stage.serve()).code == 4000
+    assert len(stage.answers_to_subscribe) == 1
+
+
 async def test_if_postgres_is_gone_a_call_is_answered_by_what_is_known(stage: Stage) -> None:
     stage.tables = {}
 
