@@ -309,9 +309,7 @@ class _Planning:
         try:
             bound = rule.bind(self._claims)
         except Forbidden as forbidden:
-            raise ShapeError(
-                ShapeErrorCode.INVALID_WHERE_CLAUSE, f"{forbidden.message}, for table {table.name}"
-            ) from None
+            raise ShapeError(ShapeErrorCode.INVALID_WHERE_CLAUSE, forbidden.message) from None
         if bound is not None:
             allowed, relations = bound.predicate, bound.relations
             self._guarded[table.id] = relations
