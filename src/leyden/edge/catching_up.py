@@ -9,6 +9,15 @@ import psycopg
 
 from leyden.cancellation import cancel
 
+_ENDED = "the database is not read any more"
+
+
+class _Run:
+    """``waiting`` is the number of those who wait for it."""
+
+    task: asyncio.Task[None]
+    waiting = 0
+
 
 class CatchingUp:
     """Runs ``catch_up``, which returns once the log holds everything that had committed when it began.
@@ -68,13 +77,3 @@ class CatchingUp:
             await self._catch_up()
         finally:
             self._running = None
-
-
-class _Run:
-    """``waiting`` is the number of those who wait for it."""
-
-    task: asyncio.Task[None]
-    waiting = 0
-
-
-_ENDED = "the database is not read any more"

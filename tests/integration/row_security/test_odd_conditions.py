@@ -81,6 +81,11 @@ ODD = {
         "CREATE OPERATOR = (FUNCTION = never, LEFTARG = varchar, RIGHTARG = varchar)",
         "exists (select from projects p where p.team::varchar is distinct from docs.org)",
     ),
+    "NULLIF, which is printed without its operator": (
+        "CREATE FUNCTION always(varchar, varchar) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true';"
+        "CREATE OPERATOR = (FUNCTION = always, LEFTARG = varchar, RIGHTARG = varchar)",
+        "owner = nullif(current_setting('request.jwt.claim.sub', true)::varchar, ''::varchar)",
+    ),
     "a cast by another function": (
         "CREATE FUNCTION to_uuid(text) RETURNS uuid LANGUAGE sql IMMUTABLE AS 'SELECT NULL::uuid';"
         "CREATE CAST (text AS uuid) WITH FUNCTION to_uuid(text)",
