@@ -84,10 +84,12 @@ class Machine(RuleBasedStateMachine):
         self._world: World | None = None
         self._weights: Mapping[Step, int] = {}
         self._busy_for = 0
+        self._drawn = 0
 
     @initialize(seed=SEEDS)
     def begin(self, seed: int) -> None:
-        random = Random(seed)
+        self.counts["worlds"] += 1
+        random = self._random(seed)
         self._weights = self.model.draw_weights(random)
         self._world = world = self.model.make(next(self._databases), random)
         self._run(world, world.start())
@@ -105,8 +107,13 @@ class Machine(RuleBasedStateMachine):
             self._runner.close()
             self._databases.close()
 
+    def _random(self, seed: int) -> Random:
+        """Another one each time: hypothesis draws few seeds, and those again and again."""
+        self._drawn += 1
+        return Random(f"{self.model.seed} {self.counts['worlds']} {self._drawn} {seed}")
+
     def _play_something(self, seed: int) -> None:
-        random = Random(seed)
+        random = self._random(seed)
         self._play(model_steps.draw_step(random, self._weights), random)
 
     def _play(self, step: Step, random: Random) -> None:
@@ -150,7 +157,7 @@ class Machine(RuleBasedStateMachine):
             self._play_something(seed)
         else:
             self._busy_for = 0
-            self._play(model_steps.become_quiet, Random(seed))
+            self._play(model_steps.become_quiet, self._random(seed))
 
 
 def random_seed() -> int:
